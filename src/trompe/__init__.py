@@ -1,0 +1,57 @@
+"""Can the explanations of a neural network be trusted? Manipulate, measure, bound, harden them.
+
+The names below are imported on first use, so that ``import trompe`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AttackResult": "trompe.types",
+    "Explainer": "trompe.types",
+    "Explanation": "trompe.types",
+    "InputSpace": "trompe.types",
+    "LoadedModel": "trompe.types",
+    "TrompeError": "trompe.errors",
+    "UnsupportedOp": "trompe.errors",
+    "explainer": "trompe.explain",
+    "heatmap": "trompe.types",
+    "load_model": "trompe.zoo",
+    "manipulate": "trompe.attacks",
+    "metrics": "trompe.metrics",
+    "smooth": "trompe.engine",
+}
+
+if TYPE_CHECKING:
+    from trompe import metrics as metrics
+    from trompe.attacks import manipulate as manipulate
+    from trompe.engine import smooth as smooth
+    from trompe.errors import TrompeError as TrompeError
+    from trompe.errors import UnsupportedOp as UnsupportedOp
+    from trompe.explain import explainer as explainer
+    from trompe.types import AttackResult as AttackResult
+    from trompe.types import Explainer as Explainer
+    from trompe.types import Explanation as Explanation
+    from trompe.types import InputSpace as InputSpace
+    from trompe.types import LoadedModel as LoadedModel
+    from trompe.types import heatmap as heatmap
+    from trompe.zoo import load_model as load_model
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'trompe' has no attribute '{name}'")
+    home = importlib.import_module(_HOME[name])
+    value = home if _HOME[name] == f"trompe.{name}" else getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,6 @@
+"""Where a manipulated image must stay: one file per constraint, found by name."""
+
+from trompe.attacks.constraints.base import Constraint, constraints
+from trompe.attacks.constraints.valid_image import ValidImage
+
+__all__ = ["Constraint", "ValidImage", "constraints"]

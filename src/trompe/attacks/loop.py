@@ -1,0 +1,158 @@
+"""The optimisation: look, compare, step, project; keep the best; end well whatever happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trompe.attacks.constraints import Constraint
+from trompe.attacks.objectives import ReachMap
+from trompe.attacks.observation import Observation, observe
+from trompe.attacks.steps import Stepper
+from trompe.engine.smoothing import Smoothed
+from trompe.metrics import pcc
+from trompe.types import Explainer, Progress
+
+log = logging.getLogger("trompe")
+
+
+@dataclass
+class Best:
+    """The best iterate of each image so far, judged on the original model.
+
+    Args:
+        x: the iterates, [B, C, H, W].
+        loss: their objective on the original model, [B].
+        target: the class that must be kept, [B].
+    """
+
+    x: Tensor
+    loss: Tensor
+    target: Tensor
+
+    def offer(self, now: Observation, loss: Tensor) -> None:
+        """Take over the images that keep their class and have a lower loss."""
+        better = (now.logits.argmax(dim=1) == self.target) & (loss < self.loss)
+        self.x[better] = now.x.detach()[better]
+        self.loss[better] = loss.detach()[better]
+
+
+@dataclass
+class Attack:
+    """One batch under attack; ``run`` does the work and can be interrupted.
+
+    Args:
+        model: the original model, by which everything is judged.
+        surrogate: the smoothed model that is differentiated, or ``None`` for the model itself.
+        explainer: the method attacked.
+        objective: what is minimised.
+        constraint: where the images must stay.
+        stepper: how they move.
+        beta: of the surrogate at a step.
+        reference: the original images.
+        target: the original classes, [B].
+        judge_every: how often an iterate is judged on the original model, in steps.
+        progress: called after every step.
+    """
+
+    model: nn.Module
+    surrogate: Smoothed | None
+    explainer: Explainer
+    objective: ReachMap
+    constraint: Constraint
+    stepper: Stepper
+    beta: Callable[[int], float | None]
+    reference: Observation
+    target: Tensor
+    judge_every: int = 10
+    progress: Progress | None = None
+
+    def run(self, start: Tensor, iterations: int) -> None:
+        """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``."""
+        self.x = self.constraint.project(start, self.reference.x).detach().clone()
+        self.x.requires_grad_(True)
+        origin = self.reference
+        first = self.objective(origin, origin).detach()
+        self.best = Best(origin.x.clone(), first.clone(), self.target)
+        self.history: list[dict[str, Tensor]] = []
+        self.vanished = torch.zeros_like(first, dtype=torch.bool)
+        self._broken = torch.zeros_like(first, dtype=torch.bool)
+        self.stopped = "finished"
+        try:
+            for iteration in range(iterations):
+                self._step(iteration, iterations)
+                if bool(self._broken.all()):
+                    self.stopped = "not finite"
+                    log.warning("the loss is no longer finite: stopped at step %d", iteration)
+                    break
+                if self.surrogate is not None and (iteration + 1) % self.judge_every == 0:
+                    self.judge()
+        except KeyboardInterrupt:
+            self.stopped = "interrupted"
+        self.done = len(self.history)
+        self.judge()
+
+    def judge(self) -> None:
+        """Offer the current iterate, seen by the original model, as the best."""
+        with torch.no_grad():
+            now = observe(self.model, self.explainer, self.x.detach(), self.target)
+            self.best.offer(now, self.objective(now, self.reference))
+
+    def _step(self, iteration: int, iterations: int) -> None:
+        beta = self.beta(iteration)
+        model: nn.Module = self.model
+        if self.surrogate is not None and beta is not None:
+            self.surrogate.beta = beta
+            model = self.surrogate
+        now = observe(model, self.explainer, self.x, self.target)
+        loss = self.objective(now, self.reference)
+        grad = torch.zeros_like(self.x)
+        if loss.requires_grad:
+            (grad,) = torch.autograd.grad(loss.sum(), self.x, materialize_grads=True)
+        if iteration == 0:
+            self._check_vanished(grad)
+        if self.surrogate is None:
+            self.best.offer(now, loss)
+        finite = torch.isfinite(loss.detach()) & torch.isfinite(grad).flatten(1).all(dim=1)
+        self._broken |= ~finite
+        moving = (~self._broken).view(-1, *[1] * (self.x.dim() - 1))
+        before = self.x.detach().clone()
+        with torch.no_grad():
+            self.stepper.step(self.x, torch.where(moving, grad, 0.0), iteration, iterations)
+            projected = self.constraint.project(self.x, self.reference.x)
+            self.x.copy_(torch.where(moving, projected, before))
+        self._note(now, loss, before, beta)
+        if self.progress is not None:
+            latest = self.history[-1]
+            numbers = {
+                "similarity": float(latest["map_pcc"].nanmean()),
+                "loss": float(latest["loss"].nanmean()),
+            }
+            self.progress(iteration + 1, iterations, numbers)
+
+    def _check_vanished(self, grad: Tensor) -> None:
+        self.vanished = grad.flatten(1).abs().amax(dim=1) == 0
+        if bool(self.vanished.any()):
+            log.warning(
+                "the map's gradient is zero for image %s: a ReLU network's gradient is piecewise "
+                "constant; let the attack smooth it (beta growth)",
+                self.vanished.nonzero().flatten().tolist(),
+            )
+
+    def _note(self, now: Observation, loss: Tensor, x: Tensor, beta: float | None) -> None:
+        heat = now.map.detach()
+        with torch.no_grad():
+            self.history.append(
+                {
+                    "loss": loss.detach(),
+                    "map_mse": self.objective.map_error(now).detach(),
+                    "map_pcc": pcc(heat, self.objective.target),
+                    "output_mse": self.objective.output_error(now, self.reference).detach(),
+                    "image_mse": (x - self.reference.x).square().flatten(1).mean(dim=1),
+                    "beta": torch.full_like(loss, float("nan") if beta is None else beta),
+                }
+            )

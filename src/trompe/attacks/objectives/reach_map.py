@@ -1,0 +1,44 @@
+"""The paper's objective: reach a target map, keep the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from trompe.attacks.objectives.base import objectives
+from trompe.attacks.observation import Observation
+
+
+@objectives.register("reach_map")
+@dataclass(frozen=True)
+class ReachMap:
+    """``c1 MSE(h(x_adv), h_t) + c2 MSE(softmax g(x_adv), softmax g(x))`` (PAPER.md, section 1).
+
+    Args:
+        target: the heat map aimed at, [B, H, W], each summing to 1.
+        prefactors: c1 and c2.
+        output: what of the output is kept, ``softmax`` or ``logits``.
+    """
+
+    target: Tensor
+    prefactors: tuple[float, float] = (1e11, 1e6)
+    output: Literal["softmax", "logits"] = "softmax"
+
+    def map_error(self, now: Observation) -> Tensor:
+        """Mean squared error of the heat map, [B]."""
+        return (now.map - self.target).square().flatten(1).mean(dim=1)
+
+    def output_error(self, now: Observation, reference: Observation) -> Tensor:
+        """Mean squared error of the output, [B]."""
+        before, after = reference.logits, now.logits
+        if self.output == "softmax":
+            before, after = before.softmax(dim=1), after.softmax(dim=1)
+        return (after - before).square().mean(dim=1)
+
+    def __call__(self, now: Observation, reference: Observation) -> Tensor:
+        """The loss of each image, [B]."""
+        map_weight, output_weight = self.prefactors
+        loss = map_weight * self.map_error(now)
+        return loss + output_weight * self.output_error(now, reference)

@@ -1,0 +1,81 @@
+"""The settings of an attack, by preset and explanation method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trompe.explain.base import Method
+from trompe.registry import Registry
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The settings of one attack.
+
+    Args:
+        iterations: number of steps.
+        learning_rate: of Adam, in normalised units.
+        prefactors: c1 of the map's and c2 of the output's squared error.
+        beta_start: of the surrogate's softplus in the first step; ``None``: no surrogate, the
+            attack runs on the model itself.
+        beta_end: to which beta grows; not reached, as in the reference implementation.
+        pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
+    """
+
+    iterations: int = 1500
+    learning_rate: float = 1e-3
+    prefactors: tuple[float, float] = (1e11, 1e6)
+    beta_start: float | None = 10.0
+    beta_end: float = 100.0
+    pooling: float = 0.0
+
+    def beta(self, iteration: int, iterations: int) -> float | None:
+        """Beta at a step: ``b0 (be / b0)^(t / T)`` (PAPER.md, section 1)."""
+        if self.beta_start is None:
+            return None
+        growth: float = (self.beta_end / self.beta_start) ** (iteration / iterations)
+        return self.beta_start * growth
+
+
+presets: Registry[Callable[[Method], Preset]] = Registry("preset", "trompe.attacks")
+"""Functions from an explanation method to the settings of its attack."""
+
+_PAPER = {
+    "integrated_grad": Preset(iterations=500, learning_rate=5e-3),
+    "lrp": Preset(learning_rate=2e-4, beta_start=None),
+    "pattern_attribution": Preset(learning_rate=2e-3),
+}
+_PAPER_SMOOTHGRAD = {
+    "gradient": Preset(learning_rate=3e-3),
+    "lrp": Preset(learning_rate=3e-4, beta_start=None),
+}
+_PAPER_BETA_SMOOTHING = {
+    "gradient": Preset(iterations=500, learning_rate=2.5e-4, beta_start=None),
+    "grad_times_input": Preset(iterations=500, learning_rate=2.5e-4, beta_start=None),
+    "integrated_grad": Preset(iterations=200, learning_rate=2.5e-3, beta_start=None),
+    "lrp": Preset(iterations=1500, learning_rate=2e-4, beta_start=None),
+    "guided_backprop": Preset(iterations=500, learning_rate=5e-4, beta_start=None),
+    "pattern_attribution": Preset(iterations=500, learning_rate=5e-4, beta_start=None),
+}
+
+
+@presets.register("paper")
+def paper(method: Method) -> Preset:
+    """The paper's settings (PAPER.md, section 3); those of ``gradient`` for other methods."""
+    base = getattr(method, "base", None)
+    if method.name == "smoothgrad" and base is not None:
+        return _PAPER_SMOOTHGRAD.get(base.name, _PAPER_SMOOTHGRAD["gradient"])
+    if method.name == "beta_smoothing" and base is not None:
+        return _PAPER_BETA_SMOOTHING.get(base.name, _PAPER_BETA_SMOOTHING["gradient"])
+    return _PAPER.get(method.name, Preset())
+
+
+def preset_for(name: str, method: object) -> Preset:
+    """The settings of preset ``name`` for an explanation method.
+
+    Raises:
+        UsageError: if there is no such preset.
+    """
+    make = presets[name]
+    return make(method) if isinstance(method, Method) else Preset()

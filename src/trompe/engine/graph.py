@@ -1,0 +1,35 @@
+"""The contract of every explainer: a graph when one is wanted, none left behind otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from trompe.types import Explanation
+
+
+def explained(
+    method: Callable[[Tensor, bool], Explanation], model: nn.Module, x: Tensor
+) -> Explanation:
+    """Run ``method(x, keep)`` on an ``x`` that requires grad, whatever the caller's grad mode.
+
+    Args:
+        method: computes a map from x; ``keep`` says whether the map must carry a graph.
+        model: the model explained; the map carries a graph if one of its parameters requires grad.
+        x: [B, C, H, W]; the map carries a graph if it requires grad. It is never changed.
+
+    Returns:
+        Map and logits, detached unless a graph is wanted.
+    """
+    wanted = x.requires_grad or any(p.requires_grad for p in model.parameters())
+    keep = torch.is_grad_enabled() and wanted
+    with torch.inference_mode(False), torch.enable_grad():
+        start = x
+        if not x.requires_grad or not keep:
+            start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
+        relevance, logits = method(start, keep)
+        if keep:
+            return Explanation(relevance, logits)
+        return Explanation(relevance.detach(), logits.detach())

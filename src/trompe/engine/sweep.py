@@ -1,0 +1,124 @@
+"""The reverse sweep: relevance walks the record backwards, one rule per operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trompe.engine.tape import OpCall, Tape, record
+from trompe.errors import UnsupportedOp
+
+
+class Rule(Protocol):
+    """How relevance passes one operation.
+
+    Takes the relevance of the operation's output (of its outputs, if it has several: a list with
+    ``None`` where none arrived) and the call, and returns the relevance of each of ``op.edges``.
+    Built from the recorded activations with differentiable operations only.
+    """
+
+    def __call__(self, relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+        """Return the relevance of each input."""
+        ...
+
+
+def vjp(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """The operation's own vector-Jacobian product: the rule of the gradient."""
+    several = isinstance(relevance, list)
+    pairs = [
+        (out, r)
+        for out, r in zip(op.outputs, relevance if several else [relevance], strict=True)
+        if r is not None
+    ]
+    return torch.autograd.grad(
+        [out for out, _ in pairs],
+        [alias for _, alias in op.edges],
+        [r.reshape(out.shape) for out, r in pairs],
+        create_graph=True,
+        allow_unused=True,
+    )
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The rules of one explanation method.
+
+    Args:
+        name: as in ``trompe.rules.<name>``; named in errors.
+        rules: the rule of each function.
+        default: the rule of all others; ``None`` refuses them.
+        prepare: called with the tape before the sweep, to note what rules need to know of their
+            neighbours (a batch norm to fold, the first layer).
+    """
+
+    name: str
+    rules: Mapping[Callable[..., Any], Rule]
+    default: Rule | None = None
+    prepare: Callable[[Tape], None] | None = field(default=None)
+
+
+def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
+    """Walk the record backwards from ``relevance`` at ``output`` to the input.
+
+    Args:
+        tape: the record.
+        output: the recorded tensor at which the walk starts, usually the logits [B, K].
+        relevance: of the shape of ``output``.
+        rules: one rule per operation.
+
+    Returns:
+        The relevance of the input, of its shape, differentiable.
+
+    Raises:
+        UnsupportedOp: if relevance reaches an operation without a rule.
+    """
+    if rules.prepare is not None:
+        rules.prepare(tape)
+    arrived: dict[int, Tensor] = {id(output): relevance}
+    for call in reversed(tape.calls):
+        parts: list[Tensor | None] = [arrived.pop(id(t), None) for t in call.outputs]
+        if all(part is None for part in parts):
+            continue
+        rule = rules.rules.get(call.func, rules.default)
+        if rule is None:
+            raise UnsupportedOp(call.name, call.place or f"call {call.index}", rules.name)
+        shares = rule(parts if len(parts) > 1 else parts[0], call)
+        for (tensor, _), share in zip(call.edges, shares, strict=True):
+            if share is None:
+                continue
+            known = arrived.get(id(tensor))
+            arrived[id(tensor)] = share if known is None else known + share
+    reached = arrived.get(id(tape.input))
+    return torch.zeros_like(tape.input) if reached is None else reached
+
+
+def relevance_of(
+    model: nn.Module,
+    x: Tensor,
+    seed: Callable[[Tensor], Tensor],
+    rules: Callable[[nn.Module], RuleSet],
+) -> tuple[Tensor, Tensor]:
+    """Record ``model`` on ``x`` and sweep; an error names the place in the model.
+
+    Args:
+        model: any module [B, ...] -> [B, K].
+        x: requires grad.
+        seed: the relevance at the output, from the logits.
+        rules: the rules, given the model.
+
+    Returns:
+        The relevance of x, and the logits.
+    """
+    chosen = rules(model)
+    tape, logits = record(model, x)
+    try:
+        return sweep(tape, logits, seed(logits), chosen), logits
+    except UnsupportedOp as error:
+        if error.place.startswith("call "):
+            tape, logits = record(model, x, locate=True)
+            sweep(tape, logits, seed(logits), chosen)
+        raise

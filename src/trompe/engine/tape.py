@@ -1,0 +1,185 @@
+"""The record of a forward pass: one entry per operation that depends on the input.
+
+The record is made by a torch function mode, so that functional calls (``F.relu``, ``x + y``) are
+covered as well as modules, and nothing is hooked, patched or written to the model. Every tensor an
+operation takes from the pass is handed over as an alias (a view of its own). An operation's
+vector-Jacobian product towards its aliases is then purely local, even where one tensor is used
+twice (residual connections), while the graph of the aliases still leads back to the input: what is
+computed from recorded activations has its true derivative (DESIGN.md, "The decisive fact").
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from trompe.engine.inplace import Redirects, out_of_place
+from trompe.errors import ModelError, UnsupportedOp
+
+
+@dataclass
+class OpCall:
+    """One recorded operation.
+
+    Args:
+        func: the function called, such as ``torch.nn.functional.linear``; never an in-place one.
+        args: its arguments, tensors of the pass replaced by their aliases.
+        kwargs: likewise.
+        edges: per tensor taken from the pass: the tensor, and the alias the operation saw.
+        outputs: the tensors it returned that depend on the input.
+        index: its place in the order of execution.
+        factor: what a following, folded batch norm multiplies the output channels by.
+    """
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    edges: list[tuple[Tensor, Tensor]]
+    outputs: list[Tensor]
+    index: int
+    place: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Tensor:
+        """The output of an operation with one output."""
+        return self.outputs[0]
+
+    @property
+    def name(self) -> str:
+        """The operation's name, as it would be written in code."""
+        module = getattr(self.func, "__module__", None) or ""
+        owner = getattr(self.func, "__objclass__", None)
+        if owner is not None:
+            return f"Tensor.{self.func.__name__}"
+        return f"{module}.{self.func.__name__}".lstrip(".")
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """The argument at a position or of a name, whichever way it was passed."""
+        if len(self.args) > position:
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+    def call(self, **changed: Any) -> Tensor:
+        """Run the operation again with some arguments, named ``a0``, ``a1``, ..., changed."""
+        args = list(self.args)
+        kwargs = dict(self.kwargs)
+        for name, value in changed.items():
+            position = int(name[1:]) if name[0] == "a" and name[1:].isdigit() else None
+            if position is not None:
+                args[position] = value
+            else:
+                kwargs[name] = value
+        out: Tensor = self.func(*args, **kwargs)
+        return out
+
+
+class Tape(TorchFunctionMode):
+    """Records while active; see ``record``.
+
+    Args:
+        x: the input; whatever is computed from it is recorded.
+        model: where ``locate`` is true, used to name the place of each call in it.
+        locate: whether to note the place of each call (slow: it walks the Python stack).
+    """
+
+    def __init__(self, x: Tensor, model: nn.Module, locate: bool = False) -> None:
+        super().__init__()
+        self.calls: list[OpCall] = []
+        self.input = x
+        self._known: dict[int, Tensor] = {id(x): x}
+        self._redirects = Redirects()
+        self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
+        self.view_overwritten: OpCall | None = None
+
+    def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._known:
+            return tensor
+        alias = tensor.view_as(tensor)
+        edges.append((tensor, alias))
+        return alias
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        args, kwargs = self._redirects.resolve((args, kwargs or {}))
+        if getattr(func, "__name__", "") == "__get__" and not self._tensor_property(func):
+            return func(*args, **kwargs)
+        (func, args, kwargs), overwritten = out_of_place(func, args, kwargs)
+        edges: list[tuple[Tensor, Tensor]] = []
+        args, kwargs = tree_map_only(Tensor, lambda t: self._alias(edges, t), (args, kwargs))
+        out = func(*args, **kwargs)
+        if edges:
+            outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
+            if outputs:
+                call = OpCall(func, args, kwargs, edges, outputs, len(self.calls), self._place())
+                self.calls.append(call)
+                self._known.update((id(t), t) for t in outputs)
+                if overwritten is not None and overwritten._is_view():
+                    self.view_overwritten = call
+        if overwritten is not None and isinstance(out, Tensor):
+            self._redirects.overwrite(overwritten, out)
+        return out
+
+    @staticmethod
+    def _tensor_property(func: Any) -> bool:
+        return getattr(getattr(func, "__self__", None), "__name__", "") in ("T", "mT", "H", "mH")
+
+    def _place(self) -> str:
+        """The innermost module whose forward is running, such as ``features.3 (Conv2d)``."""
+        if self._paths is None:
+            return ""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, nn.Module) and id(owner) in self._paths:
+                return f"'{self._paths[id(owner)]}' ({type(owner).__name__})"
+            frame = frame.f_back
+        return "an unknown place"
+
+
+def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
+    """Run ``model`` on ``x`` and record it.
+
+    Args:
+        model: any module [B, ...] -> [B, K].
+        x: must require grad.
+        locate: whether each call notes its place in the model (for error messages).
+
+    Returns:
+        The tape, and the logits [B, K].
+
+    Raises:
+        ModelError: if the output is not a tensor that depends on the input, differentiably.
+        UnsupportedOp: if a change in place through a view makes the record differ from the model.
+    """
+    tape = Tape(x, model, locate)
+    with tape:
+        logits = model(x)
+    if not isinstance(logits, Tensor) or not logits.requires_grad:
+        raise ModelError(
+            f"{type(model).__name__} does not return a tensor that depends differentiably on its "
+            "input: return logits [B, K], computed outside torch.no_grad()"
+        )
+    logits = tape._redirects._follow(logits)
+    if tape.view_overwritten is not None:
+        _verify(tape, model, x, logits)
+    return tape, logits
+
+
+def _verify(tape: Tape, model: nn.Module, x: Tensor, logits: Tensor) -> None:
+    """A change in place through a view is not seen by the base: is the output still right?"""
+    with torch.no_grad():
+        expected = model(x.detach().clone())
+    if not torch.allclose(expected, logits, rtol=1e-3, atol=1e-4):
+        call = tape.view_overwritten
+        assert call is not None  # the caller has checked
+        raise UnsupportedOp(call.name, call.place or "a view", "tape", "changes a view in place")

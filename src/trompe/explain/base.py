@@ -1,0 +1,77 @@
+"""What all explanation methods share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from trompe.errors import ModelError, UsageError
+from trompe.registry import Registry
+from trompe.types import Explanation
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base of the explanation methods: frozen options, and one method to fill in.
+
+    A method is pure and batched: the map of a batch is the maps of its images, and neither the
+    model nor the caller's tensors change. Its map is twice differentiable and carries a graph when
+    ``x`` (or the model) requires grad, and only then.
+    """
+
+    name: ClassVar[str] = ""
+
+    @abstractmethod
+    def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
+        """Map and logits of one forward pass; the arguments are those of ``__call__``."""
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """Explain the classes ``target`` for the images ``x``.
+
+        Args:
+            model: any module [B, C, H, W] -> [B, K].
+            x: [B, C, H, W], normalised.
+            target: class of each image, int64 [B].
+
+        Returns:
+            The relevance map, [B, C, H, W], of any sign; ``trompe.heatmap`` turns it into a
+            picture.
+        """
+        return self.explain(model, x, target).map
+
+
+explainers: Registry[type[Method]] = Registry("explanation method", "trompe.explain")
+"""All explanation methods, by name."""
+
+
+def pick(logits: Tensor, target: Tensor) -> Tensor:
+    """The score of each image's class: ``logits[i, target[i]]``, [B].
+
+    Raises:
+        ModelError: if the logits are not [B, K].
+        UsageError: if a class is out of range or the batch sizes differ.
+    """
+    if logits.dim() != 2:
+        raise ModelError(
+            f"the model returns the shape {tuple(logits.shape)}: a classifier returns [B, K]"
+        )
+    if target.shape != logits.shape[:1]:
+        raise UsageError(
+            f"target has the shape {tuple(target.shape)}, the logits {tuple(logits.shape)}: give "
+            "one class per image"
+        )
+    if bool(((target < 0) | (target >= logits.shape[1])).any()):
+        raise UsageError(
+            f"target {target.tolist()} is out of range: the model has {logits.shape[1]} classes"
+        )
+    return logits.gather(1, target.view(-1, 1)).squeeze(1)
+
+
+def one_hot(logits: Tensor, target: Tensor) -> Tensor:
+    """The logits with every class but the explained one set to zero, [B, K]."""
+    score = pick(logits, target)
+    mask = logits.new_zeros(logits.shape).scatter(1, target.view(-1, 1), 1.0)
+    return mask * score.unsqueeze(1)

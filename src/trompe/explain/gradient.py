@@ -1,0 +1,31 @@
+"""The gradient of the class score (Simonyan et al. 2014)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trompe.engine import explained
+from trompe.explain.base import Method, explainers, pick
+from trompe.types import Explanation
+
+
+def score_gradient(model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
+    """``d g_k / d x`` and the logits; x requires grad."""
+    logits = model(x)
+    (gradient,) = torch.autograd.grad(pick(logits, target).sum(), x, create_graph=keep)
+    return Explanation(gradient, logits)
+
+
+@explainers.register("gradient")
+@dataclass(frozen=True)
+class Gradient(Method):
+    """``d g_k / d x``, with g_k the logit of class k (PAPER.md, section 2)."""
+
+    name = "gradient"
+
+    def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
+        """See ``Method``."""
+        return explained(lambda x, keep: score_gradient(model, x, target, keep), model, x)

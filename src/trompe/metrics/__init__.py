@@ -1,0 +1,34 @@
+"""Distances and similarities of maps, images and outputs: ``metric(a, b) -> Tensor [B]``.
+
+Every metric takes two tensors whose first dimension is the batch, computes in double precision
+and returns one number per image in the dtype and on the device of its arguments. To add one,
+decorate a function with ``trompe.metrics.base.metric`` in a module of this package.
+"""
+
+from trompe.metrics.base import Metric, metric, metrics
+from trompe.metrics.distance import l2, linf, mse, psnr
+from trompe.metrics.outputs import logit_l2, softmax_l2
+from trompe.metrics.similarity import (
+    mass_centre_distance,
+    pcc,
+    spearman,
+    ssim,
+    topk_intersection,
+)
+
+__all__ = [
+    "Metric",
+    "l2",
+    "linf",
+    "logit_l2",
+    "mass_centre_distance",
+    "metric",
+    "metrics",
+    "mse",
+    "pcc",
+    "psnr",
+    "softmax_l2",
+    "spearman",
+    "ssim",
+    "topk_intersection",
+]

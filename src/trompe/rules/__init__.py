@@ -1,0 +1,1 @@
+"""How relevance passes each operation: one file per family of rules."""

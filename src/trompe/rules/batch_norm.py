@@ -1,0 +1,42 @@
+"""Batch norm in evaluation mode, folded on the fly into the linear operation before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trompe.engine.tape import OpCall, Tape
+from trompe.rules.linear import LINEAR, memo
+
+
+def _factor(op: OpCall) -> Tensor:
+    """What a batch norm multiplies each channel by, [C]."""
+    variance: Tensor = op.argument(2, "running_var")
+    weight: Tensor | None = op.argument(3, "weight")
+    eps = op.argument(7, "eps", 1e-5)
+    if weight is None:
+        return memo(variance, f"factor {eps}", lambda v: torch.rsqrt(v + eps))
+    if weight.requires_grad:
+        return torch.rsqrt(variance + eps) * weight
+    key = f"factor {eps} {id(weight)} {weight._version}"
+    return memo(variance, key, lambda v: torch.rsqrt(v + eps) * weight)
+
+
+def fold(tape: Tape) -> None:
+    """Give each linear operation the factor of the batch norm that alone follows it.
+
+    The factor stands in the linear operation's notes; the batch norm itself passes relevance on
+    unchanged, as its shift, like any bias, takes none. The model is not touched.
+    """
+    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    makers = {id(tensor): op for op in tape.calls for tensor in op.outputs}
+    for op in tape.calls:
+        if op.func is not F.batch_norm or op.argument(5, "training", False):
+            continue
+        source = op.edges[0][0]
+        maker = makers.get(id(source))
+        if maker is not None and maker.func in LINEAR and users[id(source)] == 1:
+            maker.notes["factor"] = _factor(op)

@@ -1,0 +1,162 @@
+"""What is common to rules of linear operations: their parts, and runs with changed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from trompe.engine.tape import OpCall, Tape
+
+LINEAR: tuple[Callable[..., Any], ...] = (
+    F.linear,
+    torch.conv1d,
+    torch.conv2d,
+    torch.conv3d,
+    torch.conv_transpose1d,
+    torch.conv_transpose2d,
+    torch.conv_transpose3d,
+)
+"""Operations ``func(x, weight, bias, ...)``."""
+
+_STRUCTURE = {"flatten", "reshape", "view", "dropout", "pad", "contiguous", "to", "float", "clone"}
+
+
+def weight_of(op: OpCall, part: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """The weight of a linear operation, times the batch norm folded into it, or a part of it.
+
+    Args:
+        op: the operation.
+        part: a function of the weight, such as its positive part; computed once per weight.
+    """
+    weight: Tensor = op.argument(1, "weight")
+    factor: Tensor | None = op.notes.get("factor")
+    if factor is None:
+        return weight if part is None else memo(weight, part.__name__, part)
+    axis = 1 if "transpose" in op.func.__name__ else 0
+    shape = [1] * weight.dim()
+    shape[axis] = -1
+
+    def make(original: Tensor) -> Tensor:
+        scaled = original * factor.view(shape)
+        return scaled if part is None else part(scaled)
+
+    if factor.requires_grad:
+        return make(weight)
+    return memo(weight, f"{part and part.__name__} {id(factor)}", make)
+
+
+def positive(weight: Tensor) -> Tensor:
+    """The positive part."""
+    return weight.clamp(min=0)
+
+
+def negative(weight: Tensor) -> Tensor:
+    """The negative part."""
+    return weight.clamp(max=0)
+
+
+def bias_of(op: OpCall) -> Tensor | None:
+    """The bias of a linear operation (without that of a folded batch norm)."""
+    bias: Tensor | None = op.argument(2, "bias")
+    return bias
+
+
+def input_of(op: OpCall) -> Tensor:
+    """The alias of the activations that a linear operation took."""
+    return op.edges[0][1]
+
+
+def apply(op: OpCall, x: Tensor, weight: Tensor) -> Tensor:
+    """The operation without its bias, with another input and weight."""
+    args, kwargs = list(op.args), {k: v for k, v in op.kwargs.items() if k != "bias"}
+    for position, (name, value) in enumerate((("input", x), ("weight", weight))):
+        if len(args) > position:
+            args[position] = value
+        else:
+            kwargs[name] = value
+    if len(args) > 2:
+        args[2] = None
+    out: Tensor = op.func(*args, **kwargs)
+    return out
+
+
+def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
+    """``J^T relevance`` for the operation with another weight, of the shape of its input."""
+    x = input_of(op)
+    if op.func is F.linear:
+        return relevance @ weight
+    geometry = _convolution(op)
+    if geometry is None:
+        (out,) = torch.autograd.grad(apply(op, x, weight), x, relevance, create_graph=True)
+        return out
+    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+        relevance, x.detach(), weight, None, *geometry, [True, False, False]
+    )[0]
+
+
+def _convolution(op: OpCall) -> tuple[Any, ...] | None:
+    """Stride, padding, dilation, transposed, output padding, groups; None if given in words."""
+    if "transpose" in op.func.__name__ or input_of(op).dim() != weight_of(op).dim():
+        return None
+    dims = int(op.func.__name__[-2])
+    padding = op.argument(4, "padding", 0)
+    if isinstance(padding, str):
+        return None
+
+    def spread(value: Any) -> list[int]:
+        return [value] * dims if isinstance(value, int) else list(value)
+
+    return (
+        spread(op.argument(3, "stride", 1)),
+        spread(padding),
+        spread(op.argument(5, "dilation", 1)),
+        False,
+        [0] * dims,
+        op.argument(6, "groups", 1),
+    )
+
+
+class Memo:
+    """Values derived from weights, kept while the weight lives and is not changed.
+
+    A step of an attack would else spend a pass over all weights (VGG-16 has 138 million) to split
+    them into signs. Weights that require grad are not kept: their values carry a graph.
+    """
+
+    def __init__(self) -> None:
+        self._values: Any = WeakIdKeyDictionary()
+
+    def __call__(self, weight: Tensor, key: str, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """``make(weight)``, computed once."""
+        if weight.requires_grad or weight.grad_fn is not None:
+            return make(weight)
+        entry = self._values.setdefault(weight, {})
+        version = weight._version
+        if key not in entry or entry[key][0] != version:
+            # ``make`` is kept too: what it closes over keeps its id, which may be in the key.
+            entry[key] = (version, make(weight), make)
+        value: Tensor = entry[key][1]
+        return value
+
+
+memo = Memo()
+"""The process-wide memo of the rules."""
+
+
+def mark_first(tape: Tape) -> list[OpCall]:
+    """The linear operations that see the input itself, moved or padded at most."""
+    first: list[OpCall] = []
+    near = {id(tape.input)}
+    for op in tape.calls:
+        if not any(id(tensor) in near for tensor, _ in op.edges):
+            continue
+        if op.func in LINEAR:
+            first.append(op)
+        elif op.func.__name__ in _STRUCTURE:
+            near.update(id(t) for t in op.outputs)
+    return first

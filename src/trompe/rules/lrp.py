@@ -1,0 +1,98 @@
+"""Layer-wise relevance propagation: the paper's z+ rule, and z_B at the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trompe.engine.sweep import Rule, RuleSet
+from trompe.engine.tape import OpCall, Tape
+from trompe.rules.batch_norm import fold
+from trompe.rules.linear import (
+    LINEAR,
+    apply,
+    input_of,
+    mark_first,
+    memo,
+    positive,
+    transposed,
+    weight_of,
+)
+from trompe.rules.passing import (
+    ACTIVATIONS,
+    ADDITIONS,
+    POOLINGS,
+    STABILISER,
+    STRUCTURE,
+    identity,
+)
+
+
+def z_plus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """``R_i = sum_j x_i w+_ij R_j / sum_i x_i w+_ij`` (PAPER.md, section 2).
+
+    For inputs that are not negative, as after a ReLU. Biases take no relevance.
+    """
+    x, weight = input_of(op), weight_of(op, positive)
+    z = apply(op, x, weight) + STABILISER
+    return [x * transposed(op, relevance / z, weight)]
+
+
+def z_b(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """The rule of the first layer, for inputs within the bounds low..high.
+
+    ``R_i = sum_j (x_i w_ij - l w+_ij - h w-_ij) R_j / sum_i (...)`` (PAPER.md, section 2), with
+    the bounds noted in ``op.notes["bounds"]``.
+    """
+    low, high = op.notes["bounds"]
+    x, weight = input_of(op), weight_of(op)
+
+    def corner(original: Tensor) -> Tensor:
+        return low * original.clamp(min=0) + high * original.clamp(max=0)
+
+    bound_weight = memo(weight, f"corner {low} {high}", corner)
+
+    def offset(_: Tensor) -> Tensor:
+        # What the lowest input of each sum gives: the same for all images, and for all steps.
+        return apply(op, torch.ones_like(x[:1]).detach(), bound_weight)
+
+    key = f"offset {tuple(x.shape[1:])} {op.args[3:]} {op.kwargs}"
+    z = apply(op, x, weight) - memo(bound_weight, key, offset) + STABILISER
+    share = relevance / z
+    return [x * transposed(op, share, weight) - transposed(op, share, bound_weight)]
+
+
+def linear(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """z_B where the operation sees the input itself, z+ everywhere else."""
+    return z_b(relevance, op) if "bounds" in op.notes else z_plus(relevance, op)
+
+
+RULES: dict[Callable[..., Any], Rule] = {
+    **dict.fromkeys(LINEAR, linear),
+    F.batch_norm: identity,
+    **ACTIVATIONS,
+    **STRUCTURE,
+    **POOLINGS,
+    **ADDITIONS,
+}
+"""The rule of each operation; add yours: ``RULES[function] = rule``."""
+
+
+def lrp_rules(low: float, high: float) -> RuleSet:
+    """The paper's LRP.
+
+    Args:
+        low: the lowest value of the normalised input, one number for all channels.
+        high: the highest.
+    """
+
+    def prepare(tape: Tape) -> None:
+        fold(tape)
+        for op in mark_first(tape):
+            op.notes["bounds"] = (low, high)
+
+    return RuleSet("lrp", RULES, default=None, prepare=prepare)

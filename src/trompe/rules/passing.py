@@ -1,0 +1,87 @@
+"""Rules of operations without weights: what moves, selects, averages or adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trompe.engine.pooling import smooth_max_pool2d
+from trompe.engine.softplus import softplus
+from trompe.engine.sweep import Rule, vjp
+from trompe.engine.tape import OpCall
+
+STABILISER = 1e-9
+"""Added to denominators, as in the reference implementation."""
+
+
+def identity(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """Relevance passes an elementwise operation unchanged (activations, constant factors)."""
+    shares: list[Tensor | None] = [None] * len(op.edges)
+    for i, (_, alias) in enumerate(op.edges):
+        if alias.shape == op.out.shape:
+            shares[i] = relevance
+            break
+    return shares
+
+
+def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
+    """``z`` moved away from zero by epsilon, keeping its sign."""
+    return z + epsilon * torch.where(z >= 0, 1.0, -1.0).to(z.dtype)
+
+
+def proportional(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """Each input takes the share it contributed to a sum: averages, sums, residual additions."""
+    shares = vjp(relevance / stabilised(op.out), op)
+    return [
+        None if share is None else alias * share
+        for (_, alias), share in zip(op.edges, shares, strict=True)
+    ]
+
+
+def pooled(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """Average pooling: proportional; one that changes nothing passes relevance on."""
+    rule = vjp if op.out.shape == op.edges[0][1].shape else proportional
+    return rule(relevance, op)
+
+
+def added(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """A sum of two activations is shared out by contribution; a constant takes none."""
+    return proportional(relevance, op) if len(op.edges) > 1 else identity(relevance, op)
+
+
+def _all(rule: Rule, *functions: Callable[..., Any]) -> dict[Callable[..., Any], Rule]:
+    return dict.fromkeys(functions, rule)
+
+
+ACTIVATIONS = _all(
+    identity, F.relu, torch.relu, Tensor.relu, softplus, torch.clamp_min, Tensor.clamp_min
+)
+"""Activations that keep the sign or cut the negative."""
+
+STRUCTURE = _all(
+    vjp,
+    *(torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
+    *(torch.unsqueeze, torch.cat, torch.concat, torch.stack, torch.chunk, torch.split),
+    *(torch.unbind, torch.movedim, torch.narrow, torch.clone),
+    *(Tensor.flatten, Tensor.reshape, Tensor.view, Tensor.permute, Tensor.transpose),
+    *(Tensor.squeeze, Tensor.unsqueeze, Tensor.chunk, Tensor.split, Tensor.unbind),
+    *(Tensor.contiguous, Tensor.clone, Tensor.__getitem__, Tensor.narrow, Tensor.to),
+    *(Tensor.float, Tensor.double, Tensor.expand, Tensor.unflatten, Tensor.swapaxes),
+    *(F.dropout, F.dropout2d, F.pad, torch.pixel_shuffle, F.channel_shuffle),
+)
+"""Operations that move values: their vector-Jacobian product moves relevance the same way."""
+
+POOLINGS = {
+    **_all(vjp, F.max_pool2d, torch.max_pool2d, F.max_pool1d, smooth_max_pool2d),
+    **_all(vjp, F.adaptive_max_pool2d, torch.amax, Tensor.amax),
+    **_all(pooled, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_avg_pool1d, F.avg_pool1d),
+    **_all(proportional, torch.mean, Tensor.mean, torch.sum, Tensor.sum),
+}
+"""The winner takes all of a maximum (softmax shares of a smooth one); averages share out."""
+
+ADDITIONS = _all(added, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
+"""Residual connections."""
