@@ -26,7 +26,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -148,6 +149,39 @@ def exported_model(name: str, model: nn.Module, classes: int) -> nn.Module:
 
 
 @torch.no_grad()
+def load_exported(name: str, model: nn.Module, path: Path, images: Tensor) -> str:
+    """Loads an exported file into the training form and returns the file's recipe.
+
+    For tiny-vgg the batch norms are put back: each filter gets unit norm, and the statistics
+    of its outputs on ``images`` (uint8) become those of the batch norm. The outputs in eval
+    mode stay the same.
+    """
+    with safe_open(path, framework="pt") as file:
+        recipe = str((file.metadata() or {}).get("recipe", path.name))
+    if name == "tiny-resnet":
+        model.load_state_dict(load_file(path))
+        return recipe
+    plain = tiny_vgg(model.classifier[-1].out_features)
+    plain.load_state_dict(load_file(path))
+    model.classifier.load_state_dict(plain.classifier.state_dict())
+    model.eval()
+    sources = [layer for layer in plain.features if isinstance(layer, nn.Conv2d)]
+    x = normalise(images, torch.device("cpu"))
+    for layer in model.features:
+        if isinstance(layer, nn.Conv2d):
+            source = sources.pop(0)
+            norm = source.weight.flatten(1).norm(dim=1).clamp(min=1e-6)
+            layer.weight.copy_(source.weight / norm.view(-1, 1, 1, 1))
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.copy_(x.mean(dim=(0, 2, 3)))
+            layer.running_var.copy_(x.var(dim=(0, 2, 3)))
+            layer.weight.copy_(norm * (layer.running_var + layer.eps).sqrt())
+            layer.bias.copy_(source.bias + norm * layer.running_mean)
+        x = layer(x)
+    return recipe
+
+
+@torch.no_grad()
 def evaluate(
     model: nn.Module, images: Tensor, labels: Tensor, device: torch.device
 ) -> tuple[float, float]:
@@ -241,7 +275,13 @@ def train(args: argparse.Namespace) -> None:
         raise SystemExit("the validation images have classes that the training images lack")
     if len(images) < args.batch:
         raise SystemExit(f"{len(images)} training images are fewer than a batch ({args.batch})")
-    model = training_model(args.model, classes).to(device, memory_format=torch.channels_last)
+    model = training_model(args.model, classes)
+    earlier = ""
+    if args.init is not None:
+        sample = torch.randperm(len(images), generator=generator)[:512]
+        earlier = load_exported(args.model, model, args.init, images[sample]) + "; then "
+        print(f"from {args.init}: top-1 {evaluate(model, *val, torch.device('cpu'))[0]:.4f}")
+    model = model.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model)
     for parameter in average.parameters():
         parameter.requires_grad_(False)
@@ -257,10 +297,12 @@ def train(args: argparse.Namespace) -> None:
     steps = len(images) // args.batch
     total = steps * args.epochs
     warmup = max(1, round(0.1 * total))
+    stop = min(args.stop or args.epochs, args.epochs)
     recipe = (
-        f"SGD nesterov, batch {args.batch}, lr {args.lr}, decay {args.decay}, {args.epochs} "
-        f"epochs, sizes {args.sizes or SIZE}, label smoothing {args.smoothing}, shift "
-        f"{args.padding}, flip, cutout {args.cutout}, EMA {args.ema}, seed {args.seed}"
+        f"{earlier}SGD nesterov, batch {args.batch}, lr {args.lr}, decay {args.decay}, "
+        f"{stop} of {args.epochs} epochs, sizes {args.sizes or SIZE}, "
+        f"label smoothing {args.smoothing}, shift {args.padding}, flip, cutout {args.cutout}, "
+        f"EMA {args.ema}, seed {args.seed}"
     )
     epochs: list[dict[str, float]] = []
     log: dict[str, object] = {
@@ -276,7 +318,7 @@ def train(args: argparse.Namespace) -> None:
     }
     print(f"{args.model}: {len(images)} images, {classes} classes, {recipe}", flush=True)
     step = 0
-    for epoch in range(args.epochs):
+    for epoch in range(stop):
         model.train()
         size = image_size(epoch, sizes)
         order = torch.randperm(len(images), generator=generator)
@@ -318,7 +360,7 @@ def train(args: argparse.Namespace) -> None:
         )
         print(json.dumps(epochs[-1]), flush=True)
         log["minutes"] = round(minutes, 1)
-        if epoch + 1 == args.epochs or (args.checkpoint and (epoch + 1) % args.checkpoint == 0):
+        if epoch + 1 == stop or (args.checkpoint and (epoch + 1) % args.checkpoint == 0):
             export(args, average, classes, val, log)
     print(f"exported: top-1 {log['top1']:.4f}, top-5 {log['top5']:.4f}")
 
@@ -330,6 +372,8 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, help=".npz file or image folder")
     parser.add_argument("--val", type=Path, required=True, help=".npz file or image folder")
     parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--stop", type=int, default=0, help="end early, after so many epochs")
+    parser.add_argument("--init", type=Path, help="start from an exported .safetensors file")
     parser.add_argument("--sizes", default="", help='first epochs on small images: "8x32,8x48"')
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.06, help="peak learning rate")

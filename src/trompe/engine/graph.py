@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.lean import Lean
 from trompe.types import Explanation
 
 
@@ -29,7 +30,8 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        relevance, logits = method(start, keep)
+        with Lean():
+            relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)
         return Explanation(relevance.detach(), logits.detach())

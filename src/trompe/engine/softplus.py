@@ -9,6 +9,7 @@ backward and several in the double backward pass.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,9 +17,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-# Below b z = tail the function is constant to the precision of the type. Cutting there keeps
-# exp(b z) out of the denormal numbers, on which CPUs are up to a hundred times slower.
-_TAIL = {torch.float32: -30.0, torch.float64: -60.0}
+# Beyond |b z| = edge, softplus is 0 or z to the precision of the type. Cutting there keeps the
+# exponentials out of denormal numbers and overflow, on which CPUs are many times slower.
+_EDGE = 30.0
+
+
+def _value_and_slope(z: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]:
+    scaled = z * beta
+    if z.dtype == torch.float64:  # the precise form, for oracles and finite differences
+        return F.softplus(scaled, threshold=40).div_(beta), scaled.sigmoid_()
+    scaled.clamp_(-_EDGE, _EDGE)
+    slope = scaled.sigmoid()
+    # softplus(u) = relu(u) - log(sigmoid(|u|)). The base-2 logarithm is vectorised on CPUs, where
+    # log, log1p and softplus itself are not: three to five times faster, and exact to an absolute
+    # 1e-7 / b.
+    excess = scaled.abs_().sigmoid_().log2_()
+    if isinstance(beta, Tensor):
+        return z.clamp(min=0).sub_(excess.mul_(math.log(2)).div_(beta)), slope
+    return z.clamp(min=0).add_(excess, alpha=-math.log(2) / beta), slope
 
 
 class _Softplus(torch.autograd.Function):
@@ -26,9 +42,7 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]:
-        scaled = (z * beta).clamp_(min=_TAIL.get(z.dtype, -15.0))
-        value = F.softplus(scaled).div_(beta)
-        slope = scaled.sigmoid_()
+        value, slope = _value_and_slope(z, beta)
         ctx.beta = beta
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(slope)
@@ -41,8 +55,12 @@ class _Softplus(torch.autograd.Function):
         if grad_value is not None:
             grad = grad_value * slope
         if grad_slope is not None:
-            curved = torch.ops.aten.sigmoid_backward(grad_slope, slope) * ctx.beta
-            grad = curved if grad is None else grad + curved
+            curved = torch.ops.aten.sigmoid_backward(grad_slope, slope)
+            if grad is None or isinstance(ctx.beta, Tensor):
+                curved = curved * ctx.beta
+                grad = curved if grad is None else grad + curved
+            else:
+                grad = torch.add(grad, curved, alpha=ctx.beta)
         return grad, None
 
 

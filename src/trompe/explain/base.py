@@ -63,11 +63,13 @@ def pick(logits: Tensor, target: Tensor) -> Tensor:
             f"target has the shape {tuple(target.shape)}, the logits {tuple(logits.shape)}: give "
             "one class per image"
         )
-    if bool(((target < 0) | (target >= logits.shape[1])).any()):
+    try:
+        # The check is gather's own: comparing here would wait for a GPU in every step.
+        return logits.gather(1, target.view(-1, 1)).squeeze(1)
+    except (RuntimeError, IndexError) as error:
         raise UsageError(
-            f"target {target.tolist()} is out of range: the model has {logits.shape[1]} classes"
-        )
-    return logits.gather(1, target.view(-1, 1)).squeeze(1)
+            f"target {target.tolist()} does not fit: the model has {logits.shape[1]} classes"
+        ) from error
 
 
 def one_hot(logits: Tensor, target: Tensor) -> Tensor:

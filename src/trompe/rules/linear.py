@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from trompe.engine import lean
 from trompe.engine.tape import OpCall, Tape
 
 LINEAR: tuple[Callable[..., Any], ...] = (
@@ -73,6 +74,9 @@ def input_of(op: OpCall) -> Tensor:
 
 def apply(op: OpCall, x: Tensor, weight: Tensor) -> Tensor:
     """The operation without its bias, with another input and weight."""
+    geometry = _geometry(op)
+    if geometry is not None and not weight.requires_grad:
+        return lean.convolution(x, weight, geometry)
     args, kwargs = list(op.args), {k: v for k, v in op.kwargs.items() if k != "bias"}
     for position, (name, value) in enumerate((("input", x), ("weight", weight))):
         if len(args) > position:
@@ -90,35 +94,28 @@ def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
     x = input_of(op)
     if op.func is F.linear:
         return relevance @ weight
-    geometry = _convolution(op)
-    if geometry is None:
-        (out,) = torch.autograd.grad(apply(op, x, weight), x, relevance, create_graph=True)
-        return out
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
-        relevance, x.detach(), weight, None, *geometry, [True, False, False]
-    )[0]
+    geometry = _geometry(op)
+    if geometry is not None and not weight.requires_grad:
+        return lean.transposed(relevance, weight, geometry, x.shape)
+    (out,) = torch.autograd.grad(apply(op, x, weight), x, relevance, create_graph=True)
+    return out
 
 
-def _convolution(op: OpCall) -> tuple[Any, ...] | None:
-    """Stride, padding, dilation, transposed, output padding, groups; None if given in words."""
-    if "transpose" in op.func.__name__ or input_of(op).dim() != weight_of(op).dim():
+def _geometry(op: OpCall) -> lean.Geometry | None:
+    """The geometry of a batched convolution; ``None`` for other operations."""
+    dims = lean.CONVOLUTIONS.get(op.func)
+    if dims is None or input_of(op).dim() != dims + 2:
         return None
-    dims = int(op.func.__name__[-2])
-    padding = op.argument(4, "padding", 0)
-    if isinstance(padding, str):
-        return None
-
-    def spread(value: Any) -> list[int]:
-        return [value] * dims if isinstance(value, int) else list(value)
-
-    return (
-        spread(op.argument(3, "stride", 1)),
-        spread(padding),
-        spread(op.argument(5, "dilation", 1)),
-        False,
-        [0] * dims,
-        op.argument(6, "groups", 1),
+    settings = (
+        op.argument(position, name, default)
+        for position, name, default in (
+            (3, "stride", 1),
+            (4, "padding", 0),
+            (5, "dilation", 1),
+            (6, "groups", 1),
+        )
     )
+    return lean.geometry_of(dims, *settings)
 
 
 class Memo:

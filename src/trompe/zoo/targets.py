@@ -66,7 +66,7 @@ def _drawing(text: str, points: int, width: int, height: int) -> Image.Image | N
         return None
     image = Image.new("L", (width, height))
     pen = ImageDraw.Draw(image)
-    spacing = points // 8
+    spacing = points // 4
     left, top, right, bottom = pen.multiline_textbbox(
         (0, 0), wrapped, font=font, align="center", spacing=spacing
     )

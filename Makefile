@@ -1,0 +1,41 @@
+# 'make help' lists what there is. Everything happens in a virtual environment of its own.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.trompe-installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+venv: $(STAMP)  ## create the virtual environment and install trompe into it
+
+# The stamp is newer than pyproject.toml as long as what is installed fits it. torch and torchvision
+# must come as a pair; 'trompe models' imports both, and says so in one line where they do not fit.
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/trompe models --json > /dev/null
+	@touch $@
+
+demo: $(STAMP)  ## manipulate an explanation: 'trompe attack' with its defaults, results in demo/
+	$(BIN)/trompe attack --output demo
+
+test: lint  ## lint, check the types, run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was built; the virtual environment stays
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo

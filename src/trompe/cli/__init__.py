@@ -1,0 +1,52 @@
+"""The command line: the only place where strings become objects.
+
+Nothing here imports torch before a command runs, so that ``trompe --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import click
+
+import trompe
+from trompe.cli.attack import attack
+from trompe.cli.completion import completion
+from trompe.cli.console import guarded, set_up_logging
+from trompe.cli.explain import explain
+from trompe.cli.models import models
+from trompe.cli.patterns import patterns
+
+__all__ = ["command", "main"]
+
+
+@click.group("trompe", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(trompe.__version__, prog_name="trompe")
+@click.option("--debug", is_flag=True, help="Show log messages and the traceback of an error.")
+def command(debug: bool) -> None:
+    """Can the explanations of a neural network be trusted?
+
+    Start with 'trompe attack': it changes an image imperceptibly, so that the network's answer
+    stays and its explanation becomes another one.
+    """
+    set_up_logging(logging.DEBUG if debug else logging.WARNING)
+
+
+for _one in (attack, explain, patterns, models, completion):
+    command.add_command(_one)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        arguments: without the program's name; by default those of the process.
+    """
+    return guarded(
+        lambda: command.main(
+            None if arguments is None else list(arguments),
+            prog_name="trompe",
+            standalone_mode=False,
+        )
+    )

@@ -1,0 +1,206 @@
+"""``trompe attack``: make the explanation of an image become another one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import trompe
+from trompe.cli.batches import attack_all
+from trompe.cli.console import INTERRUPTED, progress_bar
+from trompe.cli.options import (
+    METHOD,
+    ModelOptions,
+    batch_option,
+    json_option,
+    make_method,
+    model_options,
+    output_folder,
+    output_option,
+    patterns_option,
+    quiet_option,
+)
+from trompe.cli.pictures import DEFAULT_IMAGE, Target, read_images, read_target
+from trompe.cli.words import attack_in_words
+from trompe.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trompe.types import AttackResult
+
+
+_EXAMPLES = """\b
+Examples:
+  trompe attack
+  trompe attack dog.jpg --target cat.jpg --model vgg16 --method lrp
+  trompe attack dog.jpg --target-text "this explanation was manipulated"
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("images", nargs=-1, metavar="[IMAGES]...")
+@click.option("--target", metavar="FILE", help="Image whose explanation is to be copied.")
+@click.option("--target-text", metavar="TEXT", help="Text that the explanation is to show.")
+@click.option("--target-map", metavar="FILE", help="Map that it is to show: .npy or .png.")
+@model_options
+@click.option(
+    "--method", type=METHOD, default="gradient", show_default=True, help="Explanation attacked."
+)
+@click.option("--beta", type=float, help="Attack the explanation smoothed with this beta.")
+@click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
+@patterns_option
+@click.option(
+    "--preset", default="paper", show_default=True, metavar="NAME", help="Settings by method."
+)
+@click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
+@click.option("--lr", type=float, help="Learning rate of Adam, in place of the preset's.")
+@click.option(
+    "--prefactors", nargs=2, type=float, metavar="C1 C2", help="Weights of map and output error."
+)
+@click.option(
+    "--beta-growth", nargs=2, type=float, metavar="START END", help="Smoothing of the surrogate."
+)
+@click.option("--no-beta-growth", is_flag=True, help="Attack the network itself, no surrogate.")
+@click.option(
+    "--smooth-pooling",
+    type=click.FloatRange(0),
+    metavar="FACTOR",
+    help="Smooth the surrogate's max pooling too, with FACTOR times its beta; 0: do not.",
+)
+@click.option(
+    "--constant",
+    type=click.Choice(["softmax", "logits"]),
+    default="softmax",
+    show_default=True,
+    help="Output that is to stay.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@batch_option
+@output_option("trompe-out/attack")
+@json_option
+@quiet_option
+def attack(
+    images: tuple[str, ...],
+    target: str | None,
+    target_text: str | None,
+    target_map: str | None,
+    network: ModelOptions,
+    method: str,
+    patterns: str | None,
+    beta: float | None,
+    smoothgrad: int | None,
+    seed: int,
+    batch_size: int,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> int:
+    """Change images so that their explanation becomes another one.
+
+    The change to IMAGES is imperceptible, the network's answer stays, and the explanation becomes
+    the target: that of another image, a text, or a map. Without any argument it shows the point on
+    a photo of a cat, with the embedded network.
+
+    Results are judged on the original network, and once more on the PNG as written. Ctrl-C ends
+    the attack and keeps the best so far.
+    """
+    loaded = network.load()
+    chosen = make_method(
+        method, loaded, patterns=patterns, beta=beta, smoothgrad=smoothgrad, seed=seed
+    )
+    pictures = read_images(images, loaded, DEFAULT_IMAGE)
+    aim = read_target(target, target_text, target_map, loaded, chosen)
+    options = _attack_options(**settings)
+    with output_folder(output) as folder:
+        from trompe.attacks import manipulate
+        from trompe.report import write_attack
+
+        def one_batch(x: Tensor, number: int, count: int) -> AttackResult:
+            import torch
+
+            label = "attack" if count == 1 else f"attack {number + 1}/{count}"
+            with progress_bar(label, unit="step", quiet=quiet) as progress:
+                return manipulate(
+                    loaded.model,
+                    x,
+                    aim.map.expand(len(x), -1, -1),
+                    explainer=chosen,
+                    input_space=loaded.input_space,
+                    generator=torch.Generator().manual_seed(seed),
+                    progress=progress,
+                    **options,
+                )
+
+        start = time.perf_counter()
+        result = attack_all(pictures.x, batch_size, one_batch)
+        seconds = time.perf_counter() - start
+        count = len(result.x)
+        metrics = write_attack(
+            folder,
+            result,
+            model=loaded.model,
+            explainer=chosen,
+            input_space=loaded.input_space,
+            image_names=pictures.names[:count],
+            target_names=[aim.name] * count,
+            labels=loaded.classes,
+            run={
+                "method": method,
+                "beta": beta,
+                "smoothgrad": smoothgrad,
+                "model": network.model,
+                "weights": network.weights,
+                "preset": options["preset"],
+                "iterations": result.iterations,
+                "seconds": seconds,
+                "seconds_per_iteration": seconds / max(result.iterations, 1),
+                "device": str(pictures.x.device),
+                "seed": seed,
+                "version": trompe.__version__,
+                "stopped": result.stopped,
+                "settings": dict(result.provenance),
+            },
+            target_pixels=_repeated(aim, count),
+        )
+    if as_json:
+        click.echo(json.dumps(metrics, indent=2))
+    elif not quiet:
+        click.echo(attack_in_words(metrics, loaded, folder))
+    return INTERRUPTED if result.stopped == "interrupted" else 0
+
+
+def _repeated(aim: Target, count: int) -> Tensor | None:
+    """The target's picture once per image."""
+    return None if aim.pixels is None else aim.pixels.expand(count, -1, -1, -1)
+
+
+def _attack_options(
+    *,
+    preset: str,
+    iterations: int | None,
+    lr: float | None,
+    prefactors: tuple[float, float] | None,
+    beta_growth: tuple[float, float] | None,
+    no_beta_growth: bool,
+    smooth_pooling: float | None,
+    constant: str,
+) -> dict[str, Any]:
+    """The options of ``trompe.manipulate`` that the command's options stand for."""
+    if no_beta_growth and beta_growth is not None:
+        raise UsageError("give one of --beta-growth and --no-beta-growth")
+    growth = "preset" if beta_growth is None else beta_growth
+    return {
+        "preset": preset,
+        "iterations": iterations,
+        "learning_rate": lr,
+        "prefactors": prefactors,
+        "beta_growth": None if no_beta_growth else growth,
+        "pooling": smooth_pooling,
+        "output": constant,
+    }

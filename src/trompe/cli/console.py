@@ -1,0 +1,111 @@
+"""What the user sees besides results: one-line errors, notices and progress, all on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trompe.errors import TrompeError
+
+if TYPE_CHECKING:
+    from trompe.types import Progress
+
+log = logging.getLogger("trompe")
+
+BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
+"""Exit codes: something the user can put right; a bug; Ctrl-C."""
+
+
+class _Notices(logging.Handler):
+    """Writes each record as one line to stderr, without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"trompe: {_one_line(record.getMessage())}", file=sys.stderr)
+
+
+def set_up_logging(level: int) -> None:
+    """Show the library's log from ``level`` on; other packages' warnings only for debugging."""
+    log.handlers = [_Notices()]
+    log.setLevel(level)
+    if level > logging.DEBUG:
+        warnings.simplefilter("ignore")
+
+
+def be_quiet() -> None:
+    """Show errors only, except for debugging."""
+    if not log.isEnabledFor(logging.DEBUG):
+        log.setLevel(logging.ERROR)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Do ``work``; whatever goes wrong becomes one line on stderr and an exit code.
+
+    Args:
+        work: returns an exit code, or None for success.
+    """
+    code = BAD_INPUT
+    try:
+        return int(work() or 0)
+    except (KeyboardInterrupt, click.Abort):
+        message, code = "interrupted", INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        message = error.format_message()
+    except TrompeError as error:
+        if log.isEnabledFor(logging.DEBUG):
+            raise
+        message = str(error)
+    except Exception as error:
+        if log.isEnabledFor(logging.DEBUG):
+            raise
+        if isinstance(error, MemoryError) or _out_of_memory(error):
+            message = "out of memory: lower --batch-size, or choose a smaller --model"
+        else:
+            message = f"unexpected {type(error).__name__}: {error} ('trompe --debug' shows where)"
+            code = UNEXPECTED
+    click.echo(f"trompe: {_one_line(message)}", err=True)
+    return code
+
+
+@contextmanager
+def progress_bar(what: str, *, unit: str, quiet: bool) -> Iterator[Progress | None]:
+    """A bar on stderr, moved by calling what is yielded; None if ``quiet``.
+
+    Args:
+        what: is going on.
+        unit: of the steps counted.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield None
+        return
+    from tqdm import tqdm
+
+    # A log file gets a line now and then, a terminal a bar that moves.
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(desc=what, unit=unit, file=sys.stderr, mininterval=interval, miniters=1) as bar:
+
+        def update(done: int, total: int, numbers: Mapping[str, float]) -> None:
+            bar.total = total
+            bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
+            bar.update(done - bar.n)
+
+        yield update

@@ -1,0 +1,202 @@
+"""Options that several commands share, and the objects made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from trompe.cli.console import be_quiet
+
+if TYPE_CHECKING:
+    from trompe.explain import Method
+    from trompe.types import LoadedModel
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def method_names() -> list[str]:
+    """The explanation methods, read off the file names: importing them would import torch."""
+    folder = Path(__file__).parents[1] / "explain"
+    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name != "base")
+
+
+METHOD = click.Choice(method_names())
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which network, as the options say; see ``trompe.load_model``."""
+
+    model: str
+    weights: str | None
+    classes: str | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    size: int | None
+    num_classes: int | None
+    device: str
+    threads: int | None
+
+    def load(self) -> LoadedModel:
+        """Load it."""
+        import torch
+
+        from trompe.zoo import load_model
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return load_model(
+            self.model,
+            self.weights,
+            classes=self.classes,
+            mean=self.mean,
+            std=self.std,
+            size=self.size,
+            num_classes=self.num_classes,
+            device=self.device,
+        )
+
+
+_MODEL_OPTIONS = (
+    click.option(
+        "--model",
+        metavar="NAME",
+        default="tiny-vgg",
+        show_default=True,
+        help="A name that 'trompe models' lists, or package.module:function of your own.",
+    ),
+    click.option(
+        "--weights",
+        metavar="FILE",
+        help="Safetensors or a checkpoint; 'random' for none. Default: the model's own.",
+    ),
+    click.option("--classes", metavar="FILE", help="Class labels, one per line."),
+    click.option("--mean", nargs=3, type=float, metavar="R G B", help="Mean of the normalisation."),
+    click.option("--std", nargs=3, type=float, metavar="R G B", help="Its standard deviation."),
+    click.option("--size", type=click.IntRange(1), help="Height and width of the input."),
+    click.option("--num-classes", type=click.IntRange(2), help="Outputs of the network."),
+    click.option(
+        "--device",
+        metavar="[cpu|cuda|auto]",
+        default="cpu",
+        show_default=True,
+        help="Where to compute.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: torch's choice."),
+)
+
+
+def model_options(function: Command) -> Command:
+    """Add the options that choose a network; the command gets them as ``network``."""
+
+    @functools.wraps(function)
+    def wrapped(**values: Any) -> Any:
+        chosen = {field.name: values.pop(field.name) for field in dataclasses.fields(ModelOptions)}
+        return function(network=ModelOptions(**chosen), **values)
+
+    for option in reversed(_MODEL_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def _hush(context: click.Context, option: click.Parameter, quiet: bool) -> bool:
+    if quiet:
+        be_quiet()
+    return quiet
+
+
+patterns_option = click.option(
+    "--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution."
+)
+batch_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Images worked on at once.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    callback=_hush,
+    help="Print nothing but errors (and JSON, if asked for).",
+)
+
+
+def output_option(default: str) -> Callable[[Command], Command]:
+    """The folder for the results; files of other names in it are left alone."""
+    return click.option(
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        default=default,
+        show_default=True,
+        help="Folder for the results; files of the same name are replaced.",
+    )
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """The folder ``path``, made if needed; folders made are removed if nothing comes of it."""
+    from trompe.report import prepare_output
+
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    prepare_output(path)
+    try:
+        yield path
+    except BaseException:
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
+
+
+def make_method(
+    name: str,
+    loaded: LoadedModel,
+    *,
+    patterns: str | None = None,
+    beta: float | None = None,
+    smoothgrad: int | None = None,
+    seed: int = 0,
+) -> Method:
+    """An explanation method for a model, as the options say.
+
+    Args:
+        name: of the method.
+        loaded: the model; its input space and patterns go to the methods that need them.
+        patterns: file of learned patterns, in place of those that come with the model.
+        beta: explain the model smoothed with it.
+        smoothgrad: average over this number of noisy copies.
+        seed: of their noise.
+
+    Raises:
+        TrompeError: if an option is out of range or the patterns cannot be used.
+    """
+    from trompe.explain import explainer, explainers
+    from trompe.rules.patterns import load_patterns
+
+    takes = {field.name for field in dataclasses.fields(explainers[name])}
+    options: dict[str, Any] = {}
+    if "input_space" in takes:
+        options["input_space"] = loaded.input_space
+    if "patterns" in takes:
+        own = loaded.patterns or {}
+        options["patterns"] = load_patterns(patterns, loaded.model) if patterns else own
+    if "seed" in takes:
+        options["seed"] = seed
+    method = explainer(name, **options)
+    if beta is not None:
+        method = explainer("beta_smoothing", base=method, beta=beta)
+    if smoothgrad is not None:
+        method = explainer("smoothgrad", base=method, samples=smoothgrad, seed=seed)
+    return method

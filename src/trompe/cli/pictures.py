@@ -1,0 +1,99 @@
+"""Images and target maps, as the options of a command name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trompe.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trompe.explain import Method
+    from trompe.types import LoadedModel
+
+DEFAULT_IMAGE, DEFAULT_TARGET = "cat", "coffee"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images ready for a model.
+
+    Args:
+        names: what the user called them.
+        x: normalised, on the model's device, [B, 3, H, W].
+        pixels: in 0..1, [B, 3, H, W].
+    """
+
+    names: tuple[str, ...]
+    x: Tensor
+    pixels: Tensor
+
+
+def read_images(paths: Sequence[str], loaded: LoadedModel, default: str) -> Images:
+    """Read the files, or the default image if there are none.
+
+    Raises:
+        ImageError: if one cannot be used.
+    """
+    import torch
+
+    from trompe.zoo.images import default_images, load_image
+
+    if paths:
+        pixels = [load_image(path, size=loaded.size, resize=loaded.resize) for path in paths]
+    else:
+        photos = default_images(loaded.size, resize=loaded.resize)
+        paths, pixels = [default], [photos[default]]
+    stacked = torch.stack(pixels)
+    place = next(loaded.model.parameters(), stacked).device
+    return Images(tuple(paths), loaded.input_space.from_pixels(stacked).to(place), stacked)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the explanation shall become.
+
+    Args:
+        name: what the user called it.
+        map: heat map, [H, W].
+        pixels: the image that it explains, 0..1, [3, H, W], if there is one.
+    """
+
+    name: str
+    map: Tensor
+    pixels: Tensor | None = None
+
+
+def read_target(
+    image: str | None,
+    text: str | None,
+    map_file: str | None,
+    loaded: LoadedModel,
+    method: Method,
+) -> Target:
+    """The one target that was named: an image to be explained, a text, or a map in a file.
+
+    Raises:
+        UsageError: if several were named.
+        TrompeError: if it cannot be used.
+    """
+    import torch
+
+    from trompe.types import heatmap
+    from trompe.zoo.targets import map_from_file, text_map
+
+    if sum(option is not None for option in (image, text, map_file)) > 1:
+        raise UsageError("give one of --target, --target-text and --target-map")
+    if text is not None:
+        return Target(text, text_map(text, loaded.size, loaded.size))
+    if map_file is not None:
+        return Target(map_file, map_from_file(map_file, loaded.size, loaded.size))
+    images = read_images([] if image is None else [image], loaded, DEFAULT_TARGET)
+    with torch.no_grad():
+        predicted = loaded.model(images.x).argmax(dim=1)
+    heat = heatmap(method(loaded.model, images.x, predicted)).cpu()
+    return Target(Path(images.names[0]).name, heat[0], images.pixels[0])

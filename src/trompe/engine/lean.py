@@ -1,0 +1,127 @@
+"""Convolutions that are differentiated twice without gradients of their weights.
+
+PyTorch's double backward of a convolution computes the gradient of the weight whether or not the
+weight requires it: one convolution more per layer and step than an attack needs (measured with
+PyTorch 2.14; ``benchmarks/README.md``). A convolution with a constant weight is linear in its
+input, so its backward is the transposed map, whose backward is the convolution again: two
+functions, each the other's derivative, cover every order of differentiation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+CONVOLUTIONS: dict[Callable[..., Any], int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+"""The convolutions covered, with their spatial dimensions."""
+
+
+class Geometry(NamedTuple):
+    """All that a convolution is beside its tensors."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
+
+
+class _Convolution(torch.autograd.Function):
+    """``x * weight``, weight constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        ctx.weight, ctx.geometry, ctx.shape = weight, geometry, x.shape
+        stride, padding, dilation, groups = geometry
+        none = [0] * len(stride)
+        return torch.ops.aten.convolution(
+            x, weight, None, stride, padding, dilation, False, none, groups
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _Transposed.apply(grad, ctx.weight, ctx.geometry, ctx.shape), None, None
+
+
+class _Transposed(torch.autograd.Function):
+    """The transpose of ``_Convolution``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, weight: Tensor, geometry: Geometry, shape: torch.Size
+    ) -> Tensor:
+        ctx.weight, ctx.geometry = weight, geometry
+        stride, padding, dilation, groups = geometry
+        # Only the shape and the layout of the input matter: its memory is never touched.
+        like = torch.empty(shape, dtype=grad.dtype, device=grad.device)
+        if weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+            like = torch.empty_like(like, memory_format=torch.channels_last)
+        return torch.ops.aten.convolution_backward(
+            *(grad, like, weight, None, stride, padding, dilation, False),
+            *([0] * len(stride), groups, [True, False, False]),
+        )[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _Convolution.apply(grad, ctx.weight, ctx.geometry), None, None, None
+
+
+def geometry_of(
+    dims: int, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Geometry | None:
+    """The geometry, or ``None`` where the padding is given in words."""
+    if isinstance(padding, str):
+        return None
+
+    def spread(value: Any) -> list[int]:
+        return [value] * dims if isinstance(value, int) else [int(v) for v in value]
+
+    return Geometry(spread(stride), spread(padding), spread(dilation), groups)
+
+
+def convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The convolution of ``x`` with a constant weight, without bias."""
+    return _Convolution.apply(x, weight, geometry)
+
+
+def transposed(grad: Tensor, weight: Tensor, geometry: Geometry, shape: torch.Size) -> Tensor:
+    """The transpose of ``convolution``: from the shape of its output to ``shape``."""
+    return _Transposed.apply(grad, weight, geometry, shape)
+
+
+def _lean(
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    geometry = geometry_of(dims, stride, padding, dilation, groups)
+    batched = input.dim() == weight.dim()
+    trainable = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if geometry is None or trainable or not batched or not input.requires_grad:
+        return NotImplemented
+    out = convolution(input, weight, geometry)
+    if bias is None:
+        return out
+    return out + bias.view(-1, *[1] * dims)
+
+
+class Lean(TorchFunctionMode):
+    """While active, convolutions with constant weights take the lean form."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        dims = CONVOLUTIONS.get(func)
+        if dims is not None:
+            out = _lean(dims, *args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        return func(*args, **(kwargs or {}))

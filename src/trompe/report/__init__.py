@@ -1,0 +1,22 @@
+"""Figures and files that tell what an attack or an explanation showed."""
+
+from trompe.report.explanations import (
+    explanations_figure,
+    reference_explanations,
+    save_explanations,
+)
+from trompe.report.files import prepare_output, write_attack
+from trompe.report.measures import image_metrics
+from trompe.report.overview import overview_figure, reference_overview, save_overview
+
+__all__ = [
+    "explanations_figure",
+    "image_metrics",
+    "overview_figure",
+    "prepare_output",
+    "reference_explanations",
+    "reference_overview",
+    "save_explanations",
+    "save_overview",
+    "write_attack",
+]

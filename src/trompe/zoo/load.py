@@ -1,0 +1,180 @@
+"""Loading any classifier by name, with its weights, normalisation and labels."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trompe.errors import ModelError, UsageError
+from trompe.types import InputSpace, LoadedModel
+from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weights
+from trompe.zoo.probe import as_classifier
+from trompe.zoo.records import ModelRecord, find_record
+
+RANDOM = "random"
+"""In place of a weights file: an untrained model, always the same one."""
+
+
+def load_model(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    classes: str | Path | Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+    num_classes: int | None = None,
+    device: str | torch.device = "cpu",
+) -> LoadedModel:
+    """Load a classifier, ready to be explained: evaluation mode, float32, parameters frozen.
+
+    Args:
+        name: ``tiny-vgg``, ``tiny-resnet``, ``resnet20-cifar10``, the name of any torchvision
+            classifier, or ``package.module:function`` for a function of your own that takes no
+            argument and returns a module (the current directory is searched first).
+        weights: a safetensors file or a checkpoint with tensors alone; ``random`` for an untrained
+            network. By default the model's own: embedded, or downloaded by torchvision.
+        classes: labels, one per output, or a text file with one label per line.
+        mean: of the normalisation, per channel, pixels in 0..1. Default: the model's own.
+        std: of the normalisation, per channel.
+        size: height and width of the input, in pixels.
+        num_classes: number of outputs of a torchvision model; by default that of the weights.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
+
+    Returns:
+        The model with its input space, labels and image size.
+
+    Raises:
+        ModelError: if it is unknown, cannot be built or downloaded, or is no classifier.
+        WeightsError: if the weights are missing, broken, or do not fit.
+        UsageError: if an option is out of range.
+
+    Example:
+        >>> import trompe
+        >>> loaded = trompe.load_model("tiny-vgg", "random")
+        >>> loaded.size, len(loaded.classes)
+        (64, 50)
+    """
+    place = choose_device(device)
+    record = _factory_record(name) if ":" in name else find_record(name)
+    space = InputSpace(tuple(mean or record.mean), tuple(std or record.std))
+    if size is not None and size < 1:
+        raise UsageError(f"size must be at least 1 pixel, not {size}")
+    if num_classes is not None and (num_classes < 2 or ":" in name):
+        raise UsageError("num_classes goes with a named model, and must be at least 2")
+    pixels = size or record.size
+    model = _with_weights(record, weights, num_classes)
+    model = model.to(place, torch.float32).eval().requires_grad_(False)
+    model, outputs = as_classifier(model, space, pixels, place, name)
+    return LoadedModel(
+        model=model,
+        input_space=space,
+        classes=_labels(classes, record, outputs),
+        name=name,
+        size=pixels,
+        resize=round(pixels * record.resize / record.size),
+        patterns=record.patterns() if weights is None else None,
+    )
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device of that name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UsageError: if there is no such device on this machine.
+    """
+    name = str(device)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{name}': choose cpu, cuda or auto") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"no device '{name}' on this machine: choose cpu, or auto")
+    return place
+
+
+def _with_weights(
+    record: ModelRecord, weights: str | Path | None, num_classes: int | None
+) -> nn.Module:
+    """Build the model of a record with the weights asked for."""
+    if str(weights) == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return record.build(num_classes or record.outputs)
+    if weights is not None:
+        state, source = read_weights(Path(weights)), f"the weights in '{weights}'"
+    elif record.state is not None:
+        state, source = plain(record.state()), f"the weights of {record.name}"
+    elif record.source == "a function":
+        return record.build(record.outputs)
+    else:
+        raise ModelError(f"{record.name} comes without weights: give them with --weights")
+    model = record.build(num_classes or record.outputs)
+    found = count_outputs(model, state)
+    if num_classes is None and record.outputs and found not in (None, record.outputs):
+        model = record.build(found or record.outputs)
+    fit_weights(model, state, source)
+    return model
+
+
+@contextmanager
+def _current_directory_first() -> Iterator[None]:
+    """Let modules of the current directory be imported, as ``python -m`` does."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _factory_record(name: str) -> ModelRecord:
+    """The record of a model that a function of the user's makes."""
+
+    def build(outputs: int) -> nn.Module:
+        try:
+            # What it says must not mix with what a command writes for machines.
+            with _current_directory_first(), redirect_stdout(sys.stderr):
+                module, _, function = name.partition(":")
+                make: Callable[[], object] = getattr(importlib.import_module(module), function)
+                model = make()
+        except Exception as error:  # the code is the user's: anything can happen
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ModelError(f"model '{name}' cannot be made ({reason})") from error
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"model '{name}' is a {type(model).__name__}: the function must return an nn.Module"
+            )
+        return model
+
+    return ModelRecord(name=name, source="a function", build=build, outputs=0, size=224, resize=256)
+
+
+def _labels(
+    classes: str | Path | Sequence[str] | None, record: ModelRecord, outputs: int
+) -> tuple[str, ...]:
+    """One label per output, or none if they are unknown."""
+    if classes is None:
+        own = record.labels()
+        return own if len(own) == outputs else ()
+    source = "the list of labels"
+    if isinstance(classes, (str, Path)):
+        source = f"'{classes}'"
+        try:
+            text = Path(classes).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{source} cannot be read as a text file of labels") from error
+        classes = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(classes) != outputs:
+        raise UsageError(
+            f"{source} has {len(classes)} labels, the model {outputs} outputs: give one each"
+        )
+    return tuple(classes)
