@@ -17,7 +17,7 @@ venv: $(STAMP)  ## create the virtual environment and install trompe into it
 # The stamp is newer than pyproject.toml as long as what is installed fits it. torch and torchvision
 # must come as a pair; 'trompe models' imports both, and says so in one line where they do not fit.
 $(STAMP): pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/trompe models --json > /dev/null
 	@touch $@
@@ -38,4 +38,4 @@ format: $(STAMP)  ## format the code
 	$(BIN)/ruff format .
 
 clean:  ## remove what was built; the virtual environment stays
-	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo

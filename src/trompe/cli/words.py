@@ -47,18 +47,25 @@ def image_in_words(entry: Mapping[str, Any], loaded: LoadedModel) -> list[str]:
     target, original, change = (
         entry[part] for part in ("map_to_target", "map_to_original", "image_change")
     )
-    largest = 255 * (change["linf"] or 0.0)
     lines = [
         f"{entry['image']}",
         f"  answer       {answer}",
         f"  explanation  now correlates {_number(target['pcc'])} with the target "
         f"(SSIM {_number(target['ssim'])}), {_number(original['pcc'])} with the original one",
-        f"  image        PSNR {_number(change['psnr'], '.1f')} dB, no pixel changed by more than "
-        f"{largest:.1f} of 255 levels",
+        f"  image        {_changed(change)}",
     ]
     if "after_rounding" in entry:
         lines.append(f"  as 8-bit PNG {_rounded(entry)}")
     return lines
+
+
+def _changed(change: Mapping[str, float]) -> str:
+    if not change["linf"]:
+        return "not changed at all"
+    return (
+        f"PSNR {change['psnr']:.1f} dB, no pixel changed by more than "
+        f"{255 * change['linf']:.1f} of 255 levels"
+    )
 
 
 def survives(entry: Mapping[str, Any]) -> bool:

@@ -1,0 +1,165 @@
+"""The paper's preset on pairs of ImageNet photos with SqueezeNet 1.1 (figures 3, 10 and 11).
+
+    python benchmarks/paper_preset.py --weights squeezenet.safetensors --photos FOLDER
+        --method gradient --method lrp --pairs 20 --work FOLDER
+
+Every batch is kept in the work folder as soon as it is finished, and the same command goes on where
+it was. The medians over the finished pairs are written to ``benchmarks/results/paper_preset.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import save
+from safetensors.torch import load_file, save_file
+
+import trompe
+from trompe.attacks.observation import observe
+from trompe.report.measures import image_metrics
+from trompe.types import AttackResult, LoadedModel, heatmap
+from trompe.zoo.images import list_images, load_image
+
+
+def pairs(folder: Path, count: int) -> list[tuple[Path, Path]]:
+    """``count`` pairs of photo and target photo, all different, drawn with seed 0."""
+    photos = list_images(folder)
+    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = [photos[i] for i in order[: 2 * count]]
+    return list(zip(chosen[:count], chosen[count:], strict=True))
+
+
+def attack_batch(
+    loaded: LoadedModel, method: str, preset: str, batch: list[tuple[Path, Path]], path: Path
+) -> None:
+    """Attack one batch of pairs and keep what follows from it nowhere else."""
+    layout = torch.channels_last if method == "gradient" else torch.contiguous_format
+    model = loaded.model.to(memory_format=layout)
+    explainer = trompe.explainer(method)
+
+    def images(which: int) -> torch.Tensor:
+        pixels = torch.stack(
+            [load_image(pair[which], size=loaded.size, resize=loaded.resize) for pair in batch]
+        )
+        return loaded.input_space.from_pixels(pixels).contiguous(memory_format=layout)
+
+    x, aims = images(0), images(1)
+    target_map = heatmap(explainer(model, aims, model(aims).argmax(1)))
+    start = time.perf_counter()
+    result = trompe.manipulate(model, x, target_map, explainer=explainer, preset=preset)
+    seconds = time.perf_counter() - start
+    save_file(
+        {
+            "x": result.x.contiguous(),
+            "x_adv": result.x_adv.contiguous(),
+            "map_target": result.map_target.contiguous(),
+            "seconds": torch.tensor(seconds),
+            "iterations": torch.tensor(result.iterations),
+        },
+        path,
+    )
+
+
+def read_batch(loaded: LoadedModel, method: str, path: Path) -> tuple[AttackResult, float, int]:
+    """The result of a kept batch, judged again on the original model."""
+    kept = load_file(path)
+    explainer = trompe.explainer(method)
+    target = loaded.model(kept["x"]).argmax(1)
+    before = observe(loaded.model, explainer, kept["x"], target)
+    after = observe(loaded.model, explainer, kept["x_adv"], target)
+    result = AttackResult(
+        x=kept["x"],
+        x_adv=kept["x_adv"],
+        target_class=target,
+        map_original=before.map,
+        map_target=kept["map_target"],
+        map_adv=after.map,
+        logits_original=before.logits,
+        logits_adv=after.logits,
+        history={},
+        iterations=int(kept["iterations"]),
+        stopped="finished",
+        provenance={},
+    )
+    return result, float(kept["seconds"]), int(kept["iterations"])
+
+
+def summary(rows: list[dict[str, Any]], seconds: float, iterations: int) -> dict[str, Any]:
+    """Medians over pairs."""
+
+    def median(*keys: str) -> float:
+        values = []
+        for row in rows:
+            value: Any = row
+            for key in keys:
+                value = value[key]
+            values.append(value)
+        return statistics.median(values)
+
+    return {
+        "pairs": len(rows),
+        "iterations": iterations,
+        "class_kept": sum(row["class_before"] == row["class_after"] for row in rows),
+        "seconds_per_image_step": seconds / (iterations * len(rows)),
+        "median": {
+            "map_to_target_ssim": median("map_to_target", "ssim"),
+            "map_to_target_pcc": median("map_to_target", "pcc"),
+            "map_to_original_pcc": median("map_to_original", "pcc"),
+            "image_ssim": median("image_change", "ssim"),
+            "image_psnr_db": median("image_change", "psnr"),
+            "image_linf_255": 255 * median("image_change", "linf"),
+            "softmax_l2": median("softmax_l2"),
+        },
+        "images": rows,
+    }
+
+
+def main() -> None:
+    """Attack what is missing, then summarise what is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--method", action="append", required=True)
+    parser.add_argument("--preset", default="paper")
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--summarise", action="store_true", help="attack nothing more")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    loaded = trompe.load_model("squeezenet1_1", arguments.weights)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    chosen = pairs(arguments.photos, arguments.pairs)
+    results = {}
+    for method in arguments.method:
+        rows: list[dict[str, Any]] = []
+        total, iterations = 0.0, 0
+        for first in range(0, len(chosen), arguments.batch):
+            batch = chosen[first : first + arguments.batch]
+            path = arguments.work / f"{arguments.preset}-{method}-{first}.safetensors"
+            if not path.exists():
+                if arguments.summarise:
+                    continue
+                attack_batch(loaded, method, arguments.preset, batch, path)
+                print(method, path.name, flush=True)
+            result, seconds, iterations = read_batch(loaded, method, path)
+            total += seconds
+            rows += image_metrics(
+                result,
+                loaded.input_space,
+                image_names=[image.name for image, _ in batch],
+                target_names=[target.name for _, target in batch],
+            )
+        results[method] = summary(rows, total, iterations)
+    if arguments.summarise:
+        print(save(f"{arguments.preset}_preset", results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from trompe.cli.words import survives
+from trompe.explain import explainers
+from trompe.zoo.images import default_images, save_png
+
+QUICK = ("--iterations", 3)
+
+
+@pytest.fixture
+def photo(folder: Path) -> Path:
+    path = folder / "photo.png"
+    save_png(path, default_images(64)["rocket"])
+    return path
+
+
+def test_the_defaults_attack_the_cat(run: Callable, folder: Path) -> None:
+    code, out, err = run("attack", *QUICK)
+    assert code == 0, err
+    written = {path.name for path in (folder / "trompe-out" / "attack").iterdir()}
+    assert written >= {
+        "metrics.json",
+        "x_adv.safetensors",
+        "maps.safetensors",
+        "overview.png",
+        "history.csv",
+        "cat_adv.png",
+    }
+    for word in ("cat", "still", "correlates", "PSNR", "8-bit PNG", "overview.png"):
+        assert word in out
+    assert "similarity" in err  # the progress bar
+
+
+def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
+    code, out, err = run("attack", photo, "--json", "--quiet", "--seed", 5, "--output", "o", *QUICK)
+    assert (code, err) == (0, "")
+    metrics = json.loads(out)
+    assert metrics == json.loads(Path("o/metrics.json").read_text())
+    run_part = metrics["run"]
+    assert run_part["method"] == "gradient"
+    assert run_part["iterations"] == 3
+    assert run_part["seed"] == 5
+    assert metrics["images"][0]["image"] == str(photo)
+    assert metrics["images"][0]["target"] == "coffee"
+
+
+def test_several_images_are_attacked_in_batches_as_if_each_were_alone(
+    run: Callable, folder: Path
+) -> None:
+    for name, pixels in default_images(64).items():
+        save_png(folder / f"{name}.png", pixels)
+    names = ["cat.png", "coffee.png", "rocket.png"]
+    text = ("--target-text", "hello", "--quiet")
+    assert run("attack", *names, *text, "--batch-size", 2, "--output", "all", *QUICK).code == 0
+    assert run("attack", names[2], *text, "--output", "one", *QUICK).code == 0
+    every = load_file("all/x_adv.safetensors")["x_adv"]
+    alone = load_file("one/x_adv.safetensors")["x_adv"]
+    assert every.shape == (3, 3, 64, 64)
+    torch.testing.assert_close(every[2], alone[0], rtol=1e-4, atol=1e-4)
+    images = json.loads(Path("all/metrics.json").read_text())["images"]
+    assert [entry["image"] for entry in images] == names
+
+
+@pytest.mark.parametrize("stop_in_batch", [0, 1])
+def test_ctrl_c_keeps_the_best_so_far(
+    run: Callable, folder: Path, monkeypatch: pytest.MonkeyPatch, stop_in_batch: int
+) -> None:
+    batches = iter(range(10))
+
+    @contextmanager
+    def interrupting(*_: object, **__: object) -> Iterator[Callable[..., None]]:
+        batch = next(batches)
+
+        def update(done: int, total: int, numbers: object) -> None:
+            if done == 2 and batch == stop_in_batch:
+                raise KeyboardInterrupt
+
+        yield update
+
+    monkeypatch.setattr("trompe.cli.attack.progress_bar", interrupting)
+    for name, pixels in default_images(64).items():
+        save_png(folder / f"{name}.png", pixels)
+    code, out, _ = run(
+        "attack", "cat.png", "coffee.png", "rocket.png", "--batch-size", 1, "--output", "o", *QUICK
+    )
+    assert code == 130
+    assert "interrupted" in out
+    metrics = json.loads(Path("o/metrics.json").read_text())
+    assert metrics["run"]["stopped"] == "interrupted"
+    assert len(metrics["images"]) == stop_in_batch + 1
+
+
+@pytest.mark.parametrize("method", explainers.names())
+def test_every_method_can_be_attacked(run: Callable, method: str, folder: Path) -> None:
+    patterns: tuple[object, ...] = ()
+    if method == "pattern_attribution":
+        pixels = default_images(64)
+        for name in pixels:
+            save_png(folder / f"{name}.png", pixels[name])
+        assert run("patterns", "--data", folder, "--quiet", "--output", "p.safetensors").code == 0
+        patterns = ("--patterns", "p.safetensors")
+    code, _, err = run("attack", "--method", method, *patterns, "--iterations", 1, "--quiet")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--beta", 0.8),
+        ("--smoothgrad", 2),
+        ("--smooth-pooling", 1, "--constant", "logits", "--prefactors", 1e11, 10),
+        ("--beta-growth", 30, 300, "--lr", 1e-3, "--threads", 1),
+        ("--model", "tiny-resnet", "--method", "lrp"),
+    ],
+)
+def test_options_are_passed_on(run: Callable, options: tuple[object, ...]) -> None:
+    code, _, err = run("attack", *options, "--iterations", 2, "--quiet", "--output", "o")
+    assert (code, err) == (0, "")
+
+
+def test_the_networks_own_gradient_has_no_derivative_and_the_user_is_told(run: Callable) -> None:
+    code, _, err = run("attack", "--no-beta-growth", *QUICK)
+    assert code == 0
+    assert "gradient is zero" in err
+
+
+def test_targets_from_an_image_a_text_and_a_map(run: Callable, photo: Path) -> None:
+    np.save("map.npy", np.eye(64))
+    for target in (("--target", photo), ("--target-text", "hello"), ("--target-map", "map.npy")):
+        code, _, err = run("attack", *target, "--quiet", "--output", "o", *QUICK)
+        assert (code, err) == (0, ""), target
+
+
+def test_a_target_map_of_another_size_is_resized_with_a_notice(run: Callable, folder: Path) -> None:
+    np.save("map.npy", np.eye(100))
+    code, _, err = run("attack", "--target-map", "map.npy", *QUICK)
+    assert code == 0
+    assert "resized from 100 x 100 to 64 x 64" in err
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "CMYK", "P", "I;16"])
+def test_unusual_pictures_are_converted(run: Callable, folder: Path, mode: str) -> None:
+    levels = (np.random.default_rng(0).random((80, 100, 3)) * 255).astype(np.uint8)
+    if mode == "I;16":
+        picture = Image.fromarray(levels[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(levels).convert(mode)
+    path = folder / f"odd.{'tiff' if mode == 'CMYK' else 'png'}"
+    picture.save(path)
+    code, _, err = run("attack", path, "--quiet", "--output", "o", *QUICK)
+    assert (code, err) == (0, "")
+
+
+def test_other_files_in_the_output_folder_are_left_alone(run: Callable, folder: Path) -> None:
+    (folder / "o").mkdir()
+    (folder / "o" / "thesis.txt").write_text("three years of work")
+    for _ in range(2):
+        assert run("attack", "--quiet", "--output", "o", *QUICK).code == 0
+    assert (folder / "o" / "thesis.txt").read_text() == "three years of work"
+
+
+def test_survival_needs_the_class_and_a_map_nearer_to_the_target() -> None:
+    def entry(after: int, target: float | None, original: float | None) -> dict[str, object]:
+        maps = {"map_to_target": {"pcc": target}, "map_to_original": {"pcc": original}}
+        return {"class_before": 1, "after_rounding": {"class_after": after, **maps}}
+
+    assert survives(entry(1, 0.9, 0.2))
+    assert not survives(entry(2, 0.9, 0.2))
+    assert not survives(entry(1, 0.3, 0.6))
+    assert not survives(entry(1, None, None))
