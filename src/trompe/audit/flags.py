@@ -36,8 +36,8 @@ MEANING: dict[str, str] = {
 
 
 def _drop(loss: Tensor) -> float:
-    """How much of the loss went in the last tenth of the steps, as a share; NaN if unknown."""
-    part = loss.shape[0] // 10
+    """How much of the loss went in the last fifth of the steps, as a share; NaN if unknown."""
+    part = loss.shape[0] // 5
     if part < 1:
         return math.nan
     last, before = float(loss[-part:].mean()), float(loss[-2 * part : -part].mean())

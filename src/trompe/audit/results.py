@@ -91,14 +91,34 @@ class Run:
         )
         return [
             Row(
-                *(cell, *kind, image, target, message),
+                id=cell,
+                model=model,
+                method=method,
+                smoothing=smoothing,
+                preset=preset,
+                image=image,
+                target=target,
+                message=message,
                 values=values.get(cell, {}),
                 flags=tuple(json.loads(flags or "[]")),
                 x=x,
                 target_x=target_x,
                 arrays=arrays,
             )
-            for cell, *kind, image, target, message, flags, x, target_x, arrays in cells
+            for (
+                cell,
+                model,
+                method,
+                smoothing,
+                preset,
+                image,
+                target,
+                message,
+                flags,
+                x,
+                target_x,
+                arrays,
+            ) in cells
         ]
 
     @property

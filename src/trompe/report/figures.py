@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,11 +64,12 @@ def draw_boxes(axes: Axes, groups: Groups, *, log: bool = False) -> None:
     width = 0.75 / max(len(series), 1)
     lowest = np.inf
     for number, name in enumerate(series):
-        statistics, places = [], []
+        statistics: list[dict[str, Any]] = []
+        places = []
         for place, group in enumerate(groups.values()):
             values = [v for v in group.get(name, ()) if np.isfinite(v)]
             if values:
-                statistics.append({**box_statistics(values), "fliers": []})
+                statistics.append(dict(box_statistics(values)))
                 places.append(place + (number - (len(series) - 1) / 2) * width)
                 lowest = min(lowest, statistics[-1]["whislo"])
         colour = COLOURS[number % len(COLOURS)]
@@ -92,7 +93,7 @@ def draw_boxes(axes: Axes, groups: Groups, *, log: bool = False) -> None:
         text.set_rotation(0 if len(groups) <= 2 else 25)
         text.set_horizontalalignment("center" if len(groups) <= 2 else "right")
     if len(series) > 1:
-        axes.legend(fontsize=FONT - 1, frameon=False, loc="best", ncols=min(len(series), 3))
+        _legend_above(axes, len(series))
     _plain(axes)
 
 
@@ -133,11 +134,11 @@ def draw_scatter(
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     if len(points) > 1:
-        axes.legend(fontsize=FONT - 1, frameon=False)
+        _legend_above(axes, len(points))
     _plain(axes)
 
 
-_GUIDE = {"color": "#888888", "linewidth": 0.8, "linestyle": "--"}
+_GUIDE: dict[str, Any] = {"color": "#888888", "linewidth": 0.8, "linestyle": "--"}
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,26 @@ def draw_curves(
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     if len(curves) > 1:
-        axes.legend(fontsize=FONT - 1, frameon=False)
+        _legend_above(axes, len(curves))
     _plain(axes)
 
 
 def _spoken(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _legend_above(axes: Axes, count: int) -> None:
+    """A legend that hides nothing."""
+    axes.legend(
+        fontsize=FONT - 1,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(-0.1, 1.0),
+        ncols=min(count, 3),
+        borderaxespad=0.2,
+        columnspacing=1.0,
+        handletextpad=0.4,
+    )
 
 
 def _plain(axes: Axes) -> None:
@@ -199,8 +214,8 @@ def _plain(axes: Axes) -> None:
     axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=FONT)
-    axes.xaxis.label.set_size(FONT)
-    axes.yaxis.label.set_size(FONT)
+    axes.xaxis.label.set_fontsize(FONT)
+    axes.yaxis.label.set_fontsize(FONT)
     axes.xaxis.label.set_parse_math(False)
     axes.yaxis.label.set_parse_math(False)
 
@@ -221,6 +236,8 @@ def joint_figure(panels: Sequence[Panel], columns: int = 3) -> Figure:
     for number, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, number)
         panel.draw(axes)
-        axes.set_title(panel.title, fontsize=FONT + 1, parse_math=False)
+        legend = axes.get_legend()
+        lines = 0 if legend is None else -(-len(legend.get_texts()) // 3)
+        axes.set_title(panel.title, fontsize=FONT + 1, pad=5 + 12 * lines, parse_math=False)
     figure.tight_layout(pad=0.6)
     return figure
