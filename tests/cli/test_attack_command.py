@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,8 @@ def test_ctrl_c_keeps_the_best_so_far(
 
         yield update
 
-    monkeypatch.setattr("trompe.cli.attack.progress_bar", interrupting)
+    # The package's attribute of the module's name is the command.
+    monkeypatch.setattr(sys.modules["trompe.cli.attack"], "progress_bar", interrupting)
     for name, pixels in default_images(64).items():
         save_png(folder / f"{name}.png", pixels)
     code, out, _ = run(
