@@ -22,7 +22,7 @@ QUICK = ("--iterations", 3)
 @pytest.fixture
 def photo(folder: Path) -> Path:
     path = folder / "photo.png"
-    save_png(path, default_images(64)["rocket"])
+    save_png(path, default_images(64)["coffee"])
     return path
 
 
@@ -53,7 +53,7 @@ def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     assert run_part["iterations"] == 3
     assert run_part["seed"] == 5
     assert metrics["images"][0]["image"] == str(photo)
-    assert metrics["images"][0]["target"] == "coffee"
+    assert metrics["images"][0]["target"] == "rocket"
 
 
 def test_several_images_are_attacked_in_batches_as_if_each_were_alone(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trompe.engine.smoothing import check_beta
+from trompe.errors import UsageError
 from trompe.explain.base import Method
 from trompe.registry import Registry
 
@@ -26,6 +29,9 @@ class Preset:
             this radius in the maximum norm, pixel units 0..1.
         step: size of the first signed step, as a share of the radius.
         momentum: of the signed steps.
+
+    Raises:
+        UsageError: if a setting is out of range.
     """
 
     iterations: int = 1500
@@ -38,6 +44,22 @@ class Preset:
     radius: float | None = None
     step: float = 0.02
     momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0:
+            raise UsageError(f"iterations must not be negative, not {self.iterations}")
+        if self.beta_start is not None:
+            check_beta(self.beta_start)
+            check_beta(self.beta_end)
+        for name in ("learning_rate", "radius", "step"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise UsageError(f"{name} must be positive, not {value}")
+        for name in ("pooling", "momentum"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not all(factor >= 0 and math.isfinite(factor) for factor in self.prefactors):
+            raise UsageError(f"prefactors must not be negative, not {self.prefactors}")
 
     def beta(self, iteration: int, iterations: int) -> float | None:
         """Beta at a step: ``b0 (be / b0)^(t / T)`` (PAPER.md, section 1)."""
