@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trompe.cli.console import progress_bar
-from trompe.cli.options import METHOD, batch_option, json_option, quiet_option
+from trompe.cli.options import batch_option, json_option, method_option, quiet_option
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,14 +53,12 @@ Examples:
     show_default=True,
     help="Networks; give the option once for each.",
 )
-@click.option(
-    "--method",
-    "methods",
-    type=METHOD,
+@method_option(
+    *("--method", "methods"),
+    what="Explanations attacked.",
     multiple=True,
     default=["gradient"],
     show_default=True,
-    help="Explanations attacked.",
 )
 @click.option(
     "--smoothing",
