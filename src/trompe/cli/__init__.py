@@ -19,6 +19,7 @@ from trompe.cli.explain import explain
 from trompe.cli.models import models
 from trompe.cli.patterns import patterns
 from trompe.cli.report import report
+from trompe.cli.reproduce import reproduce
 from trompe.cli.verify import verify
 
 __all__ = ["command", "main"]
@@ -36,7 +37,7 @@ def command(debug: bool) -> None:
     set_up_logging(logging.DEBUG if debug else logging.WARNING)
 
 
-for _one in (attack, audit, report, verify, explain, patterns, models, completion):
+for _one in (attack, audit, report, verify, reproduce, explain, patterns, models, completion):
     command.add_command(_one)
 
 
