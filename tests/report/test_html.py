@@ -161,7 +161,10 @@ def test_words(run: MadeUp) -> None:
     assert "gradient: easily manipulated. In 4 of 4 cases" in sentences[0]
     assert "with beta=0.8: helps" in sentences[1]
     assert any("single unsmoothed" in text for text in advice(run.done))
-    assert any("Explain with beta=0.8" in text for text in advice(run.done))
+    assert any(
+        "Explain with beta=0.8 (manipulated in 0 of 4 cases instead of 4 of 4)" in text
+        for text in advice(run.done)
+    )
     assert not fooled(run.done[1])
     assert advice([]) == []
 

@@ -90,9 +90,11 @@ def advice(rows: Sequence[Row]) -> list[str]:
     for smoothing in dict.fromkeys(r.smoothing for r in rows if r.smoothing != "none"):
         some = [row for row in rows if row.smoothing == smoothing]
         if plain and share(some) < 0.5 * share(plain):
-            gains.append(smoothing)
+            count = sum(map(fooled, some))
+            gains.append(f"{smoothing} (manipulated in {count} of {len(some)} cases")
     if gains:
-        found.append(f"Explain with {' or '.join(gains)}: it was manipulated far less often here.")
+        before = f"instead of {sum(map(fooled, plain))} of {len(plain)})"
+        found.append(f"Explain with {' or '.join(f'{gain} {before}' for gain in gains)}.")
     elif plain and share(plain) > 0 and not any(row.smoothing != "none" for row in rows):
         found.append("Try what smoothing buys: run the audit with --smoothing beta=0.8.")
     flagged = sum(bool(row.flags) for row in rows)

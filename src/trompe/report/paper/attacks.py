@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from trompe.attacks import manipulate
 from trompe.audit.results import Row
+from trompe.audit.settings import model_key
 from trompe.engine import frozen
 from trompe.errors import TrompeError
+from trompe.metrics import mse, pcc
 from trompe.report.figures import Curve, Panel, draw_boxes, draw_curves, joint_figure
 from trompe.report.paper.context import Claim, Context, Redrawn
 from trompe.report.paper.strips import Column, strips
@@ -63,8 +64,10 @@ def figure_1(context: Context) -> Redrawn:
         columns.append(
             Column(
                 row.method,
-                *(arrays[f"map_{kind}"] for kind in ("original", "target", "adv")),
-                arrays["x_adv"],
+                original=arrays["map_original"],
+                target=arrays["map_target"],
+                manipulated=arrays["map_adv"],
+                x_adv=arrays["x_adv"],
             )
         )
     arrays = run.arrays(rows[0])
@@ -101,8 +104,6 @@ def figure_2(context: Context) -> Redrawn:
                 result.x_adv[0],
             )
         )
-        from trompe.metrics import pcc
-
         before = float(pcc(result.map_original, result.map_target))
         after = float(pcc(result.map_adv, result.map_target))
         kept = bool(result.class_kept)
@@ -149,7 +150,10 @@ def figure_12(context: Context) -> Redrawn:
     """The same for another network."""
     run = context.run("second", models=(context.scale.second,), methods=("gradient",))
     drawing = joint_figure([*box_panels(run.done, MAPS), *box_panels(run.done, IMAGES)])
-    return Redrawn({"": drawing}, _similar(run.done))
+    made_with = context.caption.replace(
+        model_key(context.settings.models[0]), model_key(context.scale.second), 1
+    )
+    return Redrawn({"": drawing}, _similar(run.done), made_with)
 
 
 def _smoother(context: Context) -> tuple[Claim, ...]:
@@ -237,7 +241,7 @@ def figure_6(context: Context) -> Redrawn:
             iterations=context.settings.iterations,
             beta_growth=(float(growth[0]), float(growth[1])),
         )
-        final[name] = float(_mse(result.map_adv, result.map_target).median())
+        final[name] = float(mse(result.map_adv, result.map_target).median())
         for key, some in curves.items():
             column = result.history[key]
             some[name] = Curve(list(range(1, len(column))), column[1:].T.tolist())
@@ -257,12 +261,6 @@ def figure_6(context: Context) -> Redrawn:
         final["growing, 10 to 100"] <= 1.1 * final[best],
     )
     return Redrawn({"": joint_figure(panels, columns=2)}, (claim,))
-
-
-def _mse(a: Tensor, b: Tensor) -> Tensor:
-    from trompe.metrics import mse
-
-    return mse(a, b)
 
 
 def _outputs(context: Context, first: int, last: int) -> Redrawn:

@@ -109,10 +109,12 @@ class Redrawn:
     Args:
         drawings: by the end of their file names.
         claims: the numbers next to the paper's.
+        made_with: what it was made with, if not the scale's models and pairs.
     """
 
     drawings: dict[str, Figure]
     claims: tuple[Claim, ...]
+    made_with: str | None = None
 
 
 @dataclass

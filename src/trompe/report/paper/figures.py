@@ -65,7 +65,7 @@ def reproduce(number: int, context: Context) -> dict[str, Any]:
             files.append(f"{name}.{kind}")
     content = {
         "figure": number,
-        "made_with": context.caption,
+        "made_with": redrawn.made_with or context.caption,
         "files": files,
         "claims": [asdict(claim) for claim in redrawn.claims],
         "hold": sum(claim.holds for claim in redrawn.claims),

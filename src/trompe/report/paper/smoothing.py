@@ -214,7 +214,8 @@ def figure_24(context: Context) -> Redrawn:
         ", ".join(f"{name}: {value:.2f}" for name, value in bends.items()),
         bends["softplus, β = 0.8"] < bends["softplus, β = 20"],
     )
-    return Redrawn({"": _contours(fields, side)}, (claim,))
+    made_with = f"a random network with 50 hidden units, seed {context.settings.seed}"
+    return Redrawn({"": _contours(fields, side)}, (claim,), made_with)
 
 
 def _bending(field: Tensor, side: Tensor) -> float:
