@@ -24,9 +24,14 @@ def _relu(beta: Beta, input: Tensor, inplace: bool = False) -> Tensor:
     return softplus(input, beta)
 
 
+def cuts_the_negative(min: Any, max: Any) -> bool:
+    """Whether a clamp to these bounds is a ReLU."""
+    return max is None and not isinstance(min, Tensor) and min == 0
+
+
 def _clamp(beta: Beta, input: Tensor, min: Any = None, max: Any = None) -> Any:
     """``x.clamp(min=0)`` is a ReLU; any other clamp stays as it is."""
-    if max is None and not isinstance(min, Tensor) and min == 0 and input.is_floating_point():
+    if cuts_the_negative(min, max) and input.is_floating_point():
         return softplus(input, beta)
     return NotImplemented
 
@@ -117,8 +122,8 @@ class Smoothed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with its kinks smoothed."""
-        with _Smoothing(self):
-            return self.model(*args, **kwargs)
+        with _Smoothing(self) as mode:
+            return mode.redirects.resolve(self.model(*args, **kwargs))
 
 
 def check_beta(beta: Beta) -> Beta:
