@@ -90,11 +90,11 @@ def manipulate(
     """
     space = input_space or InputSpace()
     method = _method(explainer, space)
-    settings = preset_for(preset, method) if isinstance(preset, str) else preset
+    x = _checked_images(x)
+    settings = preset_for(preset, method, x.shape[-2]) if isinstance(preset, str) else preset
     settings = _changed(
         settings, iterations, learning_rate, prefactors, beta_growth, pooling, radius
     )
-    x = _checked_images(x)
     judge = frozen(model)
     target = _predicted(judge, x)
     with torch.no_grad():
