@@ -14,7 +14,7 @@ import trompe
 from trompe.engine import smooth
 from trompe.explain import Method, explainers
 
-# Options that a method needs, or that make it quick. A method not named here runs with its defaults.
+# Options that a method needs, or that make it quick. A method not named here has its defaults.
 OPTIONS: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "integrated_grad": lambda model: {"steps": 3},
     "smoothgrad": lambda model: {"samples": 2},

@@ -75,8 +75,7 @@ def slow_lrp(net: nn.Sequential, x: Tensor, target: int, beta: float | None) -> 
     relevance = slow_z_plus(pooled.flatten(), matrix(net[3], pooled[0]), relevance)
     unpooled = torch.zeros_like(a1).flatten(2)
     for c in range(pooled.shape[1]):  # the winner takes all
-        for place, r in zip(winners[0, c].flatten(), relevance.view(pooled.shape[1], -1)[c]):
-            unpooled[0, c, place] += r
+        unpooled[0, c].index_add_(0, winners[0, c].flatten(), relevance.view(len(a1[0]), -1)[c])
     first = matrix(net[0], x)
     out = slow_z_b(x.flatten(), first, unpooled.flatten(), torch.ones(()))
     return out.view_as(x)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trompe.engine.smoothing import check_beta
 from trompe.errors import UsageError
 from trompe.explain.base import Method
 from trompe.explain.gradient import Gradient
@@ -47,20 +46,20 @@ class Preset:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.iterations < 0:
-            raise UsageError(f"iterations must not be negative, not {self.iterations}")
-        if self.beta_start is not None:
-            check_beta(self.beta_start)
-            check_beta(self.beta_end)
-        for name in ("learning_rate", "radius", "step"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UsageError(f"{name} must be positive, not {value}")
-        for name in ("pooling", "momentum"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} must not be negative, not {getattr(self, name)}")
-        if not all(factor >= 0 and math.isfinite(factor) for factor in self.prefactors):
-            raise UsageError(f"prefactors must not be negative, not {self.prefactors}")
+        betas = (1.0 if self.beta_start is None else self.beta_start, self.beta_end)
+        checks = {
+            "iterations must be at least 0": self.iterations >= 0,
+            "learning_rate must be positive": 0 < self.learning_rate < math.inf,
+            "prefactors must not be negative": all(0 <= c < math.inf for c in self.prefactors),
+            "beta must be positive and finite": all(0 < b < math.inf for b in betas),
+            "pooling must not be negative": 0 <= self.pooling < math.inf,
+            "radius must be positive": self.radius is None or 0 < self.radius < math.inf,
+            "step must be positive": 0 < self.step < math.inf,
+            "momentum must be within 0..1": 0 <= self.momentum <= 1,
+        }
+        for rule, kept in checks.items():
+            if not kept:
+                raise UsageError(f"{rule}; the settings are {self}")
 
     def beta(self, iteration: int, iterations: int) -> float | None:
         """Beta at a step: ``b0 (be / b0)^(t / T)`` (PAPER.md, section 1)."""
