@@ -58,8 +58,8 @@ def test_beta_grows_geometrically_and_never_arrives() -> None:
 
 
 def test_unknown_presets_are_named() -> None:
-    assert presets.names() == ["paper"]
-    with pytest.raises(UsageError, match="unknown preset 'papre': choose from paper"):
+    assert presets.names() == ["fast", "paper"]
+    with pytest.raises(UsageError, match="unknown preset 'papre': choose from fast, paper"):
         preset_for("papre", trompe.explainer("gradient"), 224)
 
 
