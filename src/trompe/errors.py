@@ -57,3 +57,7 @@ class UnsupportedOp(TrompeError):
             f"operation '{operation}' at {place} {why} under '{family}': explain with 'gradient', "
             f"or add a rule: trompe.rules.{family}.RULES[<the function>] = rule(relevance, op)"
         )
+
+
+class CertificateError(TrompeError):
+    """No true bound can be given: the model has an operation, or a behaviour, not covered."""
