@@ -68,7 +68,7 @@ def _cnn(draw: random.Random) -> tuple[nn.Module, tuple[int, ...]]:
         "overlap": [nn.MaxPool2d(3, 1, 1)],
         "none": [],
     }[pool]
-    size = draw.randint(6, 7)
+    size = draw.randint(5, 6)
     body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.5))
     found = body(torch.zeros(2, channels, size, size)).shape[1]
     head = [nn.Linear(found, 5), nn.ReLU(), nn.Linear(5, 3)]

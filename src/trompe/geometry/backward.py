@@ -198,20 +198,30 @@ def _curve(hessian: Hessian, reach: Reach, weight: Tensor, weights: Range) -> No
     hessian.error = WIDEN * (hessian.error + added + noise)  # type: ignore[operator]
 
 
-def rates(hessian: Hessian, norm: str, size: int) -> tuple[float, Tensor | None]:
+def rates(
+    hessian: Hessian, norm: str, size: int, normal: Tensor | None = None
+) -> tuple[float, Tensor | None]:
     """How fast the gradient can change per unit of radius: in l2, and entry by entry.
 
     Args:
         hessian: bounds in the ball.
         norm: of the ball.
         size: dimensions d.
+        normal: a unit vector [d]: only the change orthogonal to it counts.
     """
     factor = WIDEN * size**0.5 if norm == "linf" else 1.0
     total = hessian.norm * factor
     if hessian.exact is None or hessian.error is None:
         return total, None
-    exact = WIDEN * float(torch.linalg.matrix_norm(hessian.exact, 2))
-    total = min(total, factor * (exact + nonnegative_norm(hessian.error)))
-    whole = hessian.exact.abs() + hessian.error
+    exact, error = hessian.exact, hessian.error
+    if normal is None:
+        entrywise = error
+    else:
+        exact = exact - torch.outer(normal, normal @ exact)
+        entrywise = WIDEN * (error + torch.outer(normal.abs(), normal.abs() @ error))
+        entrywise = entrywise + 1e-13 * hessian.exact.abs().max()
+    spectral = WIDEN * float(torch.linalg.matrix_norm(exact, 2))
+    total = min(total, factor * (spectral + nonnegative_norm(error)))
+    whole = exact.abs() + entrywise
     entries = WIDEN * (whole.sum(dim=1) if norm == "linf" else whole.norm(dim=1))
     return min(total, WIDEN * float(entries.norm())), entries

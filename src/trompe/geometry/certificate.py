@@ -181,16 +181,18 @@ class _Found:
     """The gradients that each method allows for one image."""
 
     target: int
-    sets: dict[str, Gradients] = field(default_factory=dict)
+    sets: dict[str, list[Gradients]] = field(default_factory=dict)
     curvature: float = math.inf
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def add(self, name: str, gradients: Gradients) -> None:
-        self.sets[name] = gradients
+    def add(self, name: str, gradients: Gradients, turned: Gradients | None = None) -> None:
+        """File the gradients that a method allows, and if known a set that has their directions."""
+        sets = [gradients] if turned is None else [gradients, turned]
+        self.sets[name] = sets
         self.bounds[name] = {
             "gradient_l2": gradients.l2,
-            "normal_l2": gradients.normal,
-            "heatmap_l1": gradients.heatmap,
+            "normal_l2": min(one.normal for one in sets),
+            "heatmap_l1": min(one.heatmap for one in sets),
         }
 
     def winner(self, quantity: str) -> str:
@@ -200,7 +202,7 @@ class _Found:
         return self.bounds[self.winner(quantity)][quantity]
 
     def kept(self, k: int) -> int:
-        return max(gradients.kept(k) for gradients in self.sets.values())
+        return max(one.kept(k) for sets in self.sets.values() for one in sets)
 
 
 def _certified(model: nn.Module, x: Tensor, ball: Ball, target: int | None, method: str) -> _Found:
@@ -273,6 +275,7 @@ def _local(
     size = values[0].numel()
     steps = _STEPS if network.smooth else 1
     change, entries = 0.0, torch.zeros_like(values[0][0])
+    across, across_entries = 0.0, torch.zeros_like(entries)
     for step in range(1, steps + 1):
         part = Ball(ball.radius * step / steps, ball.norm)
         reached = forward(network, values, part, everywhere=False, dense=dense)
@@ -283,6 +286,13 @@ def _local(
             if by_entry is None:
                 by_entry = torch.full((size,), rate, dtype=torch.float64)
             entries = entries + WIDEN * by_entry.view_as(entries) * ball.radius / steps
+            if result.hessian.exact is not None:
+                normal = torch.nn.functional.normalize(result.gradient.exact.flatten(), dim=0)
+                rate, by_entry = rates(result.hessian, ball.norm, size, normal)
+                across += WIDEN * rate * ball.radius / steps
+                if by_entry is not None:
+                    by_entry = by_entry.view_as(entries)
+                    across_entries = across_entries + WIDEN * by_entry * ball.radius / steps
     gradient = result.gradient
     centre = gradient.exact[0]
     if not network.smooth:
@@ -293,8 +303,13 @@ def _local(
         if result.hessian.exact is not None:
             curvature = min(curvature, rates(result.hessian, "l2", size)[0])
     box = Range(gradient.change.low[0], gradient.change.high[0])
-    found.add(
-        "jacobian" if dense else "interval",
-        _set(centre, entries, min(change, gradient.ball), box),
-    )
+    whole = _set(centre, entries, min(change, gradient.ball), box)
+    # Normals, heat maps and ranks do not see the part of the change along the gradient, a + 1
+    # times as long at least: what remains, divided by that length, is the change that counts.
+    along = whole.l2 / max(float(centre.norm()), 1e-300)
+    turned = None
+    if network.smooth and dense and along < 0.999:
+        stretch = WIDEN / (1 - along)
+        turned = _set(centre, across_entries * stretch, across * stretch)
+    found.add("jacobian" if dense else "interval", whole, turned)
     found.curvature = min(found.curvature, curvature)

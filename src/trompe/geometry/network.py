@@ -144,8 +144,8 @@ def _rerun(call: OpCall, inputs: dict[int, Tensor]) -> Any:
 def _refuse(call: OpCall, why: str = "has no certified bounds") -> CertificateError:
     return CertificateError(
         f"operation '{call.name}' at {call.place or 'an unknown place'} {why}: certify a "
-        "network of convolutions, linear layers, (smoothed) ReLU, pooling, batch norm and sums, or bound its "
-        "SmoothGrad (method='smoothgrad'), which needs nothing of the network"
+        "network of convolutions, linear layers, (smoothed) ReLU, pooling, batch norm and sums, or "
+        "bound its SmoothGrad (method='smoothgrad'), which needs nothing of the network"
     )
 
 

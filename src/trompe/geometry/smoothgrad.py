@@ -6,8 +6,8 @@ The noise is Gaussian, N(0, sigma^2) per entry. Two statements, of two maps:
   probability of the class; SmoothGrad of it is ``grad G`` in the limit of many samples). By Stein's
   identity ``u^T grad^2 G u = E f (t^2 - 1) / sigma^2`` with t standard normal, at most
   ``2 phi(1) / sigma^2`` in size: a proof, without samples.
-- Sparsified SmoothGrad (Levine, Singla and Feizi 2019): the mean S of maps with entries within 0..1,
-  here 1 for the pixels among the ``top`` share of a gradient map, 0 for the others. For any such S
+- Sparsified SmoothGrad (Levine, Singla and Feizi 2019): the mean S of maps with entries within
+  0..1, here 1 for the pixels among the ``top`` share of a gradient map, 0 for the others. Of such S
   ``Phi^-1(S_i)`` is ``1 / sigma``-Lipschitz, so that bounds of S at x bound it in the ball. S(x) is
   known from samples only: the bounds hold with the stated confidence over their draw.
 """
@@ -148,9 +148,9 @@ def certify_smoothgrad(
 
     ``gradient_l2`` is of the expected SmoothGrad of the class's softmax probability, without
     samples. ``heatmap_l1`` and ``topk_overlap`` are of the expected sparsified SmoothGrad map,
-    compared with itself in the ball, and hold with ``confidence`` per image. ``topk_overlap`` refers
-    to the top k pixels of ``S(x)``, known up to its interval. ``normal_l2`` is the trivial 2: the
-    length of the expected gradient is not known from below.
+    compared with itself in the ball, and hold with ``confidence`` per image; ``topk_overlap``
+    refers to the top k pixels of ``S(x)``, known up to its interval. ``normal_l2`` is the trivial
+    2: the length of the expected gradient is not known from below.
 
     Args:
         model: any module [B, ...] -> [B, K]; no operation is refused.

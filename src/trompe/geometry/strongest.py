@@ -101,12 +101,19 @@ def strongest_change(
         own = None if starts is None else starts[index]
         one, classes = x[index : index + 1].detach(), target[index : index + 1]
 
+        known: dict[int, Tensor] = {}
+
         def measure(
-            model: nn.Module, offsets: Tensor, one: Tensor = one, k: Tensor = classes
+            model: nn.Module,
+            offsets: Tensor,
+            one: Tensor = one,
+            k: Tensor = classes,
+            known: dict[int, Tensor] = known,
         ) -> Tensor:
-            before = gradient(model, one, k)
+            if id(model) not in known:
+                known[id(model)] = gradient(model, one, k)
             now = gradient(model, one + offsets, k.expand(len(offsets)))
-            return change(quantity, now, before)
+            return change(quantity, now, known[id(model)])
 
         offsets = _candidates(judge, one, classes, radius, norm, samples, generator)
         if own is not None:
@@ -148,14 +155,17 @@ def _search(
 ) -> tuple[Tensor, Tensor, str]:
     best, where, how = torch.zeros((), dtype=x.dtype), torch.zeros_like(x[0]), "none"
 
-    def judged(points: Tensor, name: str) -> Tensor:
+    def note(points: Tensor, values: Tensor, name: str) -> Tensor:
         nonlocal best, where, how
-        with torch.no_grad():
-            values = torch.nan_to_num(measure(judge, points.detach()), nan=0.0)
+        values = torch.nan_to_num(values.detach(), nan=0.0)
         top = int(values.argmax())
         if values[top] > best:
-            best, where, how = values[top], points[top].detach(), name
+            best, where, how = values[top], points[top].detach().clone(), name
         return values
+
+    def judged(points: Tensor, name: str) -> Tensor:
+        with torch.no_grad():
+            return note(points, measure(judge, points.detach()), name)
 
     values = judged(offsets, "random")
     order = values.argsort(descending=True)
@@ -163,16 +173,23 @@ def _search(
     spread = torch.linspace(0, len(order) - 1, restarts - half + 2).long()[1:]
     chosen = torch.cat([order[:half], order[spread]])[:restarts]
     for surrogate, name in _surrogates(judge):
-        point = offsets[chosen].clone()
-        length = radius
+        point, itself = offsets[chosen].clone(), surrogate is judge
         for step in range(steps):
             point = point.detach().requires_grad_(True)
             with torch.enable_grad():
-                loss = measure(surrogate, point).sum()
-                (slope,) = torch.autograd.grad(loss, point, materialize_grads=True)
+                values = measure(surrogate, point)
+                if not values.requires_grad:
+                    break
+                (slope,) = torch.autograd.grad(values.sum(), point, materialize_grads=True)
+            if itself:
+                note(point, values, "ascent (itself)")
+            if not bool(slope.any()):
+                break  # piecewise constant: nothing to climb
+            length = 2 * radius * 2.0 ** (-6 * step / max(1, steps - 1))
             point = _project(point + length * _ascent(slope, norm), radius, norm).detach()
-            length = radius * 2.0 ** (-6 * step / max(1, steps))
-            judged(point, f"ascent ({name})")
+            if not itself and step % 2:
+                judged(point, f"ascent ({name})")
+        judged(point, f"ascent ({name})")
     return best, x[0] + where, how
 
 
