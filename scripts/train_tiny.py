@@ -299,8 +299,8 @@ def train(args: argparse.Namespace) -> None:
     warmup = max(1, round(0.1 * total))
     stop = min(args.stop or args.epochs, args.epochs)
     recipe = (
-        f"{earlier}SGD nesterov, batch {args.batch}, lr {args.lr}, decay {args.decay}, "
-        f"{stop} of {args.epochs} epochs, sizes {args.sizes or SIZE}, "
+        f"SGD nesterov, batch {args.batch}, lr {args.lr}, decay {args.decay}, "
+        f"{{done}} of {args.epochs} epochs, sizes {args.sizes or SIZE}, "
         f"label smoothing {args.smoothing}, shift {args.padding}, flip, cutout {args.cutout}, "
         f"EMA {args.ema}, seed {args.seed}"
     )
@@ -313,10 +313,10 @@ def train(args: argparse.Namespace) -> None:
         ),
         "train_images": len(images),
         "val_images": len(val[0]),
-        "recipe": recipe,
         "epochs": epochs,
     }
-    print(f"{args.model}: {len(images)} images, {classes} classes, {recipe}", flush=True)
+    print(f"{args.model}: {len(images)} images, {classes} classes", flush=True)
+    print(earlier + recipe.format(done=stop), flush=True)
     step = 0
     for epoch in range(stop):
         model.train()
@@ -361,6 +361,7 @@ def train(args: argparse.Namespace) -> None:
         print(json.dumps(epochs[-1]), flush=True)
         log["minutes"] = round(minutes, 1)
         if epoch + 1 == stop or (args.checkpoint and (epoch + 1) % args.checkpoint == 0):
+            log["recipe"] = earlier + recipe.format(done=epoch + 1)
             export(args, average, classes, val, log)
     print(f"exported: top-1 {log['top1']:.4f}, top-5 {log['top5']:.4f}")
 

@@ -66,6 +66,10 @@ class InputSpace:
         """The nearest valid image to normalised ``x`` [B, C, H, W]: every pixel within 0..1."""
         return torch.clamp(x, self._column(self.low, x), self._column(self.high, x))
 
+    def scale(self, amount: float, like: Tensor) -> Tensor:
+        """A change of ``amount`` pixel units (0..1) in normalised units, [1, C, 1, 1]."""
+        return amount / self._column(self.std, like)
+
     def to_pixels(self, x: Tensor) -> Tensor:
         """Normalised ``x`` [B, C, H, W] as pixels in 0..1 (not clamped)."""
         return x * self._column(self.std, x) + self._column(self.mean, x)

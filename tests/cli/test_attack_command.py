@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ QUICK = ("--iterations", 3)
 @pytest.fixture
 def photo(folder: Path) -> Path:
     path = folder / "photo.png"
-    save_png(path, default_images(64)["rocket"])
+    save_png(path, default_images(64)["coffee"])
     return path
 
 
@@ -52,7 +53,7 @@ def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     assert run_part["iterations"] == 3
     assert run_part["seed"] == 5
     assert metrics["images"][0]["image"] == str(photo)
-    assert metrics["images"][0]["target"] == "coffee"
+    assert metrics["images"][0]["target"] == "rocket"
 
 
 def test_several_images_are_attacked_in_batches_as_if_each_were_alone(
@@ -88,7 +89,8 @@ def test_ctrl_c_keeps_the_best_so_far(
 
         yield update
 
-    monkeypatch.setattr("trompe.cli.attack.progress_bar", interrupting)
+    # The package's attribute of the module's name is the command.
+    monkeypatch.setattr(sys.modules["trompe.cli.attack"], "progress_bar", interrupting)
     for name, pixels in default_images(64).items():
         save_png(folder / f"{name}.png", pixels)
     code, out, _ = run(

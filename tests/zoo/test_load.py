@@ -260,5 +260,6 @@ def test_squeezenet_with_half_precision_weights() -> None:
     from trompe.zoo.images import load_image
 
     photo = SHARED / "data" / "imagenet_samples" / "n01440764_tench.jpg"
-    x = loaded.input_space.from_pixels(load_image(photo, size=loaded.size, resize=loaded.resize))
-    assert loaded.label(int(loaded.model(x[None]).argmax())) == "tench"
+    pixels = load_image(photo, size=loaded.size, resize=loaded.resize)
+    x = loaded.input_space.from_pixels(pixels[None])
+    assert loaded.label(int(loaded.model(x).argmax())) == "tench"

@@ -128,6 +128,18 @@ def test_folding_the_batch_norms_leaves_the_outputs_unchanged() -> None:
         torch.testing.assert_close(folded(batch), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_training_can_start_from_a_shipped_file(name: str) -> None:
+    script = training_script()
+    model = script.training_model(name, 50)
+    images = torch.randint(0, 256, (32, 3, 64, 64), dtype=torch.uint8)
+    recipe = script.load_exported(name, model, WEIGHTS / f"{name}.safetensors", images)
+    assert "seed 0" in recipe
+    batch = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(batch), shipped(name)(batch), atol=1e-3, rtol=1e-3)
+
+
 def test_the_training_script_reads_an_image_folder(tmp_path: Path) -> None:
     script = training_script()
     generator = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -34,3 +35,30 @@ class AdamStep:
         x.grad = grad
         self._optimiser.step()
         x.grad = None
+
+
+class SignStep:
+    """Signed steps with momentum (Dong et al. 2018), their size falling as a cosine.
+
+    The momentum gathers gradients divided by their mean magnitude, so that neither the scale of the
+    loss nor that of a step's surrogate matters; each image on its own.
+
+    Args:
+        size: of the first step, normalised units, broadcast to [B, C, H, W].
+        momentum: share of the gathered direction kept per step, 0..1.
+    """
+
+    def __init__(self, size: Tensor, momentum: float) -> None:
+        self.size = size
+        self.momentum = momentum
+        self._direction: Tensor | None = None
+
+    def step(self, x: Tensor, grad: Tensor, iteration: int, iterations: int) -> None:
+        """See ``Stepper``."""
+        scale = grad.abs().flatten(1).mean(dim=1).view(-1, *[1] * (grad.dim() - 1))
+        unit = grad / scale.clamp_min(torch.finfo(grad.dtype).tiny)
+        if self._direction is None:
+            self._direction = torch.zeros_like(unit)
+        self._direction.mul_(self.momentum).add_(unit)
+        decay = 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+        x.sub_(decay * self.size * self._direction.sign())

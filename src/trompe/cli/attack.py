@@ -13,11 +13,11 @@ import trompe
 from trompe.cli.batches import attack_all
 from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.options import (
-    METHOD,
     ModelOptions,
     batch_option,
     json_option,
     make_method,
+    method_option,
     model_options,
     output_folder,
     output_option,
@@ -48,9 +48,7 @@ Examples:
 @click.option("--target-text", metavar="TEXT", help="Text that the explanation is to show.")
 @click.option("--target-map", metavar="FILE", help="Map that it is to show: .npy or .png.")
 @model_options
-@click.option(
-    "--method", type=METHOD, default="gradient", show_default=True, help="Explanation attacked."
-)
+@method_option("--method", what="Explanation attacked.", default="gradient", show_default=True)
 @click.option("--beta", type=float, help="Attack the explanation smoothed with this beta.")
 @click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
 @patterns_option

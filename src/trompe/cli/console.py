@@ -101,11 +101,17 @@ def progress_bar(what: str, *, unit: str, quiet: bool) -> Iterator[Progress | No
 
     # A log file gets a line now and then, a terminal a bar that moves.
     interval = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(desc=what, unit=unit, file=sys.stderr, mininterval=interval, miniters=1) as bar:
+    bars: list[tqdm[Any]] = []
 
-        def update(done: int, total: int, numbers: Mapping[str, float]) -> None:
-            bar.total = total
-            bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
-            bar.update(done - bar.n)
+    def update(done: int, total: int, numbers: Mapping[str, float]) -> None:
+        if not bars:  # work that fails at once shall leave its error alone on the screen
+            options: dict[str, Any] = {"file": sys.stderr, "mininterval": interval, "miniters": 1}
+            bars.append(tqdm(desc=what, unit=unit, total=total, **options))
+        bars[0].set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
+        bars[0].update(done - bars[0].n)
 
+    try:
         yield update
+    finally:
+        for bar in bars:
+            bar.close()

@@ -11,11 +11,11 @@ import click
 import trompe
 from trompe.cli.console import log
 from trompe.cli.options import (
-    METHOD,
     ModelOptions,
     batch_option,
     json_option,
     make_method,
+    method_option,
     model_options,
     output_folder,
     output_option,
@@ -44,12 +44,11 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
 @model_options
-@click.option(
+@method_option(
     "--method",
     "methods",
-    type=METHOD,
     multiple=True,
-    help="Repeat for several. Default: all that the network allows.",
+    what="Repeat for several; default: all that the network allows.",
 )
 @click.option(
     "--beta",

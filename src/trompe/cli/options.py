@@ -28,7 +28,16 @@ def method_names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name != "base")
 
 
-METHOD = click.Choice(method_names())
+def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command], Command]:
+    """The option that names explanation methods; ``what`` the command does with them."""
+    choices = method_names()
+    return click.option(
+        *names,
+        type=click.Choice(choices),
+        metavar="NAME",
+        help=f"{what} One of {', '.join(choices)}.",
+        **settings,
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trompe.explain import Method
     from trompe.types import LoadedModel
 
-DEFAULT_IMAGE, DEFAULT_TARGET = "cat", "coffee"
+DEFAULT_IMAGE, DEFAULT_TARGET = "cat", "rocket"
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from trompe.atomic import atomic_path
 from trompe.engine.tape import OpCall, Tape, record
 from trompe.errors import PatternError
 from trompe.rules.linear import LINEAR
@@ -138,15 +137,9 @@ def _checked(patterns: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor
 
 def save_patterns(path: str | Path, patterns: Mapping[str, Tensor]) -> None:
     """Write patterns as safetensors, whole or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        plain = {n: p.detach().contiguous().cpu() for n, p in patterns.items()}
-        save_file(plain, temporary, metadata={"format": "trompe patterns"})
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    plain = {n: p.detach().contiguous().cpu() for n, p in patterns.items()}
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(save(plain, metadata={"format": "trompe patterns"}))
 
 
 def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:

@@ -20,11 +20,13 @@ class ReachMap:
         target: the heat map aimed at, [B, H, W], each summing to 1.
         prefactors: c1 and c2.
         output: what of the output is kept, ``softmax`` or ``logits``.
+        relative: whether the map's error is divided by that of the original image.
     """
 
     target: Tensor
     prefactors: tuple[float, float] = (1e11, 1e6)
     output: Literal["softmax", "logits"] = "softmax"
+    relative: bool = False
 
     def map_error(self, now: Observation) -> Tensor:
         """Mean squared error of the heat map, [B]."""
@@ -40,5 +42,8 @@ class ReachMap:
     def __call__(self, now: Observation, reference: Observation) -> Tensor:
         """The loss of each image, [B]."""
         map_weight, output_weight = self.prefactors
-        loss = map_weight * self.map_error(now)
+        error = self.map_error(now)
+        if self.relative:
+            error = error / self.map_error(reference)
+        loss = map_weight * error
         return loss + output_weight * self.output_error(now, reference)

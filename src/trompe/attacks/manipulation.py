@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import trompe
-from trompe.attacks.constraints import ValidImage
+from trompe.attacks.constraints import Constraint, LInfBall, ValidImage
 from trompe.attacks.loop import Attack
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import observe
 from trompe.attacks.presets import Preset, preset_for
-from trompe.attacks.steps import AdamStep
+from trompe.attacks.steps import AdamStep, SignStep, Stepper
 from trompe.engine import frozen, smooth
 from trompe.errors import ModelError, TargetError, UsageError
 from trompe.explain import explainer as explainer_by_name
@@ -39,6 +39,7 @@ def manipulate(
     prefactors: tuple[float, float] | None = None,
     beta_growth: tuple[float, float] | Literal["preset"] | None = "preset",
     pooling: float | None = None,
+    radius: float | None = None,
     output: Literal["softmax", "logits"] = "softmax",
     keep: Literal["best", "last"] = "best",
     start_noise: float = 0.0,
@@ -63,6 +64,7 @@ def manipulate(
         prefactors: c1 of the map's, c2 of the output's squared error.
         beta_growth: the surrogate's first and last beta; ``None``: attack the model itself.
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
+        radius: of the ball in the maximum norm, pixel units 0..1, for signed momentum steps.
         output: whether the softmax or the logits are kept.
         keep: per image the best iterate that keeps the class, or the last iterate.
         start_noise: the attack starts from uniform noise of at most this size, normalised units.
@@ -89,7 +91,9 @@ def manipulate(
     space = input_space or InputSpace()
     method = _method(explainer, space)
     settings = preset_for(preset, method) if isinstance(preset, str) else preset
-    settings = _changed(settings, iterations, learning_rate, prefactors, beta_growth, pooling)
+    settings = _changed(
+        settings, iterations, learning_rate, prefactors, beta_growth, pooling, radius
+    )
     x = _checked_images(x)
     judge = frozen(model)
     target = _predicted(judge, x)
@@ -108,9 +112,9 @@ def manipulate(
         model=judge,
         surrogate=surrogate,
         explainer=method,
-        objective=ReachMap(aim, settings.prefactors, output),
-        constraint=ValidImage(space),
-        stepper=AdamStep(settings.learning_rate),
+        objective=ReachMap(aim, settings.prefactors, output, settings.relative),
+        constraint=_constraint(settings, space),
+        stepper=_stepper(settings, space, x),
         beta=lambda iteration: settings.beta(iteration, settings.iterations),
         reference=reference,
         target=target,
@@ -163,6 +167,16 @@ def _method(explainer: str | Explainer, space: InputSpace) -> Explainer:
     return explainer_by_name(explainer, **options)
 
 
+def _constraint(settings: Preset, space: InputSpace) -> Constraint:
+    return ValidImage(space) if settings.radius is None else LInfBall(space, settings.radius)
+
+
+def _stepper(settings: Preset, space: InputSpace, x: Tensor) -> Stepper:
+    if settings.radius is None:
+        return AdamStep(settings.learning_rate)
+    return SignStep(space.scale(settings.step * settings.radius, x), settings.momentum)
+
+
 def _changed(
     settings: Preset,
     iterations: int | None,
@@ -170,6 +184,7 @@ def _changed(
     prefactors: tuple[float, float] | None,
     beta_growth: tuple[float, float] | str | None,
     pooling: float | None,
+    radius: float | None,
 ) -> Preset:
     """The preset with the caller's own settings in place of its own."""
     changes: dict[str, Any] = {}
@@ -181,6 +196,8 @@ def _changed(
         changes["prefactors"] = (float(prefactors[0]), float(prefactors[1]))
     if pooling is not None:
         changes["pooling"] = float(pooling)
+    if radius is not None:
+        changes["radius"] = float(radius)
     if beta_growth is None:
         changes["beta_start"] = None
     elif not isinstance(beta_growth, str):
