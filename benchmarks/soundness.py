@@ -22,8 +22,8 @@ import torch
 from machine import save
 
 import trompe
-from trompe.geometry.certificate import _certified
 from trompe.geometry.forward import Ball
+from trompe.geometry.methods import certified
 from trompe.geometry.strongest import QUANTITIES, strongest_change
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "geometry"))
@@ -34,9 +34,9 @@ def one(seed: int, steps: int, samples: int) -> dict[str, Any]:
     """Bounds, the strongest attacks, and what exceeded what, for one random case."""
     net, x, radius, norm, what = random_case(seed)
     with torch.no_grad():
-        found = _certified(net, x, Ball(radius, norm), None, "best")
+        found = certified(net, x, Ball(radius, norm), None, "best")
         if seed % 5 == 0:  # the loosest bound: less often
-            paper = _certified(net, x, Ball(radius, norm), found.target, "frobenius")
+            paper = certified(net, x, Ball(radius, norm), found.target, "frobenius")
             found.sets |= paper.sets
             found.bounds |= paper.bounds
     sets, bounds = found.sets, found.bounds

@@ -2,5 +2,16 @@
 
 from trompe.geometry.certificate import Certificate, certify
 from trompe.geometry.curvature import Curvatures, principal_curvatures
+from trompe.geometry.sandwich import Sandwich, sandwich
+from trompe.geometry.strongest import Strongest, strongest_change
 
-__all__ = ["Certificate", "Curvatures", "certify", "principal_curvatures"]
+__all__ = [
+    "Certificate",
+    "Curvatures",
+    "Sandwich",
+    "Strongest",
+    "certify",
+    "principal_curvatures",
+    "sandwich",
+    "strongest_change",
+]
