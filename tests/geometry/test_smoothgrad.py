@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -78,7 +79,7 @@ def test_it_needs_nothing_of_the_network() -> None:
     certificates = [
         trompe.certify(net, x, radius=r, method="smoothgrad", samples=300) for r in (0.0, 0.05, 0.5)
     ]
-    for one, other in zip(certificates, certificates[1:], strict=False):
+    for one, other in itertools.pairwise(certificates):
         assert (one.heatmap_l1 <= other.heatmap_l1).all()
         assert (one.topk_overlap(3) >= other.topk_overlap(3)).all()
     assert certificates[1].confidence == 0.99

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 import trompe
+from trompe.cli.animate import animate
 from trompe.cli.attack import attack
 from trompe.cli.certify import certify
 from trompe.cli.completion import completion
@@ -20,6 +21,7 @@ from trompe.cli.explain import explain
 from trompe.cli.models import models
 from trompe.cli.patterns import patterns
 from trompe.cli.sandwich import sandwich
+from trompe.cli.smooth import smooth
 
 __all__ = ["command", "main"]
 
@@ -36,7 +38,18 @@ def command(debug: bool) -> None:
     set_up_logging(logging.DEBUG if debug else logging.WARNING)
 
 
-for _one in (attack, explain, curvature, certify, sandwich, patterns, models, completion):
+for _one in (
+    attack,
+    explain,
+    curvature,
+    certify,
+    sandwich,
+    smooth,
+    animate,
+    patterns,
+    models,
+    completion,
+):
     command.add_command(_one)
 
 
