@@ -60,3 +60,7 @@ class UnsupportedOp(TrompeError):
             f"operation '{operation}' at {place} {why} under '{family}': explain with 'gradient', "
             f"or {way_out}"
         )
+
+
+class CertificateError(TrompeError):
+    """No true bound can be given: the model has an operation, or a behaviour, not covered."""

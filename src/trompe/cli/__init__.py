@@ -11,12 +11,17 @@ from collections.abc import Sequence
 import click
 
 import trompe
+from trompe.cli.animate import animate
 from trompe.cli.attack import attack
+from trompe.cli.certify import certify
 from trompe.cli.completion import completion
 from trompe.cli.console import guarded, set_up_logging
+from trompe.cli.curvature import curvature
 from trompe.cli.explain import explain
 from trompe.cli.models import models
 from trompe.cli.patterns import patterns
+from trompe.cli.sandwich import sandwich
+from trompe.cli.smooth import smooth
 
 __all__ = ["command", "main"]
 
@@ -33,7 +38,18 @@ def command(debug: bool) -> None:
     set_up_logging(logging.DEBUG if debug else logging.WARNING)
 
 
-for _one in (attack, explain, patterns, models, completion):
+for _one in (
+    attack,
+    explain,
+    curvature,
+    certify,
+    sandwich,
+    smooth,
+    animate,
+    patterns,
+    models,
+    completion,
+):
     command.add_command(_one)
 
 
