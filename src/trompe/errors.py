@@ -39,6 +39,10 @@ class OutputError(TrompeError):
     """Results cannot be written to the requested place."""
 
 
+class StoreError(TrompeError):
+    """The folder of an audit's run is damaged, incomplete, or belongs to other settings."""
+
+
 class UnsupportedOp(TrompeError):
     """The model calls an operation for which a rule-based explanation has no rule.
 
