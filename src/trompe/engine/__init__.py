@@ -1,5 +1,6 @@
 """Recording a forward pass, walking it backwards with rules, and smoothing a network's kinks."""
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.frozen import frozen
 from trompe.engine.graph import explained
 from trompe.engine.smoothing import Smoothed, smooth
@@ -7,6 +8,7 @@ from trompe.engine.sweep import RuleSet, sweep, vjp
 from trompe.engine.tape import OpCall, Tape, record
 
 __all__ = [
+    "Decomposed",
     "OpCall",
     "RuleSet",
     "Smoothed",

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.pooling import smooth_max_pool2d
 from trompe.engine.softplus import softplus
@@ -117,7 +118,7 @@ class Smoothed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with its kinks smoothed."""
-        with _Smoothing(self):
+        with Decomposed(), _Smoothing(self):
             return self.model(*args, **kwargs)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.errors import ModelError, UnsupportedOp
 
@@ -113,7 +114,11 @@ class Tape(TorchFunctionMode):
         args, kwargs = self._redirects.resolve((args, kwargs or {}))
         if getattr(func, "__name__", "") == "__get__" and not self._tensor_property(func):
             return func(*args, **kwargs)
+        if func in DECOMPOSITIONS:
+            with self:
+                return DECOMPOSITIONS[func](*args, **kwargs)
         (func, args, kwargs), overwritten = out_of_place(func, args, kwargs)
+        func = SUBSTITUTES.get(func, func)
         edges: list[tuple[Tensor, Tensor]] = []
         args, kwargs = tree_map_only(Tensor, lambda t: self._alias(edges, t), (args, kwargs))
         out = func(*args, **kwargs)
