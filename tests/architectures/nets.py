@@ -20,12 +20,8 @@ Builder = Callable[[], tuple[nn.Module, int]]
 
 def _vgg(layout: list[int | str], batch_norm: bool) -> nn.Module:
     features = tv.vgg.make_layers(layout, batch_norm)  # type: ignore[arg-type]
-    net = tv.VGG(features, num_classes=5)
-    net.avgpool = nn.AdaptiveAvgPool2d(2)
-    net.classifier = nn.Sequential(
-        nn.Linear(8 * 4, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 5)
-    )
-    return net
+    head = (nn.Linear(8 * 4, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 5))
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(2), nn.Flatten(), *head)
 
 
 def _alexnet() -> nn.Module:

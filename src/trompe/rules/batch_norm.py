@@ -67,5 +67,6 @@ def fold_before(tape: Tape) -> None:
             continue
         shift = -op.argument(1, "running_mean") * op.notes["slope"]
         bias: Tensor | None = op.argument(4, "bias")
+        taker.notes["gain"] = op.notes["slope"]
         taker.notes["shift"] = shift if bias is None else shift + bias
         op.notes["folded"] = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trompe.engine.tape import OpCall
-from trompe.rules.affine import checked, named, plus, whole_bias
+from trompe.rules.affine import channels, checked, named, plus, whole_bias
 from trompe.rules.linear import apply, input_of, transposed, weight_of
 from trompe.rules.passing import stabilised
 
@@ -52,6 +52,9 @@ class WSquare:
         checked(op)
         weight = weight_of(op, _squares)
         bias = whole_bias(op, weight_of(op)) if self.bias else None
-        z = apply(op, torch.ones_like(input_of(op)).detach(), weight)
+        gain: Tensor | float = 1.0
+        if "gain" in op.notes:  # of a batch norm folded in from before
+            gain = channels(op.notes["gain"], op, input_of(op)).square()
+        z = apply(op, gain * torch.ones_like(input_of(op)).detach(), weight)
         z = plus(z, None if bias is None else bias.square())
-        return [transposed(op, relevance / stabilised(z, self.stabiliser), weight)]
+        return [gain * transposed(op, relevance / stabilised(z, self.stabiliser), weight)]
