@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.errors import ModelError, UnsupportedOp
 
@@ -99,6 +100,7 @@ class Tape(TorchFunctionMode):
         self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
         self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
+        self._viewed: dict[int, Tensor] = {}
         self.view_overwritten: OpCall | None = None
 
     def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
@@ -129,7 +131,15 @@ class Tape(TorchFunctionMode):
         args, kwargs = self._redirects.resolve((args, kwargs or {}))
         if getattr(func, "__name__", "") == "__get__" and not self._tensor_property(func):
             return func(*args, **kwargs)
+        if func in DECOMPOSITIONS:
+            with self:
+                return DECOMPOSITIONS[func](*args, **kwargs)
+        untouched = (func, args, kwargs)
         (func, args, kwargs), overwritten = out_of_place(func, args, kwargs)
+        if overwritten is not None and self._constant_view(overwritten, args, kwargs):
+            func, args, kwargs = untouched
+            return func(*args, **kwargs)
+        func = SUBSTITUTES.get(func, func)
         edges: list[tuple[Tensor, Tensor]] = []
         args, kwargs = tree_map_only(Tensor, lambda t: self._alias(edges, t), (args, kwargs))
         out = func(*args, **kwargs)
@@ -139,7 +149,10 @@ class Tape(TorchFunctionMode):
                 call = OpCall(func, args, kwargs, edges, outputs, len(self.calls), self._place())
                 self.calls.append(call)
                 self._known.update((id(t), t) for t in outputs)
-                if overwritten is not None and overwritten._is_view():
+                for tensor in outputs:
+                    if tensor._base is not None:
+                        self._viewed[id(tensor._base)] = tensor._base
+                if overwritten is not None and self._seen_elsewhere(overwritten):
                     self.view_overwritten = call
         else:
             apart = (t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad)
@@ -147,6 +160,15 @@ class Tape(TorchFunctionMode):
         if overwritten is not None and isinstance(out, Tensor):
             self._redirects.overwrite(overwritten, out)
         return out
+
+    def _seen_elsewhere(self, overwritten: Tensor) -> bool:
+        """Whether other tensors of the pass share its memory, so that they change with it."""
+        return overwritten._base is not None or id(overwritten) in self._viewed
+
+    def _constant_view(self, overwritten: Tensor, args: Any, kwargs: Any) -> bool:
+        """Whether part of a constant is overwritten by constants: that is safe as it is."""
+        tensors = (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        return overwritten._base is not None and not any(id(t) in self._known for t in tensors)
 
     @staticmethod
     def _tensor_property(func: Any) -> bool:

@@ -31,9 +31,17 @@ def identity(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     return shares
 
 
+def passed(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """All relevance to the first input, summed over copies where it was broadcast."""
+    first = op.edges[0][1]
+    share = relevance if relevance.shape == first.shape else relevance.sum_to_size(first.shape)
+    return [share, *[None] * (len(op.edges) - 1)]
+
+
 def clamped(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
-    """A clamp at zero is a ReLU; relevance has no rule for any other."""
-    if not cuts_the_negative(op.argument(1, "min"), op.argument(2, "max")):
+    """A clamp at zero is a ReLU, one to an interval a hard tanh; a lone other bound has no rule."""
+    low, high = op.argument(1, "min"), op.argument(2, "max")
+    if not cuts_the_negative(low, high) and (low is None or high is None):
         place = op.place or f"call {op.index}"
         raise UnsupportedOp(op.name, place, "lrp", "at another bound than zero has no rule")
     return identity(relevance, op)
