@@ -12,13 +12,17 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AttackResult": "trompe.types",
+    "Certificate": "trompe.geometry",
+    "CertificateError": "trompe.errors",
     "Explainer": "trompe.types",
     "Explanation": "trompe.types",
     "InputSpace": "trompe.types",
     "LoadedModel": "trompe.types",
     "TrompeError": "trompe.errors",
     "UnsupportedOp": "trompe.errors",
+    "certify": "trompe.geometry",
     "explainer": "trompe.explain",
+    "geometry": "trompe.geometry",
     "heatmap": "trompe.types",
     "load_model": "trompe.zoo",
     "manipulate": "trompe.attacks",
@@ -27,12 +31,16 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
+    from trompe import geometry as geometry
     from trompe import metrics as metrics
     from trompe.attacks import manipulate as manipulate
     from trompe.engine import smooth as smooth
+    from trompe.errors import CertificateError as CertificateError
     from trompe.errors import TrompeError as TrompeError
     from trompe.errors import UnsupportedOp as UnsupportedOp
     from trompe.explain import explainer as explainer
+    from trompe.geometry import Certificate as Certificate
+    from trompe.geometry import certify as certify
     from trompe.types import AttackResult as AttackResult
     from trompe.types import Explainer as Explainer
     from trompe.types import Explanation as Explanation

@@ -11,15 +11,20 @@ from collections.abc import Sequence
 import click
 
 import trompe
+from trompe.cli.animate import animate
 from trompe.cli.attack import attack
 from trompe.cli.audit import audit
+from trompe.cli.certify import certify
 from trompe.cli.completion import completion
 from trompe.cli.console import guarded, set_up_logging
+from trompe.cli.curvature import curvature
 from trompe.cli.explain import explain
 from trompe.cli.models import models
 from trompe.cli.patterns import patterns
 from trompe.cli.report import report
 from trompe.cli.reproduce import reproduce
+from trompe.cli.sandwich import sandwich
+from trompe.cli.smooth import smooth
 from trompe.cli.verify import verify
 
 __all__ = ["command", "main"]
@@ -37,7 +42,22 @@ def command(debug: bool) -> None:
     set_up_logging(logging.DEBUG if debug else logging.WARNING)
 
 
-for _one in (attack, audit, report, verify, reproduce, explain, patterns, models, completion):
+for _one in (
+    attack,
+    explain,
+    audit,
+    report,
+    verify,
+    reproduce,
+    curvature,
+    certify,
+    sandwich,
+    smooth,
+    animate,
+    patterns,
+    models,
+    completion,
+):
     command.add_command(_one)
 
 

@@ -1,0 +1,144 @@
+"""``trompe sandwich``: the strongest attack below, every certificate above."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+import trompe
+from trompe.cli.console import log, progress_bar
+from trompe.cli.options import (
+    ModelOptions,
+    json_option,
+    model_options,
+    output_folder,
+    output_option,
+    quiet_option,
+)
+from trompe.cli.pictures import DEFAULT_IMAGE, read_images
+from trompe.errors import UsageError
+
+_QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
+_EXAMPLES = """\b
+Examples:
+  trompe sandwich
+  trompe sandwich dog.jpg --smallest 1e-6 --largest 1 --radii 7 --beta 0.8
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("image", required=False)
+@model_options
+@click.option("--smallest", type=float, default=1e-6, show_default=True, help="Radius.")
+@click.option("--largest", type=float, default=1.0, show_default=True, help="Radius.")
+@click.option("--radii", type=click.IntRange(1), default=4, show_default=True, help="How many.")
+@click.option("--norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
+@click.option(
+    "--beta",
+    "betas",
+    type=float,
+    multiple=True,
+    help="Of the softplus network; 0 is ReLU; repeat.  [default: 0, 10, 1, 0.8]",
+)
+@click.option(
+    "--quantity",
+    "quantities",
+    type=click.Choice(_QUANTITIES),
+    multiple=True,
+    help="Repeat for several. Default: all.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Of each ascent."
+)
+@click.option("--restarts", type=click.IntRange(1), default=2, show_default=True, help="Of it.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random points.")
+@output_option("trompe-out/sandwich")
+@json_option
+@quiet_option
+def sandwich(
+    image: str | None,
+    network: ModelOptions,
+    smallest: float,
+    largest: float,
+    radii: int,
+    norm: str,
+    betas: tuple[float, ...],
+    quantities: tuple[str, ...],
+    steps: int,
+    restarts: int,
+    seed: int,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Enclose the worst possible change of IMAGE's gradient explanation, for rising radii.
+
+    Below: the strongest attack found (random points, ascent on the change itself). Above: every
+    certificate. The truth lies between. Radii are in normalised units.
+    """
+    import torch
+
+    from trompe.atomic import atomic_path
+    from trompe.geometry import sandwich as enclose
+    from trompe.report.geometry import save_sandwich
+
+    if not 0 < smallest <= largest or (radii > 1 and smallest == largest):
+        raise UsageError("--smallest must be positive and below --largest")
+    if any(beta < 0 for beta in betas):
+        raise UsageError("--beta must be positive, or 0 for ReLU")
+    loaded = network.load()
+    pictures = read_images([] if image is None else [image], loaded, DEFAULT_IMAGE)
+    ratio = (largest / smallest) ** (1 / max(1, radii - 1))
+    grid = [smallest * ratio**i for i in range(radii)]
+    with progress_bar("sandwich", unit="radius", quiet=quiet or as_json) as progress:
+        found = enclose(
+            loaded.model.double(),
+            pictures.x.double(),
+            radii=grid,
+            betas=[beta or None for beta in betas or (0.0, 10.0, 1.0, 0.8)],
+            norm=norm,
+            quantities=quantities or _QUANTITIES,
+            steps=steps,
+            restarts=restarts,
+            samples=8,
+            generator=torch.Generator().manual_seed(seed),
+            progress=progress,
+        )
+    if found.refused is not None:
+        log.warning("no certificates: %s", found.refused)
+    report = {
+        "run": {
+            "model": loaded.name,
+            "image": pictures.names[0],
+            "class": found.target[0],
+            "norm": norm,
+            "seed": seed,
+            "refused": found.refused,
+            "version": trompe.__version__,
+        },
+        "rows": [
+            {**row, "upper": {k: v if v < float("inf") else None for k, v in row["upper"].items()}}
+            for row in found.rows()
+        ],
+    }
+    with output_folder(output) as folder:
+        title = f"{loaded.name}, {loaded.label(found.target[0])}"
+        save_sandwich(folder / "sandwich.png", found, title)
+        with atomic_path(folder / "sandwich.json") as temporary:
+            temporary.write_text(f"{json.dumps(report, indent=2)}\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    elif not quiet:
+        click.echo(
+            f"{'quantity':<12}{'beta':>6}{'radius':>10}{'attack':>12}{'bound':>12}{'ratio':>10}  by"
+        )
+        for one in found.layers:
+            by = min(one.upper, key=lambda name: one.upper[name]) if one.upper else "-"
+            shown = "-" if one.ratio is None else f"{one.ratio:.3g}"
+            click.echo(
+                f"{one.quantity:<12}{'ReLU' if one.beta is None else f'{one.beta:g}':>6}"
+                f"{one.radius:>10.2e}{one.lower:>12.4g}{one.best:>12.4g}{shown:>10}  {by}"
+            )
+        click.echo(f"Figure: {output / 'sandwich.png'}")

@@ -1,0 +1,170 @@
+"""True upper bounds on how far an explanation can be moved within a ball."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trompe.errors import UsageError
+from trompe.geometry.forward import Ball
+from trompe.geometry.methods import certified
+
+METHODS = ("frobenius", "global", "interval", "jacobian", "best", "smoothgrad")
+"""The choices of ``certify``."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Upper bounds, over all x' in the ball around x, for B images.
+
+    With ``g_k`` the explained score and ``h`` the heat map of its gradient (``trompe.heatmap``):
+
+    Args:
+        gradient_l2: ``sup ||grad g_k(x') - grad g_k(x)||_2``, in score per unit of x, [B].
+        normal_l2: the same of ``grad g_k / ||grad g_k||``, at most 2, [B].
+        heatmap_l1: ``sup ||h(x') - h(x)||_1``, at most 2, [B].
+        curvature: at least the spectral norm of the Hessian of g_k in the ball, infinite where a
+            kink is within reach, [B].
+        target: the class explained, [B].
+        radius: of the ball.
+        norm: of the ball, ``l2`` or ``linf``.
+        method: what was asked for.
+        winners: per image, which method gave each quantity.
+        confidence: 1 for a proof; less where samples enter (``smoothgrad``).
+        kept: per image, the guaranteed number of the top k pixels, a function of k.
+        pixels: of a heat map.
+    """
+
+    gradient_l2: Tensor
+    normal_l2: Tensor
+    heatmap_l1: Tensor
+    curvature: Tensor
+    target: Tensor
+    radius: float
+    norm: str
+    method: str
+    winners: tuple[dict[str, str], ...]
+    kept: tuple[Callable[[int], int], ...] = field(repr=False)
+    pixels: int
+    confidence: float = 1.0
+
+    def topk_overlap(self, k: int) -> Tensor:
+        """At least the share of the k largest pixels that stay among the k largest, 0..1, [B].
+
+        Raises:
+            UsageError: if k is not within 1..the number of pixels.
+        """
+        if not 1 <= k <= self.pixels:
+            raise UsageError(f"k must be within 1..{self.pixels}, not {k}")
+        return torch.tensor([kept(k) / k for kept in self.kept], dtype=torch.float64)
+
+
+def certify(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    radius: float,
+    norm: str = "l2",
+    target: Tensor | None = None,
+    method: str = "best",
+    **options: object,
+) -> Certificate:
+    """Bound the change of the gradient explanation over the ball of ``radius`` around x.
+
+    Every bound is one: of all gradients (at kinks: of all Clarke gradients) at all points of the
+    ball, whether images or not. Computed in float64 with outward rounding, for the exact network
+    with the given weights; the rounding of a float32 evaluation is not covered, and ``nn.Softplus``
+    counts as exact beyond its threshold (it is off by ``exp(-20)``).
+
+    Methods, each valid for itself; ``best`` takes the smallest of all, quantity by quantity:
+
+    - ``frobenius``: the paper's ``b C`` (Theorem 1): Frobenius norms of the layers, s'' <= b / 4;
+    - ``global``: the same with spectral norms from above (exact singular values; convolutions on a
+      large enough torus), Singla and Feizi 2020;
+    - ``interval``: boxes and l2 balls of every value over the ball, hence of slopes, second
+      derivatives and gradients, backward through the layers (ReLU: the slope of a unit that may
+      change its sign is [0, 1]; max pooling: any combination of possible winners);
+    - ``jacobian``: besides, exact Jacobians and the exact Hessian at x with bounds of how far each
+      entry moves; inputs and layers must be small;
+    - ``smoothgrad``: for any network, its SmoothGrad map instead (``certify_smoothgrad``).
+
+    Args:
+        model: any module [1, ...] -> [1, K] of convolutions, linear layers, ReLU or softplus
+            (``trompe.smooth(model, beta=..., pooling=True)``), pooling, batch norm and sums.
+        x: [B, C, H, W] or [B, D].
+        radius: of the ball, in units of x.
+        norm: ``l2`` or ``linf``.
+        target: class of each image, [B]; by default the predicted one.
+        method: see above.
+        options: of ``smoothgrad``.
+
+    Returns:
+        See ``Certificate``.
+
+    Raises:
+        UsageError: if a setting is out of range.
+        CertificateError: if the model has an operation without bounds; it is named.
+
+    Example:
+        >>> import torch, trompe
+        >>> _ = torch.manual_seed(0)
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+        >>> smooth = trompe.smooth(net, beta=1.0)
+        >>> certificate = trompe.certify(smooth, torch.ones(1, 4), radius=0.1)
+        >>> bool(certificate.heatmap_l1 < 2)
+        True
+    """
+    if not (radius >= 0 and math.isfinite(radius)):
+        raise UsageError(f"radius must be finite and not negative, not {radius}")
+    if norm not in ("l2", "linf"):
+        raise UsageError(f"unknown norm '{norm}': choose l2 or linf")
+    if method not in METHODS:
+        raise UsageError(f"unknown method '{method}': choose from {', '.join(METHODS)}")
+    if x.dim() < 2 or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
+        raise UsageError("x must be finite, floating point, [B, C, H, W] or [B, D]")
+    if method == "smoothgrad":
+        from trompe.geometry.smoothgrad import certify_smoothgrad
+
+        return certify_smoothgrad(
+            model,
+            x,
+            radius=radius,
+            norm=norm,
+            target=target,
+            **options,  # type: ignore[arg-type]
+        )
+    if options:
+        raise UsageError(f"unknown option '{next(iter(options))}' of method '{method}'")
+    found = []
+    for index in range(len(x)):
+        with torch.no_grad():
+            found.append(
+                certified(
+                    model,
+                    x[index : index + 1],
+                    Ball(float(radius), norm),
+                    None if target is None else int(target[index]),
+                    method,
+                )
+            )
+    double = torch.float64
+    return Certificate(
+        gradient_l2=torch.tensor([f.best("gradient_l2") for f in found], dtype=double),
+        normal_l2=torch.tensor([f.best("normal_l2") for f in found], dtype=double),
+        heatmap_l1=torch.tensor([f.best("heatmap_l1") for f in found], dtype=double),
+        curvature=torch.tensor([f.curvature for f in found], dtype=double),
+        target=torch.tensor([f.target for f in found]),
+        radius=float(radius),
+        norm=norm,
+        method=method,
+        winners=tuple(
+            {name: f.winner(name) for name in ("gradient_l2", "normal_l2", "heatmap_l1")}
+            for f in found
+        ),
+        kept=tuple(f.kept for f in found),
+        pixels=math.prod(x.shape[-2:]) if x.dim() == 4 else x[0].numel(),
+    )

@@ -1,0 +1,176 @@
+"""The methods behind ``certify``: each gives the gradients that one image may take in a ball."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trompe.errors import CertificateError, UsageError
+from trompe.geometry.backward import backward, rates
+from trompe.geometry.forward import Ball, dense_is_small, forward
+from trompe.geometry.gates import Range
+from trompe.geometry.heat import Gradients
+from trompe.geometry.layers import layer_bounds
+from trompe.geometry.maps import WIDEN
+from trompe.geometry.network import Network
+from trompe.geometry.reading import trace
+
+_STEPS = 8
+"""Into so many balls the integral of the curvature is divided."""
+
+
+def every_bound(
+    model: nn.Module, x: Tensor, *, radius: float, norm: str = "l2", target: int | None = None
+) -> dict[str, dict[str, float]]:
+    """What each method that applies gives for one image x [1, ...]: method, quantity, bound."""
+    ball = Ball(float(radius), norm)
+    with torch.no_grad():
+        found = certified(model, x, ball, target, "best")
+        paper = certified(model, x, ball, found.target, "frobenius")
+    return {**paper.bounds, **found.bounds}
+
+
+@dataclass
+class Found:
+    """The gradients that each method allows for one image."""
+
+    target: int
+    sets: dict[str, list[Gradients]] = field(default_factory=dict)
+    curvature: float = math.inf
+    bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, name: str, gradients: Gradients, turned: Gradients | None = None) -> None:
+        """File the gradients that a method allows, and if known a set that has their directions."""
+        sets = [gradients] if turned is None else [gradients, turned]
+        self.sets[name] = sets
+        self.bounds[name] = {
+            "gradient_l2": gradients.l2,
+            "normal_l2": min(one.normal for one in sets),
+            "heatmap_l1": min(one.heatmap for one in sets),
+        }
+
+    def winner(self, quantity: str) -> str:
+        """The method with the smallest bound."""
+        return min(self.bounds, key=lambda name: self.bounds[name][quantity])
+
+    def best(self, quantity: str) -> float:
+        """The smallest bound."""
+        return self.bounds[self.winner(quantity)][quantity]
+
+    def kept(self, k: int) -> int:
+        """How many of the k largest pixels surely stay."""
+        return max(one.kept(k) for sets in self.sets.values() for one in sets)
+
+
+def certified(model: nn.Module, x: Tensor, ball: Ball, target: int | None, method: str) -> Found:
+    """What the methods asked for give for one image x [1, ...]; see ``certify``."""
+    network = trace(model, x)
+    values = network.values(x.detach().double().cpu())
+    logits = values[-1]
+    if logits.dim() != 2:
+        raise CertificateError(f"the model returns {tuple(logits.shape)}: a classifier [B, K]")
+    if target is None:
+        target = int(logits.argmax())
+    if not 0 <= target < logits.shape[1]:
+        raise UsageError(f"target {target} does not fit: the model has {logits.shape[1]} classes")
+    found = Found(target)
+    small = dense_is_small(network, values)
+    if method == "jacobian" and not small:
+        raise CertificateError(
+            "method 'jacobian' holds the Jacobian of every layer, too much here: use 'interval'"
+        )
+    if method in ("frobenius", "global", "best"):
+        _global(found, network, values, ball, method)
+    if method == "jacobian" or (method == "best" and small):
+        _local(found, network, values, ball, dense=True)
+    if method in ("interval", "best"):
+        _local(found, network, values, ball, dense=False)
+    return found
+
+
+def _global(found: Found, network: Network, values: list[Tensor], ball: Ball, method: str) -> None:
+    """Bounds from layer norms; ``best`` needs no Frobenius norms, they are never smaller."""
+    frobenius = method == "frobenius"
+    bounds = layer_bounds(
+        network,
+        found.target,
+        values[-1].shape,
+        (lambda part: part.frobenius) if frobenius else (lambda part: part.norm),
+    )
+    everywhere = forward(network, values, ball, everywhere=True, dense=False)
+    exact = backward(network, everywhere, found.target)
+    centre = exact.gradient.exact[0]
+    curvature = bounds.curvature
+    if not frobenius:
+        curvature = min(curvature, exact.hessian.norm)
+    reach = WIDEN * ball.l2(centre.numel())
+    change = curvature * reach if reach else 0.0
+    change = min(change, bounds.lipschitz + WIDEN * float(centre.norm()))
+    nothing = torch.full_like(centre, math.inf)
+    found.add("frobenius" if frobenius else "global", _set(centre, nothing, change))
+    found.curvature = min(found.curvature, curvature)
+
+
+def _set(centre: Tensor, entries: Tensor, ball: float, box: Range | None = None) -> Gradients:
+    """The gradients within a ball, at most ``entries`` away in each entry, and in a box."""
+    # Rounding of the gradient at x itself, far below any bound of use.
+    floor = 1e-12 * float(centre.abs().max())
+    most = entries.clamp(max=ball) + floor
+    low, high = -most, most
+    if box is not None:
+        low, high = torch.maximum(low, box.low), torch.minimum(high, box.high)
+    return Gradients(centre, Range(low, high), ball * WIDEN + floor * math.sqrt(centre.numel()))
+
+
+def _local(
+    found: Found, network: Network, values: list[Tensor], ball: Ball, *, dense: bool
+) -> None:
+    """Bounds from what is within reach: the full radius at once, and the curvature summed up.
+
+    ``grad g(x') - grad g(x)`` is the integral of ``H (x' - x)`` along the straight line; its rate
+    is bounded by that on growing balls, each of which covers one more part of the line.
+    """
+    size = values[0].numel()
+    steps = _STEPS if network.smooth else 1
+    change, entries = 0.0, torch.zeros_like(values[0][0])
+    across, across_entries = 0.0, torch.zeros_like(entries)
+    for step in range(1, steps + 1):
+        part = Ball(ball.radius * step / steps, ball.norm)
+        reached = forward(network, values, part, everywhere=False, dense=dense)
+        result = backward(network, reached, found.target)
+        if network.smooth:
+            rate, by_entry = rates(result.hessian, ball.norm, size)
+            change += WIDEN * rate * ball.radius / steps
+            if by_entry is None:
+                by_entry = torch.full((size,), rate, dtype=torch.float64)
+            entries = entries + WIDEN * by_entry.view_as(entries) * ball.radius / steps
+            if result.hessian.exact is not None:
+                normal = torch.nn.functional.normalize(result.gradient.exact.flatten(), dim=0)
+                rate, by_entry = rates(result.hessian, ball.norm, size, normal)
+                across += WIDEN * rate * ball.radius / steps
+                if by_entry is not None:
+                    by_entry = by_entry.view_as(entries)
+                    across_entries = across_entries + WIDEN * by_entry * ball.radius / steps
+    gradient = result.gradient
+    centre = gradient.exact[0]
+    if not network.smooth:
+        change, entries = math.inf, torch.full_like(centre, math.inf)
+        curvature = result.hessian.norm
+    else:
+        curvature = result.hessian.norm
+        if result.hessian.exact is not None:
+            curvature = min(curvature, rates(result.hessian, "l2", size)[0])
+    box = Range(gradient.change.low[0], gradient.change.high[0])
+    whole = _set(centre, entries, min(change, gradient.ball), box)
+    # Normals, heat maps and ranks do not see the part of the change along the gradient, a + 1
+    # times as long at least: what remains, divided by that length, is the change that counts.
+    along = whole.l2 / max(float(centre.norm()), 1e-300)
+    turned = None
+    if network.smooth and dense and along < 0.999:
+        stretch = WIDEN / (1 - along)
+        turned = _set(centre, across_entries * stretch, across * stretch)
+    found.add("jacobian" if dense else "interval", whole, turned)
+    found.curvature = min(found.curvature, curvature)

@@ -1,0 +1,183 @@
+"""The strongest attack found below, every certificate above: where the worst change must lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trompe.engine import frozen, smooth
+from trompe.errors import CertificateError, UsageError
+from trompe.geometry.methods import every_bound
+from trompe.geometry.strongest import QUANTITIES, strongest_change
+from trompe.types import Progress
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One radius, one beta, one quantity, one image.
+
+    Args:
+        image: its index.
+        beta: of the softplus network; ``None``: the model as it is.
+        quantity: see ``Certificate``.
+        radius: of the ball.
+        lower: attained by the strongest attack found.
+        search: which search found it.
+        upper: per method, its bound; empty if the network is not covered.
+    """
+
+    image: int
+    beta: float | None
+    quantity: str
+    radius: float
+    lower: float
+    search: str
+    upper: dict[str, float]
+
+    @property
+    def best(self) -> float:
+        """The smallest bound."""
+        return min(self.upper.values(), default=float("inf"))
+
+    @property
+    def ratio(self) -> float | None:
+        """Upper over lower; ``None`` where the attack found no change."""
+        return self.best / self.lower if self.lower > 0 and self.upper else None
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """All layers, and why there are no certificates, if there are none."""
+
+    layers: tuple[Layer, ...]
+    norm: str
+    target: tuple[int, ...]
+    refused: str | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One JSON-ready object per layer."""
+        return [
+            {
+                "image": layer.image,
+                "beta": layer.beta,
+                "quantity": layer.quantity,
+                "radius": layer.radius,
+                "lower": layer.lower,
+                "search": layer.search,
+                "upper": layer.upper,
+                "ratio": layer.ratio,
+            }
+            for layer in self.layers
+        ]
+
+
+def sandwich(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    radii: Sequence[float],
+    betas: Sequence[float | None] = (None, 10.0, 1.0, 0.8),
+    norm: str = "l2",
+    target: Tensor | None = None,
+    quantities: Sequence[str] = QUANTITIES,
+    restarts: int = 8,
+    steps: int = 40,
+    samples: int = 64,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> Sandwich:
+    """Enclose the worst change of the gradient explanation, for each radius and beta.
+
+    The attack at one radius starts from what it found at the smaller ones too, so that the lower
+    end never falls. Work in float64: pass a double model and x.
+
+    Args:
+        model: as for ``certify``; where it is not covered, only lower ends are given.
+        x: [B, ...].
+        radii: rising.
+        betas: of the softplus networks explained (max pooling smoothed too); ``None`` is the model
+            itself.
+        norm: ``l2`` or ``linf``.
+        target: class of each image; by default the one the model itself predicts.
+        quantities: see ``Certificate``.
+        restarts: and the next two: see ``strongest_change``.
+        steps: of each ascent.
+        samples: random points.
+        generator: of the attack.
+        progress: called after every radius.
+
+    Raises:
+        UsageError: if the radii do not rise or a quantity is unknown.
+    """
+    if not radii or radii[0] <= 0 or sorted(set(radii)) != list(radii):
+        raise UsageError("radii must be positive and rising")
+    unknown = [name for name in quantities if name not in QUANTITIES]
+    if unknown:
+        raise UsageError(f"unknown quantity '{unknown[0]}': choose from {', '.join(QUANTITIES)}")
+    judge = frozen(model)
+    if target is None:
+        with torch.no_grad():
+            target = judge(x.clone()).argmax(dim=1)
+    layers: list[Layer] = []
+    refused: str | None = None
+    done, total = 0, len(x) * len(betas) * len(radii)
+    for image in range(len(x)):
+        one, classes = x[image : image + 1], target[image : image + 1]
+        for beta in betas:
+            network = judge if beta is None else smooth(judge, beta=beta, pooling=True)
+            found: dict[str, list[Tensor]] = {name: [] for name in quantities}
+            for radius in radii:
+                bounds: dict[str, dict[str, float]] = {}
+                if refused is None:
+                    try:
+                        bounds = every_bound(
+                            network, one, radius=radius, norm=norm, target=int(classes)
+                        )
+                    except CertificateError as error:
+                        refused = str(error)
+                for name in quantities:
+                    attack = strongest_change(
+                        network,
+                        one,
+                        radius=radius,
+                        norm=norm,
+                        target=classes,
+                        quantity=name,
+                        restarts=restarts,
+                        steps=steps,
+                        samples=samples,
+                        starts=_starts(found, radius, norm),
+                        generator=generator,
+                    )
+                    found[name].append(attack.x_adv - one)
+                    layers.append(
+                        Layer(
+                            image,
+                            beta,
+                            name,
+                            float(radius),
+                            float(attack.change),
+                            attack.search[0],
+                            {method: own[name] for method, own in bounds.items()},
+                        )
+                    )
+                done += 1
+                if progress is not None:
+                    progress(done, total, {"radius": radius})
+    return Sandwich(tuple(layers), norm, tuple(target.tolist()), refused)
+
+
+def _starts(found: dict[str, list[Tensor]], radius: float, norm: str) -> Tensor | None:
+    """What was found so far, as it is and stretched to the new radius, [1, S, ...]."""
+    offsets = [offset for rows in found.values() for offset in rows[-2:]]
+    if not offsets:
+        return None
+    known = torch.cat(offsets)
+    flat = known.flatten(1)
+    size = flat.abs().amax(dim=1) if norm == "linf" else flat.norm(dim=1)
+    size = size.clamp(min=1e-300).view(-1, *[1] * (known.dim() - 1))
+    return torch.cat([known, known * (radius / size)]).unsqueeze(0)

@@ -1,0 +1,247 @@
+"""Certificates for SmoothGrad: they need nothing of the network, so they hold at any scale.
+
+The noise is Gaussian, N(0, sigma^2) per entry. Two statements, of two maps:
+
+- The gradient of the smoothed score ``G(x) = E f(x + noise)`` with f within 0..1 (the softmax
+  probability of the class; SmoothGrad of it is ``grad G`` in the limit of many samples). By Stein's
+  identity ``u^T grad^2 G u = E f (t^2 - 1) / sigma^2`` with t standard normal, at most
+  ``2 phi(1) / sigma^2`` in size: a proof, without samples.
+- Sparsified SmoothGrad (Levine, Singla and Feizi 2019): the mean S of maps with entries within
+  0..1, here 1 for the pixels among the ``top`` share of a gradient map, 0 for the others. Of such S
+  ``Phi^-1(S_i)`` is ``1 / sigma``-Lipschitz, so that bounds of S at x bound it in the ball. S(x) is
+  known from samples only: the bounds hold with the stated confidence over their draw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trompe.engine import frozen
+from trompe.errors import UsageError
+from trompe.explain import explainer
+from trompe.geometry.certificate import Certificate
+from trompe.geometry.gates import Range
+from trompe.geometry.maps import WIDEN
+from trompe.types import Explainer
+
+SLOPE = 1 / math.sqrt(2 * math.pi)
+"""``sigma ||grad G||`` is at most ``phi(0)``, for scores within 0..1."""
+BEND = 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)
+"""``sigma^2 ||grad^2 G||`` is at most ``2 phi(1)``: the mean of ``(t^2 - 1)+``."""
+
+
+@dataclass(frozen=True)
+class SparseMaps:
+    """How often each pixel was among the top ones.
+
+    Args:
+        hits: counts over the samples, int64 [B, H, W].
+        samples: how many.
+        sigma: of the noise.
+    """
+
+    hits: Tensor
+    samples: int
+    sigma: float
+
+    @property
+    def mean(self) -> Tensor:
+        """The sparsified SmoothGrad map from the samples, within 0..1, [B, H, W]."""
+        return self.hits.double() / self.samples
+
+
+def sparse_maps(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    sigma: float,
+    samples: int,
+    top: float = 0.1,
+    base: Explainer | None = None,
+    chunk: int = 32,
+    generator: torch.Generator | None = None,
+) -> SparseMaps:
+    """Count, over noisy copies, which pixels are among the ``top`` share of the map.
+
+    Args:
+        model: any module [B, C, H, W] -> [B, K].
+        x: images.
+        target: class of each, [B].
+        sigma: standard deviation of the noise, in units of x.
+        samples: noisy copies per image.
+        top: share of the pixels that count, 0..1.
+        base: the method whose map is taken; the gradient by default.
+        chunk: copies per pass.
+        generator: of the noise; seed 0 by default.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    method = base or explainer("gradient")
+    rows = []
+    for index in range(len(x)):
+        hits: Tensor | None = None
+        left = samples
+        while left:
+            count = min(chunk, left)
+            noise = torch.randn((count, *x.shape[1:]), generator=generator, dtype=torch.float32)
+            points = x[index] + sigma * noise.to(x.device, x.dtype)
+            size = method(model, points, target[index].expand(count)).abs()
+            size = (size.sum(dim=1) if size.dim() == 4 else size).flatten(1)
+            best = size.topk(max(1, int(top * size.shape[1])), dim=1).indices
+            found = torch.zeros_like(size, dtype=torch.int64).scatter_(1, best, 1).sum(dim=0)
+            hits = found if hits is None else hits + found
+            left -= count
+        assert hits is not None  # samples is positive
+        rows.append(hits.view(x.shape[2:] if x.dim() == 4 else x.shape[1:]).cpu())
+    return SparseMaps(torch.stack(rows), samples, sigma)
+
+
+def interval_at_x(maps: SparseMaps, confidence: float) -> Range:
+    """Bounds of every S_i(x), all at once with the given confidence (Clopper and Pearson).
+
+    The error is shared out over all pixels of an image and both sides (union bound).
+    """
+    from scipy.special import betaincinv
+
+    pixels = maps.hits[0].numel()
+    alpha = (1 - confidence) / (2 * pixels)
+    hits, n = maps.hits.double().numpy(), maps.samples
+    low = torch.as_tensor(betaincinv(hits.clip(1), n - hits + 1, alpha))
+    high = torch.as_tensor(betaincinv(hits + 1, (n - hits).clip(1), 1 - alpha))
+    low = torch.where(maps.hits == 0, 0.0, low)
+    high = torch.where(maps.hits == n, 1.0, high)
+    return Range((low / WIDEN).clamp(min=0), (high * WIDEN).clamp(max=1))
+
+
+def interval_in_ball(at_x: Range, sigma: float, radius: float) -> Range:
+    """Bounds of every S_i within the l2 ball: ``Phi(Phi^-1(.) -+ radius / sigma)``."""
+    shift = radius / sigma
+    low = torch.special.ndtr(torch.special.ndtri(at_x.low) - shift)
+    high = torch.special.ndtr(torch.special.ndtri(at_x.high) + shift)
+    return Range((low / WIDEN).clamp(min=0), (high * WIDEN).clamp(max=1))
+
+
+def gradient_bound(sigma: float, radius: float) -> float:
+    """At least ``||grad G(x') - grad G(x)||`` within the l2 radius, for scores within 0..1."""
+    return WIDEN * min(BEND * radius / sigma**2, 2 * SLOPE / sigma)
+
+
+def certify_smoothgrad(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    radius: float,
+    norm: str = "l2",
+    target: Tensor | None = None,
+    sigma: float = 0.5,
+    samples: int = 1000,
+    confidence: float = 0.99,
+    top: float = 0.1,
+    maps: SparseMaps | None = None,
+    generator: torch.Generator | None = None,
+) -> Certificate:
+    """Bound the change of SmoothGrad maps of any network; see the module for the two maps.
+
+    ``gradient_l2`` is of the expected SmoothGrad of the class's softmax probability, without
+    samples. ``heatmap_l1`` and ``topk_overlap`` are of the expected sparsified SmoothGrad map,
+    compared with itself in the ball, and hold with ``confidence`` per image; ``topk_overlap``
+    refers to the top k pixels of ``S(x)``, known up to its interval. ``normal_l2`` is the trivial
+    2: the length of the expected gradient is not known from below.
+
+    Args:
+        model: any module [B, ...] -> [B, K]; no operation is refused.
+        x: [B, C, H, W].
+        radius: of the ball; ``linf`` balls are covered by the l2 ball around them.
+        norm: ``l2`` or ``linf``.
+        target: class of each image; by default the predicted one.
+        sigma: standard deviation of the noise, in units of x.
+        samples: noisy copies per image.
+        confidence: of the statements from samples, below 1.
+        top: share of the pixels that count in a map.
+        maps: samples already drawn, to certify several radii from; the error is then shared by all
+            radii, not multiplied.
+        generator: of the noise.
+
+    Returns:
+        The certificate; ``confidence`` is below 1.
+
+    Raises:
+        UsageError: if a setting is out of range.
+    """
+    if not (sigma > 0 and samples > 0 and 0 < confidence < 1 and 0 < top < 1):
+        raise UsageError("sigma and samples must be positive, confidence and top within 0..1")
+    judge = frozen(model)
+    if target is None:
+        with torch.no_grad():
+            target = judge(x.detach().clone()).argmax(dim=1)
+    if maps is None:
+        maps = sparse_maps(
+            judge, x, target, sigma=sigma, samples=samples, top=top, generator=generator
+        )
+    sigma = maps.sigma
+    size = x[0].numel()
+    reach = radius * (math.sqrt(size) * WIDEN if norm == "linf" else 1.0)
+    at_x = interval_at_x(maps, confidence)
+    ball = interval_in_ball(at_x, sigma, reach)
+    heat, kept = [], []
+    for index in range(len(x)):
+        here = Range(at_x.low[index].flatten(), at_x.high[index].flatten())
+        near = Range(ball.low[index].flatten(), ball.high[index].flatten())
+        heat.append(_heatmap(here, near))
+        kept.append(_Kept(near))
+    count = len(x)
+    bound = gradient_bound(sigma, reach)
+    names = {
+        "gradient_l2": "Stein, proof",
+        "normal_l2": "trivial",
+        "heatmap_l1": f"sparsified, {maps.samples} samples, confidence {confidence:g}",
+    }
+    return Certificate(
+        gradient_l2=torch.full((count,), bound, dtype=torch.float64),
+        normal_l2=torch.full((count,), 2.0, dtype=torch.float64),
+        heatmap_l1=torch.tensor(heat, dtype=torch.float64),
+        curvature=torch.full((count,), WIDEN * BEND / sigma**2, dtype=torch.float64),
+        target=target.cpu(),
+        radius=radius,
+        norm=norm,
+        method="smoothgrad",
+        winners=(names,) * count,
+        kept=tuple(kept),
+        pixels=maps.hits[0].numel(),
+        confidence=confidence,
+    )
+
+
+def _heatmap(here: Range, near: Range) -> float:
+    """The largest l1 change of ``S / sum S``, S(x) within ``here``, S(x') within ``near``."""
+    total = Range(here.low.sum(), here.high.sum())
+    if not float(total.low) > 0:
+        return 2.0
+    # The shares at x are themselves an interval; so are those in the ball.
+    one = Range(here.low / total.high, here.high / total.low)
+    low = near.low / (near.low + near.high.sum() - near.high)
+    others = near.low.sum() - near.low
+    high = near.high / (near.high + others).clamp(min=1e-300)
+    fall = (one.high - low).clamp(min=0).sum()
+    rise = (high - one.low).clamp(min=0).sum()
+    return min(2.0, 2 * WIDEN * float(torch.minimum(fall, rise)))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """How many of the k largest entries of S at x surely are among the k largest in the ball."""
+
+    near: Range
+
+    def __call__(self, k: int) -> int:
+        # Any top set that agrees with the box at x is possible; x lies in the ball, so the box of
+        # the ball covers it: an entry above all but k - 1 others in the box is in both.
+        sure = 0
+        for value in self.near.low.sort(descending=True).values[:k]:
+            if int((self.near.high >= value).sum()) <= k:
+                sure += 1
+        return sure
