@@ -104,14 +104,14 @@ def paper(method: Method, height: int) -> Preset:
 
 @presets.register("fast")
 def fast(method: Method, height: int) -> Preset:
-    """A hundred signed steps in a small ball, every kink of the surrogate smoothed.
+    """Two hundred signed steps in a small ball, every kink of the surrogate smoothed.
 
     Found by experiment (``benchmarks/README.md``). Smoothing max pooling too is what helps most:
     the paper leaves it as it is. A smaller picture has fewer pixels to hide a change in: the ball
     has a radius of 3/255 at 224 pixels, 5.6/255 at 64.
     """
     return Preset(
-        iterations=100,
+        iterations=200,
         prefactors=(1.0, 1e4),
         beta_start=10.0,
         beta_end=100.0,
