@@ -50,7 +50,7 @@ def test_small(name: str) -> None:
     check(net, size, 1e-4)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["resnet20", "densenet", "mobilenet_v3", "vit", "swin"])
 def test_a_batch_is_its_images(name: str) -> None:
     net, size = build(SMALL[name])
     x, target = images(size, 2), torch.tensor([1, 3])

@@ -25,6 +25,8 @@ from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.errors import ModelError, UnsupportedOp
 
+_VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+
 
 @dataclass
 class OpCall:
@@ -59,6 +61,9 @@ class OpCall:
         """The operation's name, as it would be written in code."""
         module = getattr(self.func, "__module__", None) or ""
         owner = getattr(self.func, "__objclass__", None)
+        if self.func.__name__ == "__get__":
+            getter: Any = self.func
+            return f"Tensor.{getter.__self__.__name__}"
         if owner is not None:
             return f"Tensor.{self.func.__name__}"
         return f"{module}.{self.func.__name__}".lstrip(".")
@@ -100,10 +105,13 @@ class Tape(TorchFunctionMode):
         self._redirects = Redirects()
         self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
         self._viewed: dict[int, Tensor] = {}
+        self._constants: dict[int, Tensor] = {}
         self.view_overwritten: OpCall | None = None
 
     def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
         if id(tensor) not in self._known:
+            if tensor.grad_fn is not None and id(tensor) not in self._constants:
+                self._check_constant(tensor)
             return tensor
         alias = tensor.view_as(tensor)
         edges.append((tensor, alias))
@@ -142,6 +150,27 @@ class Tape(TorchFunctionMode):
             self._redirects.overwrite(overwritten, out)
         return out
 
+    def _check_constant(self, tensor: Tensor) -> None:
+        """Refuse a tensor that depends on the input through something that is not recorded.
+
+        Raises:
+            UnsupportedOp: for a ``torch.autograd.Function`` of the model's own, for example, where
+                relevance would be lost without a word.
+        """
+        start = self.input.grad_fn
+        seen, queue = set(), [tensor.grad_fn]
+        while queue:
+            node = queue.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node is start or getattr(node, "variable", None) is self.input:
+                name = type(tensor.grad_fn).__name__.removesuffix("Backward")
+                place = self._place() or f"call {len(self.calls)}"
+                raise UnsupportedOp(name, place, "tape", "cannot be recorded")
+            queue.extend(following for following, _ in node.next_functions)
+        self._constants[id(tensor)] = tensor
+
     def _seen_elsewhere(self, overwritten: Tensor) -> bool:
         """Whether other tensors of the pass share its memory, so that they change with it."""
         return overwritten._base is not None or id(overwritten) in self._viewed
@@ -153,7 +182,7 @@ class Tape(TorchFunctionMode):
 
     @staticmethod
     def _tensor_property(func: Any) -> bool:
-        return getattr(getattr(func, "__self__", None), "__name__", "") in ("T", "mT", "H", "mH")
+        return getattr(getattr(func, "__self__", None), "__name__", "") in _VIEWS
 
     def _place(self) -> str:
         """The innermost module whose forward is running, such as ``features.3 (Conv2d)``."""
