@@ -53,7 +53,10 @@ class UnsupportedOp(TrompeError):
         self.operation = operation
         self.place = place
         self.family = family
+        way_out = f"add a rule: trompe.rules.{family}.RULES[<the function>] = rule(relevance, op)"
+        if family == "tape":  # it cannot even be recorded
+            way_out = "write it with plain torch functions, out of place"
         super().__init__(
             f"operation '{operation}' at {place} {why} under '{family}': explain with 'gradient', "
-            f"or add a rule: trompe.rules.{family}.RULES[<the function>] = rule(relevance, op)"
+            f"or {way_out}"
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trompe.errors import UsageError
 from trompe.explain.base import Method
 from trompe.registry import Registry
 
@@ -21,6 +23,9 @@ class Preset:
             attack runs on the model itself.
         beta_end: to which beta grows; not reached, as in the reference implementation.
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
+
+    Raises:
+        UsageError: if a setting is out of range.
     """
 
     iterations: int = 1500
@@ -29,6 +34,19 @@ class Preset:
     beta_start: float | None = 10.0
     beta_end: float = 100.0
     pooling: float = 0.0
+
+    def __post_init__(self) -> None:
+        betas = (1.0 if self.beta_start is None else self.beta_start, self.beta_end)
+        checks = {
+            "iterations must be at least 0": self.iterations >= 0,
+            "learning_rate must be positive": 0 < self.learning_rate < math.inf,
+            "prefactors must not be negative": all(0 <= c < math.inf for c in self.prefactors),
+            "beta must be positive and finite": all(0 < b < math.inf for b in betas),
+            "pooling must not be negative": 0 <= self.pooling < math.inf,
+        }
+        for rule, kept in checks.items():
+            if not kept:
+                raise UsageError(f"{rule}; the settings are {self}")
 
     def beta(self, iteration: int, iterations: int) -> float | None:
         """Beta at a step: ``b0 (be / b0)^(t / T)`` (PAPER.md, section 1)."""

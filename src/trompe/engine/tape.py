@@ -102,20 +102,33 @@ class Tape(TorchFunctionMode):
         self.calls: list[OpCall] = []
         self.input = x
         self._known: dict[int, Tensor] = {id(x): x}
+        self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
         self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
         self._viewed: dict[int, Tensor] = {}
-        self._constants: dict[int, Tensor] = {}
         self.view_overwritten: OpCall | None = None
 
     def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
         if id(tensor) not in self._known:
-            if tensor.grad_fn is not None and id(tensor) not in self._constants:
-                self._check_constant(tensor)
+            self.check_seen(tensor)
             return tensor
         alias = tensor.view_as(tensor)
         edges.append((tensor, alias))
         return alias
+
+    def check_seen(self, tensor: Tensor) -> None:
+        """Refuse a tensor that depends on the input by a way that was not recorded.
+
+        Raises:
+            UnsupportedOp: for what bypasses torch functions, such as a custom autograd function.
+        """
+        if id(tensor) in self._known or id(tensor) in self._apart or tensor.grad_fn is None:
+            return
+        if depends(tensor, self.input):
+            place = self._place() or f"call {len(self.calls)}"
+            name = type(tensor.grad_fn).__name__.removesuffix("Backward")
+            raise UnsupportedOp(name, place, "tape", "cannot be recorded")
+        self._apart[id(tensor)] = tensor
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -146,30 +159,12 @@ class Tape(TorchFunctionMode):
                         self._viewed[id(tensor._base)] = tensor._base
                 if overwritten is not None and self._seen_elsewhere(overwritten):
                     self.view_overwritten = call
+        else:
+            apart = (t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad)
+            self._apart.update((id(t), t) for t in apart)
         if overwritten is not None and isinstance(out, Tensor):
             self._redirects.overwrite(overwritten, out)
         return out
-
-    def _check_constant(self, tensor: Tensor) -> None:
-        """Refuse a tensor that depends on the input through something that is not recorded.
-
-        Raises:
-            UnsupportedOp: for a ``torch.autograd.Function`` of the model's own, for example, where
-                relevance would be lost without a word.
-        """
-        start = self.input.grad_fn
-        seen, queue = set(), [tensor.grad_fn]
-        while queue:
-            node = queue.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if node is start or getattr(node, "variable", None) is self.input:
-                name = type(tensor.grad_fn).__name__.removesuffix("Backward")
-                place = self._place() or f"call {len(self.calls)}"
-                raise UnsupportedOp(name, place, "tape", "cannot be recorded")
-            queue.extend(following for following, _ in node.next_functions)
-        self._constants[id(tensor)] = tensor
 
     def _seen_elsewhere(self, overwritten: Tensor) -> bool:
         """Whether other tensors of the pass share its memory, so that they change with it."""
@@ -182,7 +177,8 @@ class Tape(TorchFunctionMode):
 
     @staticmethod
     def _tensor_property(func: Any) -> bool:
-        return getattr(getattr(func, "__self__", None), "__name__", "") in _VIEWS
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+        return name in ("T", "mT", "H", "mH", "real", "imag")
 
     def _place(self) -> str:
         """The innermost module whose forward is running, such as ``features.3 (Conv2d)``."""
@@ -195,6 +191,21 @@ class Tape(TorchFunctionMode):
                 return f"'{self._paths[id(owner)]}' ({type(owner).__name__})"
             frame = frame.f_back
         return "an unknown place"
+
+
+def depends(tensor: Tensor, x: Tensor) -> bool:
+    """Whether the graph of ``tensor`` leads to ``x``."""
+    waiting: list[Any] = [tensor.grad_fn]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node is x.grad_fn or getattr(node, "variable", None) is x:
+            return True
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
@@ -210,7 +221,8 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
 
     Raises:
         ModelError: if the output is not a tensor that depends on the input, differentiably.
-        UnsupportedOp: if a change in place through a view makes the record differ from the model.
+        UnsupportedOp: if the record would differ from the model: a change in place through a view,
+            or an operation that bypasses torch functions.
     """
     tape = Tape(x, model, locate)
     with tape:
@@ -221,6 +233,7 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
             "input: return logits [B, K], computed outside torch.no_grad()"
         )
     logits = tape._redirects._follow(logits)
+    tape.check_seen(logits)
     if tape.view_overwritten is not None:
         _verify(tape, model, x, logits)
     return tape, logits
