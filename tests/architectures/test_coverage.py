@@ -15,7 +15,7 @@ from trompe.cli.coverage import candidates, check
 from trompe.errors import UnsupportedOp
 
 sys.path.insert(0, str(Path(__file__).parent))
-from nets import SMALL, build, images
+from families import SMALL, build, images
 
 
 def test_the_matrix_of_a_residual_network() -> None:

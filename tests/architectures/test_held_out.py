@@ -16,7 +16,7 @@ from trompe.rules.composites import COMPOSITES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from derivatives import slope_error
-from nets import images
+from families import images
 
 TARGET = torch.tensor([1, 2])
 

@@ -17,7 +17,7 @@ from trompe.rules.norm import Addition
 
 sys.path.insert(0, str(Path(__file__).parent))
 from derivatives import slope_error
-from nets import SMALL, WHOLE, build, images
+from families import SMALL, WHOLE, build, images
 
 # Large denominators keep the maps tame enough for finite differences.
 TAME = Composite(

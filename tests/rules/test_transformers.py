@@ -14,7 +14,7 @@ from trompe.zoo.probe import Logits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
 from derivatives import slope_error
-from nets import images, settle
+from families import images, settle
 
 EPS = 1e-6
 
