@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,3 +122,18 @@ def test_attention_is_recorded_in_parts() -> None:
     assert "softmax" in names
     assert names.count("matmul") == 2
     torch.testing.assert_close(logits, net(tape.input))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a, b, c: torch.addcmul(a, b, c, value=2.0),
+        lambda a, b, c: a.addmm(b, c, beta=0.5, alpha=3.0),
+        lambda a, b, c: torch.baddbmm(a[None], b[None], c[None], beta=0),
+    ],
+)
+def test_sums_with_products(call: Callable[..., Tensor]) -> None:
+    a, b, c = (random(4, 4, seed=i) for i in range(3))
+    with Decomposed():
+        out = call(a, b, c)
+    torch.testing.assert_close(out, call(a, b, c))

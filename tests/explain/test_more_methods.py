@@ -18,7 +18,7 @@ from trompe.rules.patterns import learn_patterns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
 from derivatives import slope_error
-from nets import SMALL, build, images
+from families import SMALL, build, images
 
 TARGET = torch.tensor([1, 3])
 

@@ -19,7 +19,7 @@ from trompe.rules.epsilon import Epsilon
 from trompe.rules.norm import Addition
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
-from nets import images, settle
+from families import images, settle
 
 zennit = pytest.importorskip("zennit")
 from zennit import composites as theirs  # noqa: E402

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import click
@@ -10,9 +11,14 @@ from trompe.cli.options import json_option
 
 
 @click.command()
+@click.option("--check", metavar="NAME", help="Try every method on this network instead.")
+@click.option("--size", type=int, metavar="N", help="Height and width for --check, in pixels.")
 @json_option
-def models(as_json: bool) -> None:
-    """List the networks that can be loaded by name."""
+def models(check: str | None, size: int | None, as_json: bool) -> None:
+    """List the networks that can be loaded by name, or check what explains one of them."""
+    if check is not None:
+        _check(check, size, as_json)
+        return
     from trompe.zoo import find_record, model_names
 
     records = [find_record(name) for name in model_names()]
@@ -39,3 +45,29 @@ def models(as_json: bool) -> None:
     for record in records:
         source = weights[record.source]
         click.echo(f"{record.name:<22}{record.size:>7}{record.outputs:>9}  {source}")
+
+
+def _check(name: str, size: int | None, as_json: bool) -> None:
+    """Print the coverage of a network, with random weights where its own are not at hand."""
+    import torch
+
+    from trompe.cli.coverage import check
+    from trompe.zoo import find_record, load_model
+
+    known = ":" in name or find_record(name).source == "embedded"
+    loaded = load_model(name, None if known else "random", size=size)
+    pixels = torch.rand(
+        1,
+        len(loaded.input_space.mean),
+        loaded.size,
+        loaded.size,
+        generator=torch.Generator().manual_seed(0),
+    )
+    rows = check(loaded.model, loaded.input_space.from_pixels(pixels))
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        return
+    click.echo(f"{'method':<30}{'status':<13}error of the derivative")
+    for row in rows:
+        detail = row.reason if row.derivative_error is None else f"{row.derivative_error:.0e}"
+        click.echo(f"{row.method:<30}{row.status:<13}{detail}")

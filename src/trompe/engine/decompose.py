@@ -172,12 +172,29 @@ def multi_head_attention(
     return out, shown
 
 
+def add_product(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """``input + value tensor1 tensor2``, as ``torch.addcmul``."""
+    product = tensor1 * tensor2
+    return input + (product if value == 1 else product * value)
+
+
+def add_matrix_product(
+    input: Tensor, first: Tensor, second: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """``beta input + alpha first @ second``, as ``torch.addmm`` and ``torch.baddbmm``."""
+    product = torch.matmul(first, second)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (input if beta == 1 else input * beta)
+
+
 SUBSTITUTES: dict[Callable[..., Any], Callable[..., Any]] = {F.hardsigmoid: hard_sigmoid}
 """What is run, and recorded, in place of a function of the same arguments."""
 
 DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.scaled_dot_product_attention: attention,
     F.multi_head_attention_forward: multi_head_attention,
+    **dict.fromkeys((torch.addcmul, Tensor.addcmul), add_product),
+    **dict.fromkeys((torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm), add_matrix_product),
 }
 """What is run in place of a function, each part an operation of its own in the record."""
 

@@ -25,6 +25,8 @@ from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.errors import ModelError, UnsupportedOp
 
+_VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+
 
 @dataclass
 class OpCall:
@@ -59,6 +61,9 @@ class OpCall:
         """The operation's name, as it would be written in code."""
         module = getattr(self.func, "__module__", None) or ""
         owner = getattr(self.func, "__objclass__", None)
+        if self.func.__name__ == "__get__":
+            getter: Any = self.func
+            return f"Tensor.{getter.__self__.__name__}"
         if owner is not None:
             return f"Tensor.{self.func.__name__}"
         return f"{module}.{self.func.__name__}".lstrip(".")

@@ -15,6 +15,7 @@ from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UnsupportedOp, UsageError
 from trompe.explain.base import Method, explainers, one_hot, pick
 from trompe.rules.composites import Composite, composite_rules
+from trompe.rules.products import SOFTMAX
 from trompe.types import Explanation, InputSpace
 
 
@@ -73,7 +74,15 @@ class GradCAM(Method):
         return explained(method, model, x)
 
     def _features(self, tape: Tape, model: nn.Module) -> OpCall:
-        found = [op for op in tape.calls if op.out.dim() == 4 and min(op.out.shape[2:]) > 1]
+        maps, found = {id(tape.input)}, []
+        for op in tape.calls:
+            fits = op.out.dim() == 4 and op.out.shape[0] == tape.input.shape[0]
+            if fits and any(id(tensor) in maps for tensor, _ in op.edges):
+                maps.update(id(tensor) for tensor in op.outputs)
+                if min(op.out.shape[2:]) > 1:
+                    found.append(op)
+            elif op.func in SOFTMAX and op.out.dim() > 2 and self.layer is None:
+                found = []  # attention: the maps before it are not what the class is read from
         if self.layer is not None:
             known = {name for name, _ in model.named_modules()}
             found = [op for op in found if self._within(op)]

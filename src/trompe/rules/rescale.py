@@ -1,7 +1,7 @@
 """DeepLIFT's rescale rule: slopes between the input and a baseline instead of derivatives.
 
-The rules work on a batch whose first half are the images and whose second half the baselines. The
-multipliers of an image stand in the first half; the second is zero.
+The rules work on a batch whose first half are the images and whose second half the baselines. What
+is passed on are the multipliers of the images, in the first half; the second is zero.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ def _halves(tensor: Tensor) -> tuple[Tensor, Tensor]:
     return image, baseline
 
 
-def rescaled(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+def rescaled(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     """``m (f(x) - f(x0)) / (x - x0)``; the derivative where x and x0 meet (equation 8)."""
-    shares = vjp(multiplier, op)
+    shares = vjp(relevance, op)
     if len(op.edges) != 1 or op.out.shape != op.edges[0][1].shape:
         return shares
     (x, x0), (y, y0) = _halves(op.edges[0][1]), _halves(op.out)
     near = (x - x0).abs() < _NEAR
     slope = (y - y0) / torch.where(near, 1.0, x - x0)
     assert shares[0] is not None  # the only edge
-    out = torch.where(near, _halves(shares[0])[0], _halves(multiplier)[0] * slope)
+    out = torch.where(near, _halves(shares[0])[0], _halves(relevance)[0] * slope)
     return [torch.cat([out, torch.zeros_like(out)])]
 
 
-def winner(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+def winner(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     """A maximum: what the winners of image and baseline contribute to the difference."""
     y, y0 = _halves(op.out)
-    m = _halves(multiplier)[0]
+    m = _halves(relevance)[0]
     most = torch.maximum(y, y0)
     (routed,) = vjp(torch.cat([m * (most - y0), m * (y - most)]), op)
-    (plain,) = vjp(multiplier, op)
+    (plain,) = vjp(relevance, op)
     assert routed is not None  # the only edge
     assert plain is not None
     x, x0 = _halves(op.edges[0][1])
@@ -66,15 +66,15 @@ def _middle(tensor: Tensor) -> Tensor:
     return torch.cat([mean, mean])
 
 
-def product(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+def product(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     """A product of two activations: its derivative midway, which accounts for the difference."""
     if len(op.edges) == 1:
-        return vjp(multiplier, op)
+        return vjp(relevance, op)
     known = {id(alias): _middle(alias) for _, alias in op.edges}
     args = [known.get(id(value), value) for value in op.args]
     out = op.func(*args, **op.kwargs)
     ends = [known[id(alias)] for _, alias in op.edges]
-    return torch.autograd.grad(out, ends, multiplier, create_graph=True)
+    return torch.autograd.grad(out, ends, relevance, create_graph=True)
 
 
 _RECTIFIERS = (
@@ -97,10 +97,10 @@ _PRODUCTS = (
 _NO_DIFFERENCE = frozenset({*IDENTICAL, torch.maximum, torch.minimum, torch.max, torch.logsumexp})
 
 
-def _divided(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+def _divided(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     """By a constant, a quotient is linear; of a constant, elementwise."""
     constant = len(op.edges) == 1 and (op.args[0] if op.args else None) is op.edges[0][1]
-    return vjp(multiplier, op) if constant else rescaled(multiplier, op)
+    return vjp(relevance, op) if constant else rescaled(relevance, op)
 
 
 RULES: dict[Callable[..., Any], Rule] = {

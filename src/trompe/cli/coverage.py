@@ -1,0 +1,127 @@
+"""Which method explains which network: tried, with the derivative of every map checked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trompe.explain import Method
+
+Status = Literal["works", "not defined", "refused", "wrong"]
+_SETTINGS: dict[str, dict[str, object]] = {
+    "integrated_grad": {"steps": 2},
+    "expected_gradients": {"samples": 2},
+    "smoothgrad": {"samples": 2},
+    "uniform_gradient": {"samples": 2},
+    "grad_cam": {"positive": False},
+}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How one method fares on one network.
+
+    Args:
+        method: its name, that of the composite behind ``lrp``.
+        status: ``works``: its map is finite and its derivative right; ``not defined`` for such a
+            network or without more data; ``refused``: an operation has no rule; ``wrong``.
+        reason: why it does not work.
+        derivative_error: relative, against finite differences in double precision.
+    """
+
+    method: str
+    status: Status
+    reason: str = ""
+    derivative_error: float | None = None
+
+
+def candidates() -> dict[str, Callable[[], Method]]:
+    """All methods that explain without wrapping another, and all composites of LRP."""
+    import dataclasses
+
+    from trompe.explain import explainer, explainers
+    from trompe.rules.composites import composite_names
+
+    found: dict[str, Callable[[], Method]] = {}
+    for name in explainers:
+        fields = {field.name for field in dataclasses.fields(explainers[name])}
+        if name == "lrp":
+            for composite in composite_names():
+                found[f"lrp {composite}"] = lambda c=composite: explainer("lrp", composite=c)  # type: ignore[misc]
+        elif "base" not in fields:
+            found[name] = lambda n=name: explainer(n, **_SETTINGS.get(n, {}))  # type: ignore[misc]
+    return found
+
+
+def _derivative_error(method: Method, model: nn.Module, x: Tensor, target: Tensor) -> float:
+    """Median over three lines of the relative error of the derivative along a line."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    step = 1e-7
+    start = x.detach().clone().requires_grad_(True)
+    relevance = method(model, start, target)
+    weights = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    (gradient,) = torch.autograd.grad((relevance * weights).sum(), start)
+    errors = []
+    for _ in range(3):
+        line = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        with torch.no_grad():
+            up, down = (
+                float((method(model, x + sign * step * line, target) * weights).sum())
+                for sign in (1, -1)
+            )
+        expected = (up - down) / (2 * step)
+        errors.append(abs(float((gradient * line).sum()) - expected) / max(abs(expected), 1e-12))
+    return median(errors)
+
+
+def check(
+    model: nn.Module, x: Tensor, methods: Iterable[str] | None = None, tolerance: float = 1e-2
+) -> list[Coverage]:
+    """Try methods on a network, in double precision, smoothed for the derivative.
+
+    Args:
+        model: any classifier; not changed.
+        x: an image [1, C, H, W].
+        methods: names out of ``candidates``; all by default.
+        tolerance: of the derivative. Maps are all but discontinuous where a denominator is nearly
+            zero, so that finite differences are rough.
+    """
+    import torch
+
+    import trompe
+    from trompe.errors import PatternError, TrompeError, UnsupportedOp
+
+    exact = copy.deepcopy(model).double().eval().requires_grad_(False)
+    smoothed = trompe.smooth(exact, beta=5.0, pooling=True)
+    x = x.double()
+    with torch.no_grad():
+        target = exact(x).argmax(dim=1)
+    known = candidates()
+    rows = []
+    for name in known if methods is None else methods:
+        try:
+            method = known[name]()
+            if not bool(torch.isfinite(method(exact, x, target)).all()):
+                rows.append(Coverage(name, "wrong", "the map is not finite"))
+                continue
+            error = _derivative_error(method, smoothed, x, target)
+        except PatternError:
+            rows.append(Coverage(name, "not defined", "needs patterns learned from data"))
+        except UnsupportedOp as problem:
+            whole = problem.operation == type(exact).__name__
+            status: Status = "not defined" if whole else "refused"
+            rows.append(Coverage(name, status, str(problem)))
+        except TrompeError as problem:
+            rows.append(Coverage(name, "refused", str(problem)))
+        else:
+            fine = error <= tolerance
+            rows.append(Coverage(name, "works" if fine else "wrong", "", error))
+    return rows

@@ -1,0 +1,109 @@
+"""The coverage matrix: works, not defined, refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trompe
+from trompe.cli.coverage import candidates, check
+from trompe.errors import UnsupportedOp
+
+sys.path.insert(0, str(Path(__file__).parent))
+from families import SMALL, build, images
+
+
+def test_the_matrix_of_a_residual_network() -> None:
+    net, size = build(SMALL["resnet20"])
+    rows = {row.method: row for row in check(net, images(size, 1))}
+    assert set(rows) == set(candidates())
+    assert rows["gradient"].status == "works"
+    assert rows["lrp paper"].status == "works"
+    assert rows["pattern_net"].status == "not defined"
+    assert rows["attention_rollout"].status == "not defined"
+    assert not [row for row in rows.values() if row.status == "refused"]
+
+
+def test_the_matrix_of_a_transformer() -> None:
+    net, size = build(SMALL["vit"])
+    names = ["attention_rollout", "lrp attn", "deeplift", "grad_cam"]
+    status = {row.method: row.status for row in check(net, images(size, 1), names)}
+    assert status["attention_rollout"] == status["lrp attn"] == "works"
+    assert status["deeplift"] == "refused"
+    assert status["grad_cam"] == "not defined"
+
+
+class Strange(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 4), Fourier())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.flatten(1)[:, :4])
+
+
+class Fourier(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x).real
+
+
+@pytest.mark.parametrize("composite", ["paper", "epsilon_plus", "attn"])
+def test_what_has_no_rule_is_refused_by_name_and_place(composite: str) -> None:
+    net, x = Strange(), torch.randn(1, 3, 2, 2)
+    with pytest.raises(UnsupportedOp) as error:
+        trompe.explainer("lrp", composite=composite)(net, x, torch.tensor([1]))
+    assert "'Tensor.real'" in str(error.value)
+    assert "'inner.1' (Fourier)" in str(error.value)
+    assert "trompe.rules.lrp.RULES" in str(error.value)
+    trompe.explainer("gradient")(net, x, torch.tensor([1]))
+
+
+def test_weights_that_depend_on_the_input_are_refused() -> None:
+    class Dynamic(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(1)
+            return nn.functional.linear(flat, flat[:2])
+
+    with pytest.raises(UnsupportedOp, match="depend on the input"):
+        trompe.explainer("lrp", composite="epsilon")(
+            Dynamic(), torch.randn(2, 3, 2, 2), torch.tensor([1, 0])
+        )
+
+
+class Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class Custom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(Own.apply(x.flatten(1)))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_cannot_be_recorded_is_refused(trained: bool) -> None:
+    net = Custom().requires_grad_(trained)
+    with pytest.raises(UnsupportedOp, match=r"'Own'.*'linear' \(Linear\) cannot be recorded"):
+        trompe.explainer("lrp")(net, torch.randn(2, 3, 2, 2), torch.tensor([1, 0]))
+
+
+def test_weights_computed_from_parameters_are_constants() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(12, 5)))
+    x, target = torch.rand(2, 3, 2, 2), torch.tensor([1, 0])
+    relevance = trompe.explainer("lrp", composite="epsilon")(net, x, target)
+    assert relevance.requires_grad
+    assert relevance.any()
