@@ -39,16 +39,8 @@ def command(debug: bool) -> None:
 
 
 for _one in (
-    attack,
-    explain,
-    curvature,
-    certify,
-    sandwich,
-    smooth,
-    animate,
-    patterns,
-    models,
-    completion,
+    *(attack, explain, curvature, certify, sandwich, smooth, animate),
+    *(patterns, models, completion),
 ):
     command.add_command(_one)
 

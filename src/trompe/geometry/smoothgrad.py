@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine import frozen
@@ -62,6 +63,7 @@ def sparse_maps(
     sigma: float,
     samples: int,
     top: float = 0.1,
+    block: int = 1,
     base: Explainer | None = None,
     chunk: int = 32,
     generator: torch.Generator | None = None,
@@ -75,6 +77,7 @@ def sparse_maps(
         sigma: standard deviation of the noise, in units of x.
         samples: noisy copies per image.
         top: share of the pixels that count, 0..1.
+        block: side of the squares of pixels that are added up and count as one.
         base: the method whose map is taken; the gradient by default.
         chunk: copies per pass.
         generator: of the noise; seed 0 by default.
@@ -84,19 +87,22 @@ def sparse_maps(
     rows = []
     for index in range(len(x)):
         hits: Tensor | None = None
+        shape = x.shape[1:]
         left = samples
         while left:
             count = min(chunk, left)
             noise = torch.randn((count, *x.shape[1:]), generator=generator, dtype=torch.float32)
             points = x[index] + sigma * noise.to(x.device, x.dtype)
             size = method(model, points, target[index].expand(count)).abs()
-            size = (size.sum(dim=1) if size.dim() == 4 else size).flatten(1)
+            if size.dim() == 4:
+                size = F.avg_pool2d(size.sum(dim=1), block)
+            shape, size = size.shape[1:], size.flatten(1)
             best = size.topk(max(1, int(top * size.shape[1])), dim=1).indices
             found = torch.zeros_like(size, dtype=torch.int64).scatter_(1, best, 1).sum(dim=0)
             hits = found if hits is None else hits + found
             left -= count
         assert hits is not None  # samples is positive
-        rows.append(hits.view(x.shape[2:] if x.dim() == 4 else x.shape[1:]).cpu())
+        rows.append(hits.view(shape).cpu())
     return SparseMaps(torch.stack(rows), samples, sigma)
 
 
@@ -141,6 +147,7 @@ def certify_smoothgrad(
     samples: int = 1000,
     confidence: float = 0.99,
     top: float = 0.1,
+    block: int = 1,
     maps: SparseMaps | None = None,
     generator: torch.Generator | None = None,
 ) -> Certificate:
@@ -162,6 +169,8 @@ def certify_smoothgrad(
         samples: noisy copies per image.
         confidence: of the statements from samples, below 1.
         top: share of the pixels that count in a map.
+        block: side of the squares of pixels that count as one: the fewer entries a map has, the
+            less the samples' uncertainty weighs (it is shared out over all of them).
         maps: samples already drawn, to certify several radii from; the error is then shared by all
             radii, not multiplied.
         generator: of the noise.
@@ -172,15 +181,24 @@ def certify_smoothgrad(
     Raises:
         UsageError: if a setting is out of range.
     """
-    if not (sigma > 0 and samples > 0 and 0 < confidence < 1 and 0 < top < 1):
-        raise UsageError("sigma and samples must be positive, confidence and top within 0..1")
+    if not (sigma > 0 and samples > 0 and block > 0 and 0 < confidence < 1 and 0 < top < 1):
+        raise UsageError(
+            "sigma, samples and block must be positive, confidence and top within 0..1"
+        )
     judge = frozen(model)
     if target is None:
         with torch.no_grad():
             target = judge(x.detach().clone()).argmax(dim=1)
     if maps is None:
         maps = sparse_maps(
-            judge, x, target, sigma=sigma, samples=samples, top=top, generator=generator
+            judge,
+            x,
+            target,
+            sigma=sigma,
+            samples=samples,
+            top=top,
+            block=block,
+            generator=generator,
         )
     sigma = maps.sigma
     size = x[0].numel()
