@@ -37,7 +37,7 @@ def violations(
         assert size <= radius * (1 + 1e-9)
         after = gradient(net, attack.x_adv, target)
         for quantity in QUANTITIES:
-            reached = torch.nan_to_num(change(quantity, after, before), nan=0.0)
+            reached = torch.nan_to_num(change(quantity, after, before), nan=0.0).detach()
             for name, bounds in found.bounds.items():
                 if not float(reached) <= bounds[quantity]:
                     wrong.append(f"{seed} ({what}): {name} {quantity} {float(reached)}")

@@ -50,6 +50,11 @@ class SparseMaps:
     sigma: float
 
     @property
+    def total(self) -> int:
+        """How many pixels each sample marks."""
+        return int(self.hits[0].sum()) // self.samples
+
+    @property
     def mean(self) -> Tensor:
         """The sparsified SmoothGrad map from the samples, within 0..1, [B, H, W]."""
         return self.hits.double() / self.samples
@@ -209,7 +214,7 @@ def certify_smoothgrad(
     for index in range(len(x)):
         here = Range(at_x.low[index].flatten(), at_x.high[index].flatten())
         near = Range(ball.low[index].flatten(), ball.high[index].flatten())
-        heat.append(_heatmap(here, near))
+        heat.append(_heatmap(here, near, maps.total))
         kept.append(_Kept(near))
     count = len(x)
     bound = gradient_bound(sigma, reach)
@@ -234,19 +239,15 @@ def certify_smoothgrad(
     )
 
 
-def _heatmap(here: Range, near: Range) -> float:
-    """The largest l1 change of ``S / sum S``, S(x) within ``here``, S(x') within ``near``."""
-    total = Range(here.low.sum(), here.high.sum())
-    if not float(total.low) > 0:
-        return 2.0
-    # The shares at x are themselves an interval; so are those in the ball.
-    one = Range(here.low / total.high, here.high / total.low)
-    low = near.low / (near.low + near.high.sum() - near.high)
-    others = near.low.sum() - near.low
-    high = near.high / (near.high + others).clamp(min=1e-300)
-    fall = (one.high - low).clamp(min=0).sum()
-    rise = (high - one.low).clamp(min=0).sum()
-    return min(2.0, 2 * WIDEN * float(torch.minimum(fall, rise)))
+def _heatmap(here: Range, near: Range, total: float) -> float:
+    """The largest l1 change of ``S / sum S``, S(x) within ``here``, S(x') within ``near``.
+
+    Every sample marks the same number of pixels, so ``sum S`` is that number at x and x': what
+    some entries gain, others lose.
+    """
+    fall = (here.high - near.low).clamp(min=0).sum()
+    rise = (near.high - here.low).clamp(min=0).sum()
+    return min(2.0, 2 * WIDEN * float(torch.minimum(fall, rise)) / total)
 
 
 @dataclass(frozen=True)
