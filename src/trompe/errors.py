@@ -39,6 +39,10 @@ class OutputError(TrompeError):
     """Results cannot be written to the requested place."""
 
 
+class StoreError(TrompeError):
+    """The folder of an audit's run is damaged, incomplete, or belongs to other settings."""
+
+
 class UnsupportedOp(TrompeError):
     """The model calls an operation for which a rule-based explanation has no rule.
 
@@ -53,9 +57,12 @@ class UnsupportedOp(TrompeError):
         self.operation = operation
         self.place = place
         self.family = family
+        way_out = f"add a rule: trompe.rules.{family}.RULES[<the function>] = rule(relevance, op)"
+        if family == "tape":  # it cannot even be recorded
+            way_out = "write it with plain torch functions, out of place"
         super().__init__(
             f"operation '{operation}' at {place} {why} under '{family}': explain with 'gradient', "
-            f"or add a rule: trompe.rules.{family}.RULES[<the function>] = rule(relevance, op)"
+            f"or {way_out}"
         )
 
 

@@ -81,6 +81,7 @@ class Attack:
         self.history: list[dict[str, Tensor]] = []
         self.vanished = torch.zeros_like(first, dtype=torch.bool)
         self._broken = torch.zeros_like(first, dtype=torch.bool)
+        self._good = self.x.detach().clone()
         self.stopped = "finished"
         try:
             for iteration in range(iterations):
@@ -122,9 +123,11 @@ class Attack:
         moving = (~self._broken).view(-1, *[1] * (self.x.dim() - 1))
         before = self.x.detach().clone()
         with torch.no_grad():
+            # An image that has broken stays at its last good iterate, which is judged in the end.
+            self._good = torch.where(moving, before, self._good)
             self.stepper.step(self.x, torch.where(moving, grad, 0.0), iteration, iterations)
             projected = self.constraint.project(self.x, self.reference.x)
-            self.x.copy_(torch.where(moving, projected, before))
+            self.x.copy_(torch.where(moving, projected, self._good))
         self._note(now, loss, before, beta)
         if self.progress is not None:
             latest = self.history[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+import math
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,8 @@ from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 log = logging.getLogger("trompe")
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def manipulate(
     model: nn.Module,
     x: Tensor,
@@ -88,18 +91,20 @@ def manipulate(
         >>> result.x_adv.shape
         torch.Size([1, 3, 2, 2])
     """
+    _check_choices(output, keep, start_noise)
     space = input_space or InputSpace()
     method = _method(explainer, space)
-    settings = preset_for(preset, method) if isinstance(preset, str) else preset
+    x = _checked_images(x)
+    settings = preset_for(preset, method, x.shape[-2]) if isinstance(preset, str) else preset
     settings = _changed(
         settings, iterations, learning_rate, prefactors, beta_growth, pooling, radius
     )
-    x = _checked_images(x)
     judge = frozen(model)
     target = _predicted(judge, x)
     with torch.no_grad():
         reference = observe(judge, method, x, target)
-        heatmap(reference.map)  # raises where an image has no map
+        if not bool(torch.isfinite(reference.map).all()):
+            heatmap(method(judge, x, target))  # raises, and says which image has no map and why
     aim = _checked_target(target_map, reference.map)
     surrogate = None
     if settings.beta_start is not None:
@@ -154,6 +159,15 @@ def manipulate(
             "trompe": trompe.__version__,
         },
     )
+
+
+def _check_choices(output: str, keep: str, start_noise: float) -> None:
+    if output not in ("softmax", "logits"):
+        raise UsageError(f"unknown output '{output}': choose from softmax, logits")
+    if keep not in ("best", "last"):
+        raise UsageError(f"unknown keep '{keep}': choose from best, last")
+    if not 0 <= start_noise < math.inf:
+        raise UsageError(f"start_noise must not be negative, not {start_noise}")
 
 
 def _method(explainer: str | Explainer, space: InputSpace) -> Explainer:

@@ -13,6 +13,7 @@ import click
 import trompe
 from trompe.cli.animate import animate
 from trompe.cli.attack import attack
+from trompe.cli.audit import audit
 from trompe.cli.certify import certify
 from trompe.cli.completion import completion
 from trompe.cli.console import guarded, set_up_logging
@@ -20,8 +21,11 @@ from trompe.cli.curvature import curvature
 from trompe.cli.explain import explain
 from trompe.cli.models import models
 from trompe.cli.patterns import patterns
+from trompe.cli.report import report
+from trompe.cli.reproduce import reproduce
 from trompe.cli.sandwich import sandwich
 from trompe.cli.smooth import smooth
+from trompe.cli.verify import verify
 
 __all__ = ["command", "main"]
 
@@ -39,8 +43,20 @@ def command(debug: bool) -> None:
 
 
 for _one in (
-    *(attack, explain, curvature, certify, sandwich, smooth, animate),
-    *(patterns, models, completion),
+    attack,
+    explain,
+    audit,
+    report,
+    verify,
+    reproduce,
+    curvature,
+    certify,
+    sandwich,
+    smooth,
+    animate,
+    patterns,
+    models,
+    completion,
 ):
     command.add_command(_one)
 

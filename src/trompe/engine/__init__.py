@@ -1,18 +1,23 @@
 """Recording a forward pass, walking it backwards with rules, and smoothing a network's kinks."""
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.frozen import frozen
 from trompe.engine.graph import explained
+from trompe.engine.kinks import KinkReport, kinks
 from trompe.engine.smoothing import Smoothed, smooth
 from trompe.engine.sweep import RuleSet, sweep, vjp
 from trompe.engine.tape import OpCall, Tape, record
 
 __all__ = [
+    "Decomposed",
+    "KinkReport",
     "OpCall",
     "RuleSet",
     "Smoothed",
     "Tape",
     "explained",
     "frozen",
+    "kinks",
     "record",
     "smooth",
     "sweep",

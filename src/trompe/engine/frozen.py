@@ -19,7 +19,8 @@ def frozen(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: if the model's Python structure cannot be copied.
     """
-    if not model.training and not any(p.requires_grad for p in model.parameters()):
+    trained = any(module.training for module in model.modules())
+    if not trained and not any(p.requires_grad for p in model.parameters()):
         return model
     shared: dict[int, Any] = {}
     for parameter in model.parameters():

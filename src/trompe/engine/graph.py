@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.lean import Lean
 from trompe.types import Explanation
 
@@ -30,7 +31,7 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        with Lean():
+        with Lean(), Decomposed():
             relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)

@@ -20,14 +20,14 @@ from torch.utils._pytree import tree_map_only
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
-def _set_item(x: Tensor, index: Any, value: Any) -> Tensor:
+def set_item(x: Tensor, index: Any, value: Any) -> Tensor:
     """``x[index] = value`` on a copy."""
     out = x.clone()
     out[index] = value
     return out
 
 
-def _copied(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+def copied(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     """``x.copy_(source)`` out of place."""
     return source.to(x.dtype).expand_as(x)
 
@@ -37,8 +37,8 @@ def _filled(x: Tensor, value: Any) -> Tensor:
 
 
 _TWINS: dict[Callable[..., Any], Callable[..., Any]] = {
-    Tensor.__setitem__: _set_item,
-    Tensor.copy_: _copied,
+    Tensor.__setitem__: set_item,
+    Tensor.copy_: copied,
     Tensor.fill_: _filled,
     F.relu_: F.relu,
     Tensor.zero_: torch.zeros_like,

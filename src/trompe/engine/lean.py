@@ -57,7 +57,10 @@ class _Transposed(torch.autograd.Function):
         stride, padding, dilation, groups = geometry
         # Only the shape and the layout of the input matter: its memory is never touched.
         like = torch.empty(shape, dtype=grad.dtype, device=grad.device)
-        if weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+        # A 1x1 weight counts as both layouts. Taking it for channels-last would mix layouts, on
+        # which PyTorch's batch norm has a wrong derivative for a single image (2.14, CPU).
+        last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+        if last and not weight.is_contiguous():
             like = torch.empty_like(like, memory_format=torch.channels_last)
         return torch.ops.aten.convolution_backward(
             *(grad, like, weight, None, stride, padding, dilation, False),

@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.inplace import Redirects, out_of_place
-from trompe.engine.pooling import smooth_max_pool2d
-from trompe.engine.softplus import softplus
+from trompe.engine.kinks import kinks as kinks
+from trompe.engine.replacements import ACTIVATIONS, POOLINGS
+from trompe.engine.replacements import cuts_the_negative as cuts_the_negative
+from trompe.engine.surrogates import Beta
 from trompe.errors import UsageError
-
-Beta = float | Tensor
-Replacement = Callable[..., Any]
-
-
-def _relu(beta: Beta, input: Tensor, inplace: bool = False) -> Tensor:
-    return softplus(input, beta)
-
-
-def _clamp(beta: Beta, input: Tensor, min: Any = None, max: Any = None) -> Any:
-    """``x.clamp(min=0)`` is a ReLU; any other clamp stays as it is."""
-    if max is None and not isinstance(min, Tensor) and min == 0 and input.is_floating_point():
-        return softplus(input, beta)
-    return NotImplemented
-
-
-def _max_pool2d(
-    beta: Beta,
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
-    if return_indices:
-        return NotImplemented
-    return smooth_max_pool2d(input, beta, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-ACTIVATIONS: dict[Callable[..., Any], Replacement] = {
-    F.relu: _relu,
-    F.relu_: _relu,
-    torch.relu: _relu,
-    torch.relu_: _relu,
-    Tensor.relu: _relu,
-    Tensor.relu_: _relu,
-    torch.clamp: _clamp,
-    torch.clamp_min: _clamp,
-    Tensor.clamp: _clamp,
-    Tensor.clamp_: _clamp,
-    Tensor.clamp_min: _clamp,
-    Tensor.clamp_min_: _clamp,
-}
-"""What stands in for each activation with a kink: ``replacement(beta, *args, **kwargs)``.
-
-A replacement returns ``NotImplemented`` where the call has no kink to smooth.
-"""
-
-POOLINGS: dict[Callable[..., Any], Replacement] = {
-    F.max_pool2d: _max_pool2d,
-    torch.max_pool2d: _max_pool2d,
-}
-"""What stands in for each pooling, with the beta of the pooling."""
 
 
 class _Smoothing(TorchFunctionMode):
@@ -114,10 +60,25 @@ class Smoothed(nn.Module):
         self.beta = beta
         self.pooling = pooling
         self.training = model.training
+        self._active: list[_Smoothing] = []
+
+    def __enter__(self) -> Smoothed:
+        """Smooth all that runs until the end of the ``with`` block, be it called as it is."""
+        self._active.append(_Smoothing(self))
+        self._active[-1].__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._active.pop().__exit__(kind, error, trace)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with its kinks smoothed."""
-        with _Smoothing(self):
+        with Decomposed(), _Smoothing(self):
             return self.model(*args, **kwargs)
 
 
@@ -143,7 +104,8 @@ def smooth(model: nn.Module, *, beta: Beta, pooling: bool | float = False) -> Sm
             multiplies beta there.
 
     Returns:
-        A callable module with the same inputs and outputs.
+        A callable module with the same inputs and outputs. It is a context too: within
+        ``with smooth(model, beta=1):`` the model itself, and all else that runs, is smoothed.
 
     Raises:
         UsageError: if beta is not positive.

@@ -114,8 +114,8 @@ def relevance_of(
         The relevance of x, and the logits.
     """
     chosen = rules(model)
-    tape, logits = record(model, x)
     try:
+        tape, logits = record(model, x)
         return sweep(tape, logits, seed(logits), chosen), logits
     except UnsupportedOp as error:
         if error.place.startswith("call "):

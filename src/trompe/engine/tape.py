@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.errors import ModelError, UnsupportedOp
 
@@ -96,16 +97,33 @@ class Tape(TorchFunctionMode):
         self.calls: list[OpCall] = []
         self.input = x
         self._known: dict[int, Tensor] = {id(x): x}
+        self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
         self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
+        self._viewed: dict[int, Tensor] = {}
         self.view_overwritten: OpCall | None = None
 
     def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
         if id(tensor) not in self._known:
+            self.check_seen(tensor)
             return tensor
         alias = tensor.view_as(tensor)
         edges.append((tensor, alias))
         return alias
+
+    def check_seen(self, tensor: Tensor) -> None:
+        """Refuse a tensor that depends on the input by a way that was not recorded.
+
+        Raises:
+            UnsupportedOp: for what bypasses torch functions, such as a custom autograd function.
+        """
+        if id(tensor) in self._known or id(tensor) in self._apart or tensor.grad_fn is None:
+            return
+        if depends(tensor, self.input):
+            place = self._place() or f"call {len(self.calls)}"
+            name = type(tensor.grad_fn).__name__.removesuffix("Backward")
+            raise UnsupportedOp(name, place, "tape", "cannot be recorded")
+        self._apart[id(tensor)] = tensor
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -113,7 +131,15 @@ class Tape(TorchFunctionMode):
         args, kwargs = self._redirects.resolve((args, kwargs or {}))
         if getattr(func, "__name__", "") == "__get__" and not self._tensor_property(func):
             return func(*args, **kwargs)
+        if func in DECOMPOSITIONS:
+            with self:
+                return DECOMPOSITIONS[func](*args, **kwargs)
+        untouched = (func, args, kwargs)
         (func, args, kwargs), overwritten = out_of_place(func, args, kwargs)
+        if overwritten is not None and self._constant_view(overwritten, args, kwargs):
+            func, args, kwargs = untouched
+            return func(*args, **kwargs)
+        func = SUBSTITUTES.get(func, func)
         edges: list[tuple[Tensor, Tensor]] = []
         args, kwargs = tree_map_only(Tensor, lambda t: self._alias(edges, t), (args, kwargs))
         out = func(*args, **kwargs)
@@ -123,15 +149,31 @@ class Tape(TorchFunctionMode):
                 call = OpCall(func, args, kwargs, edges, outputs, len(self.calls), self._place())
                 self.calls.append(call)
                 self._known.update((id(t), t) for t in outputs)
-                if overwritten is not None and overwritten._is_view():
+                for tensor in outputs:
+                    if tensor._base is not None:
+                        self._viewed[id(tensor._base)] = tensor._base
+                if overwritten is not None and self._seen_elsewhere(overwritten):
                     self.view_overwritten = call
+        else:
+            apart = (t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad)
+            self._apart.update((id(t), t) for t in apart)
         if overwritten is not None and isinstance(out, Tensor):
             self._redirects.overwrite(overwritten, out)
         return out
 
+    def _seen_elsewhere(self, overwritten: Tensor) -> bool:
+        """Whether other tensors of the pass share its memory, so that they change with it."""
+        return overwritten._base is not None or id(overwritten) in self._viewed
+
+    def _constant_view(self, overwritten: Tensor, args: Any, kwargs: Any) -> bool:
+        """Whether part of a constant is overwritten by constants: that is safe as it is."""
+        tensors = (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        return overwritten._base is not None and not any(id(t) in self._known for t in tensors)
+
     @staticmethod
     def _tensor_property(func: Any) -> bool:
-        return getattr(getattr(func, "__self__", None), "__name__", "") in ("T", "mT", "H", "mH")
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+        return name in ("T", "mT", "H", "mH", "real", "imag")
 
     def _place(self) -> str:
         """The innermost module whose forward is running, such as ``features.3 (Conv2d)``."""
@@ -144,6 +186,21 @@ class Tape(TorchFunctionMode):
                 return f"'{self._paths[id(owner)]}' ({type(owner).__name__})"
             frame = frame.f_back
         return "an unknown place"
+
+
+def depends(tensor: Tensor, x: Tensor) -> bool:
+    """Whether the graph of ``tensor`` leads to ``x``."""
+    waiting: list[Any] = [tensor.grad_fn]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node is x.grad_fn or getattr(node, "variable", None) is x:
+            return True
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
@@ -159,7 +216,8 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
 
     Raises:
         ModelError: if the output is not a tensor that depends on the input, differentiably.
-        UnsupportedOp: if a change in place through a view makes the record differ from the model.
+        UnsupportedOp: if the record would differ from the model: a change in place through a view,
+            or an operation that bypasses torch functions.
     """
     tape = Tape(x, model, locate)
     with tape:
@@ -170,6 +228,7 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
             "input: return logits [B, K], computed outside torch.no_grad()"
         )
     logits = tape._redirects._follow(logits)
+    tape.check_seen(logits)
     if tape.view_overwritten is not None:
         _verify(tape, model, x, logits)
     return tape, logits

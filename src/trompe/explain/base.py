@@ -65,7 +65,8 @@ def pick(logits: Tensor, target: Tensor) -> Tensor:
         )
     try:
         # The check is gather's own: comparing here would wait for a GPU in every step.
-        return logits.gather(1, target.view(-1, 1)).squeeze(1)
+        index = target.clone() if target.is_inference() else target  # autograd keeps the index
+        return logits.gather(1, index.view(-1, 1)).squeeze(1)
     except (RuntimeError, IndexError) as error:
         raise UsageError(
             f"target {target.tolist()} does not fit: the model has {logits.shape[1]} classes"

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (Bach et al. 2015), with the paper's rules."""
+"""Layer-wise relevance propagation (Bach et al. 2015), with the paper's rules or others."""
 
 from __future__ import annotations
 
@@ -9,26 +9,38 @@ from torch import Tensor, nn
 from trompe.engine import explained
 from trompe.engine.sweep import relevance_of
 from trompe.explain.base import Method, explainers, one_hot
-from trompe.rules.lrp import lrp_rules
+from trompe.rules.composites import Composite, composite_rules
 from trompe.types import Explanation, InputSpace
 
 
 @explainers.register("lrp")
 @dataclass(frozen=True)
 class LRP(Method):
-    """z_B in the first layer, z+ in all others; relevance starts as the logit (PAPER.md, 2).
+    """Relevance starts as the logit; by default z_B in the first layer, z+ in all others.
+
+    These are the rules of the paper (PAPER.md, section 2).
 
     Args:
         input_space: gives z_B its bounds: the lowest value of a black pixel and the highest of a
             white one over the channels, one number each, as in the reference implementation.
+        composite: which rules apply where: ``paper``, ``epsilon``, ``epsilon_plus``,
+            ``epsilon_plus_flat``, ``epsilon_gamma_box``, ``alpha2_beta1_flat``, ``attn``, or a
+            ``trompe.rules.composites.Composite`` of your own.
+
+    Raises:
+        UsageError: if there is no composite of that name.
     """
 
     name = "lrp"
     input_space: InputSpace = field(default_factory=InputSpace)
+    composite: str | Composite = "paper"
+
+    def __post_init__(self) -> None:
+        composite_rules(self.composite, self.input_space)
 
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
-        rules = lrp_rules(min(self.input_space.low), max(self.input_space.high))
+        rules = composite_rules(self.composite, self.input_space)
 
         def method(x: Tensor, keep: bool) -> Explanation:
             return Explanation(

@@ -38,5 +38,35 @@ def fold(tape: Tape) -> None:
             continue
         source = op.edges[0][0]
         maker = makers.get(id(source))
-        if maker is not None and maker.func in LINEAR and users[id(source)] == 1:
-            maker.notes["factor"] = _factor(op)
+        op.notes["slope"] = _factor(op)
+        alone = maker is not None and maker.func in LINEAR and users[id(source)] == 1
+        if alone and maker is not None and not _grouped_transpose(maker):
+            maker.notes["factor"] = op.notes["slope"]
+            maker.notes["norm"] = op
+            op.notes["folded"] = True
+
+
+def _grouped_transpose(op: OpCall) -> bool:
+    """Whether the output channels are no dimension of the weight."""
+    return "transpose" in op.func.__name__ and op.argument(6, "groups", 1) != 1
+
+
+def fold_before(tape: Tape) -> None:
+    """Fold each remaining batch norm into the linear operation that alone takes its output.
+
+    A linear operation of ``a x + c`` is one of ``a x`` whose bias is larger by what it makes of
+    c. The shift c stands in its notes; the factor a is elementwise, and relevance passes it.
+    """
+    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    takers = {id(op.edges[0][0]): op for op in tape.calls if op.func in LINEAR and op.edges}
+    for op in tape.calls:
+        if "slope" not in op.notes or op.notes.get("folded"):
+            continue
+        taker = takers.get(id(op.out))
+        if taker is None or users[id(op.out)] != 1 or (taker.func is F.linear and op.out.dim() > 2):
+            continue
+        shift = -op.argument(1, "running_mean") * op.notes["slope"]
+        bias: Tensor | None = op.argument(4, "bias")
+        taker.notes["gain"] = op.notes["slope"]
+        taker.notes["shift"] = shift if bias is None else shift + bias
+        op.notes["folded"] = True

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.smoothing import cuts_the_negative
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
@@ -17,6 +18,12 @@ from trompe.engine.tape import OpCall
 def guided_relu(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """``relu(R) [z > 0]``."""
     return vjp(torch.relu(relevance), op)
+
+
+def guided_clamp(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """A clamp at zero is a ReLU; any other passes its vector-Jacobian product."""
+    relu = cuts_the_negative(op.argument(1, "min"), op.argument(2, "max"))
+    return guided_relu(relevance, op) if relu else vjp(relevance, op)
 
 
 def guided_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
@@ -28,8 +35,10 @@ RULES: dict[Callable[..., Any], Rule] = {
     F.relu: guided_relu,
     torch.relu: guided_relu,
     Tensor.relu: guided_relu,
-    torch.clamp_min: guided_relu,
-    Tensor.clamp_min: guided_relu,
+    torch.clamp: guided_clamp,
+    Tensor.clamp: guided_clamp,
+    torch.clamp_min: guided_clamp,
+    Tensor.clamp_min: guided_clamp,
     softplus: guided_softplus,
 }
 """The rule of each activation; all other operations pass their vector-Jacobian product."""

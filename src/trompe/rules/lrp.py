@@ -11,7 +11,10 @@ from torch import Tensor
 
 from trompe.engine.sweep import Rule, RuleSet
 from trompe.engine.tape import OpCall, Tape
+from trompe.rules.affine import checked
+from trompe.rules.alpha_beta import z_plus as signed_z_plus
 from trompe.rules.batch_norm import fold
+from trompe.rules.general import ELEMENTWISE, MOVING, PRODUCTS, linear_in_inputs
 from trompe.rules.linear import (
     LINEAR,
     apply,
@@ -30,6 +33,7 @@ from trompe.rules.passing import (
     STRUCTURE,
     identity,
 )
+from trompe.rules.signs import mark_signed
 
 
 def z_plus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
@@ -66,12 +70,18 @@ def z_b(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     return [x * transposed(op, share, weight) - transposed(op, share, bound_weight)]
 
 
+_SIGNED = signed_z_plus(STABILISER, bias=False)
+
+
 def linear(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """z_B where the operation sees the input itself, z+ everywhere else."""
-    return z_b(relevance, op) if "bounds" in op.notes else z_plus(relevance, op)
+    checked(op)
+    if "bounds" in op.notes:
+        return z_b(relevance, op)
+    return _SIGNED(relevance, op) if "signed" in op.notes else z_plus(relevance, op)
 
 
-RULES: dict[Callable[..., Any], Rule] = {
+RECTIFIED: dict[Callable[..., Any], Rule] = {
     **dict.fromkeys(LINEAR, linear),
     F.batch_norm: identity,
     **ACTIVATIONS,
@@ -79,11 +89,23 @@ RULES: dict[Callable[..., Any], Rule] = {
     **POOLINGS,
     **ADDITIONS,
 }
+"""The rules of rectified networks, whose z+ is the paper's as it stands."""
+
+RULES: dict[Callable[..., Any], Rule] = {
+    **linear_in_inputs(),
+    **PRODUCTS,
+    **MOVING,
+    **ELEMENTWISE,
+    **RECTIFIED,
+}
 """The rule of each operation; add yours: ``RULES[function] = rule``."""
 
 
 def lrp_rules(low: float, high: float) -> RuleSet:
     """The paper's LRP.
+
+    In networks with other than rectified activations (GELU, gates, attention), where inputs of a
+    layer may be negative, z+ goes by the sign of each contribution instead of that of the weight.
 
     Args:
         low: the lowest value of the normalised input, one number for all channels.
@@ -92,6 +114,8 @@ def lrp_rules(low: float, high: float) -> RuleSet:
 
     def prepare(tape: Tape) -> None:
         fold(tape)
+        if any(op.func not in RECTIFIED for op in tape.calls):
+            mark_signed(tape)  # activations may be negative: z+ by the sign of contributions
         for op in mark_first(tape):
             op.notes["bounds"] = (low, high)
 

@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.inplace import copied, set_item
 from trompe.engine.pooling import smooth_max_pool2d
+from trompe.engine.smoothing import cuts_the_negative
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, vjp
 from trompe.engine.tape import OpCall
+from trompe.errors import UnsupportedOp
 
 STABILISER = 1e-9
 """Added to denominators, as in the reference implementation."""
@@ -26,6 +29,22 @@ def identity(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
             shares[i] = relevance
             break
     return shares
+
+
+def passed(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """All relevance to the first input, summed over copies where it was broadcast."""
+    first = op.edges[0][1]
+    share = relevance if relevance.shape == first.shape else relevance.sum_to_size(first.shape)
+    return [share, *[None] * (len(op.edges) - 1)]
+
+
+def clamped(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """A clamp at zero is a ReLU, one to an interval a hard tanh; a lone other bound has no rule."""
+    low, high = op.argument(1, "min"), op.argument(2, "max")
+    if not cuts_the_negative(low, high) and (low is None or high is None):
+        place = op.place or f"call {op.index}"
+        raise UnsupportedOp(op.name, place, "lrp", "at another bound than zero has no rule")
+    return identity(relevance, op)
 
 
 def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
@@ -43,7 +62,7 @@ def proportional(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
 
 
 def pooled(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
-    """Average pooling: proportional; one that changes nothing passes relevance on."""
+    """Adaptive average pooling: proportional; one that changes nothing passes relevance on."""
     rule = vjp if op.out.shape == op.edges[0][1].shape else proportional
     return rule(relevance, op)
 
@@ -57,9 +76,10 @@ def _all(rule: Rule, *functions: Callable[..., Any]) -> dict[Callable[..., Any],
     return dict.fromkeys(functions, rule)
 
 
-ACTIVATIONS = _all(
-    identity, F.relu, torch.relu, Tensor.relu, softplus, torch.clamp_min, Tensor.clamp_min
-)
+ACTIVATIONS = {
+    **_all(identity, F.relu, torch.relu, Tensor.relu, softplus),
+    **_all(clamped, torch.clamp, torch.clamp_min, Tensor.clamp, Tensor.clamp_min),
+}
 """Activations that keep the sign or cut the negative."""
 
 STRUCTURE = _all(
@@ -72,13 +92,15 @@ STRUCTURE = _all(
     *(Tensor.contiguous, Tensor.clone, Tensor.__getitem__, Tensor.narrow, Tensor.to),
     *(Tensor.float, Tensor.double, Tensor.expand, Tensor.unflatten, Tensor.swapaxes),
     *(F.dropout, F.dropout2d, F.pad, torch.pixel_shuffle, F.channel_shuffle),
+    *(set_item, copied),
 )
 """Operations that move values: their vector-Jacobian product moves relevance the same way."""
 
 POOLINGS = {
     **_all(vjp, F.max_pool2d, torch.max_pool2d, F.max_pool1d, smooth_max_pool2d),
-    **_all(vjp, F.adaptive_max_pool2d, torch.amax, Tensor.amax),
-    **_all(pooled, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_avg_pool1d, F.avg_pool1d),
+    **_all(vjp, torch.max_pool1d, F.adaptive_max_pool2d, torch.amax, Tensor.amax),
+    **_all(pooled, F.adaptive_avg_pool2d, F.adaptive_avg_pool1d),
+    **_all(proportional, F.avg_pool2d, F.avg_pool1d),
     **_all(proportional, torch.mean, Tensor.mean, torch.sum, Tensor.sum),
 }
 """The winner takes all of a maximum (softmax shares of a smooth one); averages share out."""

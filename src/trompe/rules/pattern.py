@@ -14,12 +14,16 @@ from trompe.errors import PatternError
 from trompe.rules.linear import LINEAR, memo, transposed, weight_of
 
 
-def pattern_rules(model: nn.Module, patterns: Mapping[str, Tensor]) -> RuleSet:
+def pattern_rules(
+    model: nn.Module, patterns: Mapping[str, Tensor], *, signal: bool = False
+) -> RuleSet:
     """The rules for a model and its patterns (Kindermans et al. 2018; PAPER.md, section 2).
 
     Args:
         model: names the parameters.
         patterns: by parameter name, of the parameter's shape.
+        signal: whether patterns take the place of the weights (PatternNet) instead of being
+            multiplied with them (pattern attribution).
     """
     names = {id(p): n for n, p in unwrapped(model).named_parameters()}
 
@@ -37,9 +41,12 @@ def pattern_rules(model: nn.Module, patterns: Mapping[str, Tensor]) -> RuleSet:
                 f"the pattern of '{name}' has the shape {tuple(pattern.shape)}, the weight "
                 f"{tuple(weight.shape)}: the patterns are another model's"
             )
-        product = memo(
-            weight, f"pattern {id(pattern)}", lambda w: w * pattern.to(w.device, w.dtype)
-        )
+
+        def part(w: Tensor) -> Tensor:
+            stored = pattern.to(w.device, w.dtype)
+            return stored if signal else w * stored
+
+        product = memo(weight, f"pattern {signal} {id(pattern)}", part)
         return [transposed(op, relevance, product)]
 
     def refused(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:

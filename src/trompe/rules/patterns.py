@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trompe.atomic import atomic_path
+from trompe.engine.frozen import frozen
 from trompe.engine.tape import OpCall, Tape, record
 from trompe.errors import PatternError
 from trompe.rules.linear import LINEAR
@@ -78,23 +80,25 @@ def learn_patterns(
     Raises:
         PatternError: if there is no image, or no weight, or a pattern is all zero.
     """
+    model = frozen(model)
     names = {id(p): n for n, p in model.named_parameters()}
     moments: dict[str, _Moments] = {}
     weights: dict[str, Tensor] = {}
     seen = 0
     for batch in batches:
-        tape, _ = record(model, batch.detach().requires_grad_(True))
+        with torch.enable_grad():
+            tape, _ = record(model, batch.detach().clone().requires_grad_(True))
         active = _followed_by_activation(tape)
         for op in tape.calls:
             if op.func not in LINEAR:
                 continue
             weight = op.argument(1, "weight")
             name = names.get(id(weight))
-            if name is None:
-                raise PatternError(
-                    f"the weight of {op.name} at call {op.index} is no parameter of the model: "
-                    "pattern attribution is not defined for it"
-                )
+            if name is None or "transpose" in op.func.__name__:
+                what = f"the weight of {op.name} at call {op.index} is no parameter of the model"
+                if name is not None:
+                    what = f"'{name}' is the weight of a transposed convolution"
+                raise PatternError(f"{what}: pattern attribution is not defined for it")
             _add(moments, name, op, weight.detach(), id(op.out) in active)
             weights[name] = weight.detach()
         seen += batch.shape[0]
@@ -111,7 +115,8 @@ def _add(
 ) -> None:
     x, y = op.edges[0][0].detach(), op.out.detach()
     mask = (y > 0).to(y.dtype) if activated else torch.ones_like(y)
-    rows = tuple(d for d in range(y.dim()) if d != (1 if y.dim() > 2 else y.dim() - 1))
+    neurons = y.dim() - 1 if op.func is F.linear else y.dim() - weight.dim() + 1
+    rows = tuple(d for d in range(y.dim()) if d != neurons)
     entry = moments.get(name)
     if entry is None:
         zero = torch.zeros(weight.shape, dtype=torch.float64, device=weight.device)

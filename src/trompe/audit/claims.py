@@ -1,0 +1,121 @@
+"""Who works on what: claims with a lease, so that processes share a run without harm."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+
+from trompe.audit.store import Store
+from trompe.errors import TrompeError
+
+#: Seconds after which the claim of a process on another machine counts as given up.
+LEASE = 180.0
+#: Seconds between two signs of life.
+HEARTBEAT = 20.0
+
+
+def _born(pid: int) -> str:
+    """When a process was started, as far as the system tells: numbers are used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _alive(pid: int, born: str) -> bool:
+    """Whether a process of this machine still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return _born(pid) == born
+
+
+class Claims:
+    """The claims of one worker; a thread of its own keeps them alive until ``close``.
+
+    Args:
+        store: of the run.
+        lease: seconds that a claim lasts without a sign of life.
+        heartbeat: seconds between two signs of life.
+    """
+
+    def __init__(self, store: Store, lease: float = LEASE, heartbeat: float = HEARTBEAT) -> None:
+        self.store, self.lease = store, lease
+        self.owner = secrets.token_hex(8)
+        self._host = socket.gethostname()
+        self._me = (self.owner, self._host, os.getpid(), _born(os.getpid()))
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(heartbeat,), daemon=True)
+        self._thread.start()
+
+    def _beat(self, heartbeat: float) -> None:
+        while not self._ended.wait(heartbeat):
+            try:
+                # A connection of its own: one must not be shared by two threads at work.
+                with Store(self.store.folder) as own, own.transaction() as db:
+                    db.execute(
+                        "UPDATE claims SET until = ? WHERE owner = ?",
+                        (time.time() + self.lease, self.owner),
+                    )
+            except TrompeError:
+                continue  # the worker itself will meet the problem and report it
+
+    def close(self) -> None:
+        """Give up all claims."""
+        self._ended.set()
+        self._thread.join()
+        with self.store.transaction() as db:
+            db.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
+
+    def _free(self, work: str) -> bool:
+        """Whether nobody works on it; within a transaction."""
+        found = self.store.db.execute(
+            "SELECT owner, host, pid, born, until FROM claims WHERE work = ?", (work,)
+        ).fetchone()
+        if found is None:
+            return True
+        owner, host, pid, born, until = found
+        if owner == self.owner:
+            return False
+        dead = host == self._host and not _alive(pid, born)
+        return bool(dead or until < time.time())
+
+    def _take(self, work: str) -> None:
+        until = time.time() + self.lease
+        self.store.db.execute(
+            "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)", (work, *self._me, until)
+        )
+
+    def take(self, work: str) -> bool:
+        """Claim ``work``; false if another worker has it."""
+        with self.store.transaction():
+            if not self._free(work):
+                return False
+            self._take(work)
+            return True
+
+    def take_batch(self) -> int | None:
+        """Claim the first open batch that nobody works on; ``None`` if there is none."""
+        with self.store.transaction() as db:
+            for (batch,) in db.execute("SELECT id FROM batches WHERE done = 0 ORDER BY id"):
+                work = f"batch {batch}"
+                if self._free(work):
+                    self._take(work)
+                    return int(batch)
+        return None
+
+    def held(self, work: str) -> bool:
+        """Whether the claim is still this worker's; within a transaction."""
+        found = self.store.db.execute("SELECT owner FROM claims WHERE work = ?", (work,)).fetchone()
+        return found is not None and found[0] == self.owner
+
+    def drop(self, work: str) -> None:
+        """Give ``work`` up; within a transaction."""
+        self.store.db.execute("DELETE FROM claims WHERE work = ? AND owner = ?", (work, self.owner))

@@ -1,0 +1,149 @@
+"""From images to cells: which can be used, which pairs are drawn, how they are batched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+
+from trompe.audit.settings import Settings, model_key
+from trompe.audit.sources import Source, read_pairs
+from trompe.audit.store import Store
+from trompe.engine import frozen
+from trompe.errors import ImageError, UsageError
+from trompe.types import LoadedModel
+
+#: Images that are looked at between two entries into the store.
+CHUNK = 32
+
+
+def candidate_pairs(count: int, seed: int) -> Iterator[tuple[int, int]]:
+    """All pairs of two different images, in an order that the seed decides.
+
+    The first ``count // 2`` pairs have no image in common; none comes twice.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    for shift in range(1, count):
+        if shift == 1:
+            starts = [*range(0, count - 1, 2), *range(1, count, 2)]
+            starts += [count - 1] if count % 2 else []
+        else:
+            starts = list(range(count))
+        for k in starts:
+            yield order[k], order[(k + shift) % count]
+
+
+class Screening:
+    """Finds out, once per image and model, whether an image can be used.
+
+    Args:
+        store: of the run; holds what is known, and what is found.
+        settings: of the run.
+        source: of the images.
+        loaded: the model.
+        name: of the model.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, source: Source, loaded: LoadedModel, name: str
+    ) -> None:
+        self.store, self.settings, self.source = store, settings, source
+        self.loaded, self.name = loaded, name
+        rows = store.rows("SELECT image, usable FROM screens WHERE model = ?", (name,))
+        self.usable: dict[int, bool] = {image: bool(usable) for image, usable in rows}
+
+    def look(self, images: Sequence[int]) -> None:
+        """Read and classify the images that are not known yet."""
+        unknown = [image for image in dict.fromkeys(images) if image not in self.usable]
+        for start in range(0, len(unknown), CHUNK):
+            self._look(unknown[start : start + CHUNK])
+
+    def _look(self, images: Sequence[int]) -> None:
+        pixels, readable, problems = [], [], []
+        for image in images:
+            try:
+                pixels.append(self.source.pixels(image, self.loaded.size, self.loaded.resize))
+                readable.append(image)
+            except ImageError as error:
+                problems.append((str(error), image))
+        classes: list[int] = []
+        model = frozen(self.loaded.model)
+        place = next(self.loaded.model.parameters(), torch.empty(0)).device
+        for start in range(0, len(pixels), self.settings.batch_size):
+            batch = torch.stack(pixels[start : start + self.settings.batch_size])
+            with torch.no_grad():
+                logits = model(self.loaded.input_space.from_pixels(batch).to(place))
+            classes += logits.argmax(dim=1).tolist()
+        entries: list[tuple[str, int, int | None, bool]] = []
+        for image, predicted in zip(readable, classes, strict=True):
+            label = self.source.label(image)
+            right = label is None or label == predicted or self.settings.keep_wrong
+            entries.append((self.name, image, predicted, right))
+        entries += [(self.name, image, None, False) for _, image in problems]
+        with self.store.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO screens VALUES (?, ?, ?, ?)", entries)
+            db.executemany("UPDATE images SET problem = ? WHERE id = ?", problems)
+        self.usable.update({image: usable for _, image, _, usable in entries})
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs to attack: both images usable, as many as asked for or as there are."""
+        if self.settings.pair_list is not None:
+            given = read_pairs(self.settings.pair_list, self.source)
+            self.look([image for pair in given for image in pair])
+            return [pair for pair in given if self.usable[pair[0]] and self.usable[pair[1]]]
+        found: list[tuple[int, int]] = []
+        candidates = candidate_pairs(len(self.source), self.settings.seed)
+        while len(found) < self.settings.pairs:
+            some = list(islice(candidates, max(1, min(CHUNK, self.settings.pairs - len(found)))))
+            if not some:
+                break
+            self.look([image for pair in some for image in pair])
+            found += [pair for pair in some if self.usable[pair[0]] and self.usable[pair[1]]]
+            if len(self.usable) == len(self.source) and sum(self.usable.values()) < 2:
+                break
+        return found
+
+
+def plan_model(
+    store: Store, settings: Settings, source: Source, loaded: LoadedModel, name: str
+) -> None:
+    """Enter the cells of one model; what was found out before is not done again.
+
+    Raises:
+        UsageError: if not a single pair can be used.
+    """
+    pairs = Screening(store, settings, source, loaded, name).pairs()
+    if not pairs:
+        raise UsageError(
+            f"no pair of images can be used with {name}: all are broken or classified wrongly "
+            "(--keep-wrong attacks those too)"
+        )
+    with store.transaction() as db:
+        if db.execute("SELECT 1 FROM planned WHERE model = ?", (name,)).fetchone():
+            return
+        for method in settings.methods:
+            for smoothing in settings.smoothings:
+                for preset in settings.presets:
+                    kind = (name, method, smoothing, preset)
+                    for start in range(0, len(pairs), settings.batch_size):
+                        batch = db.execute(
+                            "INSERT INTO batches (model, method, smoothing, preset) "
+                            "VALUES (?, ?, ?, ?)",
+                            kind,
+                        ).lastrowid
+                        db.executemany(
+                            "INSERT INTO cells (batch, model, method, smoothing, preset, image, "
+                            "target) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                            (
+                                (batch, *kind, *pair)
+                                for pair in pairs[start : start + settings.batch_size]
+                            ),
+                        )
+        db.execute("INSERT INTO planned VALUES (?, ?)", (name, len(pairs)))
+
+
+def unplanned(store: Store, settings: Settings) -> list[str]:
+    """The models whose cells are not entered yet."""
+    known = {row[0] for row in store.rows("SELECT model FROM planned")}
+    return [model_key(model) for model in settings.models if model_key(model) not in known]

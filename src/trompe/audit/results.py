@@ -1,0 +1,151 @@
+"""Reading a run: rows of numbers, and arrays when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trompe.audit.settings import Settings
+from trompe.audit.status import Status, status
+from trompe.audit.store import Store
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished or failed cell.
+
+    Args:
+        id: its number.
+        model: and what follows: what it is a cell of.
+        message: why it failed; ``None`` if it did not.
+        values: its metrics; those that are undefined are missing.
+        flags: reasons not to trust it.
+        x: checksum of the original image's array.
+        target_x: of the target image's.
+        arrays: of the others.
+    """
+
+    id: int
+    model: str
+    method: str
+    smoothing: str
+    preset: str
+    image: str
+    target: str
+    message: str | None
+    values: Mapping[str, float]
+    flags: tuple[str, ...]
+    x: str | None
+    target_x: str | None
+    arrays: str | None
+
+    @property
+    def kind(self) -> tuple[str, str, str, str]:
+        """Model, method, smoothing and preset."""
+        return (self.model, self.method, self.smoothing, self.preset)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Names of the image and of the target image."""
+        return (self.image, self.target)
+
+
+class Run:
+    """A run, for reading.
+
+    Args:
+        store: of the run.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.folder = store.folder
+        self.settings = Settings.from_record(store.settings())
+        self.record = store.settings()
+        self.status: Status = status(store)
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """The software of the process that began the run."""
+        found = self.store.rows("SELECT versions FROM starts ORDER BY began LIMIT 1")
+        versions: dict[str, Any] = json.loads(found[0][0]) if found else {}
+        return versions
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All cells that are done or failed, in order."""
+        values: dict[int, dict[str, float]] = {}
+        for cell, name, value in self.store.rows("SELECT cell, name, value FROM metrics"):
+            if value is not None:
+                values.setdefault(cell, {})[name] = value
+        cells = self.store.rows(
+            "SELECT c.id, c.model, c.method, c.smoothing, c.preset, i.name, t.name, c.message, "
+            "c.flags, c.x, c.target_x, c.arrays FROM cells c JOIN images i ON i.id = c.image "
+            "JOIN images t ON t.id = c.target WHERE c.status != 'open' ORDER BY c.id"
+        )
+        return [
+            Row(
+                id=cell,
+                model=model,
+                method=method,
+                smoothing=smoothing,
+                preset=preset,
+                image=image,
+                target=target,
+                message=message,
+                values=values.get(cell, {}),
+                flags=tuple(json.loads(flags or "[]")),
+                x=x,
+                target_x=target_x,
+                arrays=arrays,
+            )
+            for (
+                cell,
+                model,
+                method,
+                smoothing,
+                preset,
+                image,
+                target,
+                message,
+                flags,
+                x,
+                target_x,
+                arrays,
+            ) in cells
+        ]
+
+    @property
+    def done(self) -> list[Row]:
+        """The cells that did not fail."""
+        return [row for row in self.rows if row.message is None]
+
+    def arrays(self, row: Row) -> dict[str, Tensor]:
+        """The arrays of a finished cell, with ``x`` and ``target_x``, [1, ...] each.
+
+        Raises:
+            StoreError: if one is missing or damaged.
+        """
+        if row.x is None or row.target_x is None or row.arrays is None:
+            return {}
+        get = self.store.arrays.get
+        return {
+            **get(row.arrays),
+            "x": get(row.x)["x"],
+            "target_x": get(row.target_x)["x"],
+        }
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run for reading.
+
+    Raises:
+        StoreError: if there is none in the folder, or it is damaged.
+    """
+    return Run(Store(Path(folder)))

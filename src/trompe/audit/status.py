@@ -1,0 +1,81 @@
+"""How far a run is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from trompe.audit.store import Store
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts of a run.
+
+    Args:
+        cells: all that are planned.
+        done: finished ones.
+        errors: ones that failed, with a message.
+        claimed: batches that a process works on.
+        planned: whether all models' cells are entered.
+        images: in the source.
+        wrong: per model, images that were skipped because they are classified wrongly.
+        corrupt: images that cannot be read.
+        flags: how often each flag was raised.
+        seconds: since the run was begun.
+    """
+
+    cells: int
+    done: int
+    errors: int
+    claimed: int
+    planned: bool
+    images: int
+    wrong: dict[str, int]
+    corrupt: int
+    flags: dict[str, int]
+    seconds: float
+
+    @property
+    def open(self) -> int:
+        """Cells still to be worked on."""
+        return self.cells - self.done - self.errors
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.planned and self.open == 0
+
+
+def status(store: Store) -> Status:
+    """Count the cells of a run."""
+    kinds = dict(store.rows("SELECT status, COUNT(*) FROM cells GROUP BY status"))
+    models = len(store.settings()["models"])
+    wrong = store.rows(
+        "SELECT model, COUNT(*) FROM screens WHERE usable = 0 AND class IS NOT NULL GROUP BY model"
+    )
+    raised: Counter[str] = Counter()
+    for text, times in store.rows(
+        "SELECT flags, COUNT(*) FROM cells WHERE status = 'done' GROUP BY flags"
+    ):
+        for flag in json.loads(text or "[]"):
+            raised[flag] += times
+    began = float(store.get("began") or time.time())
+
+    def count(query: str) -> int:
+        return int(store.rows(query)[0][0])
+
+    return Status(
+        cells=sum(kinds.values()),
+        done=kinds.get("done", 0),
+        errors=kinds.get("error", 0),
+        claimed=count("SELECT COUNT(*) FROM claims WHERE work LIKE 'batch %'"),
+        planned=count("SELECT COUNT(*) FROM planned") == models,
+        images=count("SELECT COUNT(*) FROM images"),
+        wrong=dict(wrong),
+        corrupt=count("SELECT COUNT(*) FROM images WHERE problem IS NOT NULL"),
+        flags=dict(raised),
+        seconds=time.time() - began,
+    )

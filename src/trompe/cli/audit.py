@@ -1,0 +1,193 @@
+"""``trompe audit``: the attack over many images, models, methods and smoothings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trompe.cli.console import progress_bar
+from trompe.cli.options import batch_option, json_option, method_option, quiet_option
+from trompe.errors import UsageError
+
+if TYPE_CHECKING:
+    from trompe.audit import ModelSpec, Settings, Status
+
+DEFAULT_RUN = "trompe-out/audit"
+
+_EXAMPLES = """\b
+Examples:
+  trompe audit --short
+  trompe audit --images photos/ --model vgg16 --method gradient --method lrp --pairs 100
+  trompe audit --smoothing none --smoothing beta=0.8 --workers 2
+  trompe audit --status
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    default=DEFAULT_RUN,
+    show_default=True,
+    help="Folder of the run; one that was begun goes on where it was.",
+)
+@click.option("--status", "only_status", is_flag=True, help="Say how far the run is, and end.")
+@click.option(
+    "--images",
+    metavar="SOURCE",
+    default="photos",
+    show_default=True,
+    help="Folder, .csv (file, class), .npz, torchvision:NAME:ROOT, or scikit-image's photos.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME[=WEIGHTS]",
+    default=["tiny-vgg"],
+    show_default=True,
+    help="Networks; give the option once for each.",
+)
+@method_option(
+    *("--method", "methods"),
+    what="Explanations attacked.",
+    multiple=True,
+    default=["gradient"],
+    show_default=True,
+)
+@click.option(
+    "--smoothing",
+    "smoothings",
+    multiple=True,
+    metavar="KIND",
+    default=["none"],
+    show_default=True,
+    help="Of the explanations: none, beta=0.8, smoothgrad=10.",
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="NAME",
+    default=["paper"],
+    show_default=True,
+    help="Settings of the attack.",
+)
+@click.option(
+    "--pairs", type=click.IntRange(1), default=10, show_default=True, help="Image pairs per model."
+)
+@click.option("--pair-list", metavar="FILE", help="CSV of given pairs: image, target.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--keep-wrong", is_flag=True, help="Also attack images that are classified wrongly.")
+@click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
+@click.option("--short", is_flag=True, help="50 steps, to see how it works.")
+@click.option("--classes", metavar="FILE", help="Class labels, one per line.")
+@click.option("--mean", nargs=3, type=float, metavar="R G B", help="Mean of the normalisation.")
+@click.option("--std", nargs=3, type=float, metavar="R G B", help="Its standard deviation.")
+@click.option("--size", type=click.IntRange(1), help="Height and width of the input.")
+@click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
+@batch_option
+@click.option(
+    "--device", metavar="[cpu|cuda|auto]", default="cpu", show_default=True, help="Where to work."
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads per process.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@json_option
+@quiet_option
+def audit(
+    output: Path,
+    only_status: bool,
+    device: str,
+    threads: int | None,
+    workers: int,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Attack the explanations of many images, and keep everything.
+
+    Each pair of images, model, method, smoothing and preset is one cell of the run. End it
+    whenever you like: the same command goes on where it was. 'trompe report' shows the outcome.
+    """
+    if only_status:
+        from trompe.audit import open_run
+
+        found = open_run(output).status
+    else:
+        found = _run(output, _settings(**options), device, threads, workers, quiet)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    elif not quiet:
+        click.echo(status_in_words(found, output))
+    return 0
+
+
+def _run(
+    output: Path,
+    settings: Settings,
+    device: str,
+    threads: int | None,
+    workers: int,
+    quiet: bool,
+) -> Status:
+    from trompe.audit import run_audit
+
+    with progress_bar("audit", unit="cell", quiet=quiet) as progress:
+
+        def watch(now: Status) -> None:
+            if progress is not None:
+                progress(now.done + now.errors, now.cells, {"errors": float(now.errors)})
+
+        return run_audit(
+            output, settings, device=device, workers=workers, threads=threads, watch=watch
+        )
+
+
+def _settings(
+    *,
+    models: tuple[str, ...],
+    iterations: int | None,
+    short: bool,
+    classes: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    size: int | None,
+    **others: Any,
+) -> Settings:
+    """The settings that the options stand for."""
+    from trompe.audit import ModelSpec, Settings
+
+    if short and iterations is not None:
+        raise UsageError("give one of --short and --iterations")
+
+    def spec(text: str) -> ModelSpec:
+        name, _, weights = text.partition("=")
+        return ModelSpec(name, weights or None, classes, mean, std, size)
+
+    return Settings(
+        models=tuple(spec(text) for text in models),
+        iterations=50 if short else iterations,
+        **others,
+    )
+
+
+def status_in_words(found: Status, folder: Path) -> str:
+    """A few lines: what is done, what was left out, what cannot be trusted."""
+    state = "complete" if found.complete else "not complete: the same command goes on"
+    lines = [
+        f"{found.done} of {found.cells} cells done, {found.errors} failed ({state})",
+        f"  images       {found.images}, of which {found.corrupt} cannot be read",
+    ]
+    for model, count in found.wrong.items():
+        lines.append(f"  skipped      {count} that {model} classifies wrongly")
+    if found.claimed:
+        lines.append(f"  at work      on {found.claimed} batches")
+    for flag, count in sorted(found.flags.items()):
+        lines.append(f"  flag         {flag}: {count}")
+    lines.append(f"Run: {folder}")
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""``trompe report``: what a run showed, as one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from trompe.cli.options import json_option, quiet_option
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder for the report. Default: the run's.",
+)
+@click.option(
+    "--gallery",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Cells shown as pictures.",
+)
+@json_option
+@quiet_option
+def report(run: Path, output: Path | None, gallery: int, as_json: bool, quiet: bool) -> int:
+    """Make one HTML file of RUN, with its figures and tables beside it.
+
+    The page needs no network and no other file. Figures are written as PDF and PNG, tables as CSV
+    and LaTeX, and the leaderboard's entries into RUN/leaderboard.
+    """
+    from trompe.audit import open_run
+    from trompe.report.html import write_report
+
+    path = write_report(open_run(run), output or run, most=gallery)
+    if as_json:
+        click.echo(json.dumps({"report": str(path)}))
+    elif not quiet:
+        click.echo(f"Report: {path}")
+    return 0

@@ -1,0 +1,89 @@
+"""Expected gradients (Erion et al. 2021): integrated gradients over many baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trompe.engine import explained
+from trompe.engine.mean import chunked_sum
+from trompe.errors import UsageError
+from trompe.explain.base import Method, explainers, pick
+from trompe.types import Explanation, InputSpace
+
+
+@explainers.register("expected_gradients")
+@dataclass(frozen=True)
+class ExpectedGradients(Method):
+    """``E (x - x0) grad g_k(x0 + t (x - x0))`` over baselines x0 and t uniform in 0..1 (eq. 3).
+
+    Baselines and t are drawn from the seed alone, the same for every image and every call.
+
+    Args:
+        baselines: [N, C, H, W], normalised, such as images of the training set; by default images
+            of noise, uniform within the input space.
+        samples: number of pairs of a baseline and a t.
+        seed: of the draws.
+        chunk: how many images go through the model at once; bounds the memory.
+        input_space: bounds the noise.
+
+    Raises:
+        UsageError: if samples or chunk is not positive, or the baselines are of another shape.
+    """
+
+    name = "expected_gradients"
+    baselines: Tensor | None = None
+    samples: int = 30
+    seed: int = 0
+    chunk: int = 64
+    input_space: InputSpace = field(default_factory=InputSpace)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.chunk < 1:
+            raise UsageError(
+                f"samples and chunk must be at least 1, not {self.samples} and {self.chunk}"
+            )
+
+    def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
+        """See ``Method``."""
+        return explained(lambda x, keep: self._method(model, x, target, keep), model, x)
+
+    def _draws(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Baselines [samples, 1, ...] and times [samples, 1, ...]."""
+        generator = torch.Generator().manual_seed(self.seed)
+        times = torch.rand(self.samples, *[1] * x.dim(), generator=generator, dtype=torch.float64)
+        if self.baselines is None:
+            noise = torch.rand(self.samples, *x.shape[1:], generator=generator, dtype=torch.float64)
+            low, high = min(self.input_space.low), max(self.input_space.high)
+            chosen = low + (high - low) * noise
+            if x.dim() == 4 and x.shape[1] == len(self.input_space.mean):
+                chosen = self.input_space.from_pixels(noise)
+        else:
+            if self.baselines.shape[1:] != x.shape[1:]:
+                raise UsageError(
+                    f"the baselines have the shape {tuple(self.baselines.shape)}, the images "
+                    f"{tuple(x.shape)}: give baselines [N, {', '.join(map(str, x.shape[1:]))}]"
+                )
+            size = self.baselines.shape[0]
+            index = torch.randint(size, (self.samples,), generator=generator)
+            chosen = self.baselines.detach().cpu()[index]
+        return chosen.unsqueeze(1).to(x.device, x.dtype), times.to(x.device, x.dtype)
+
+    def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
+        batch = x.shape[0]
+        per_chunk = max(1, min(self.samples, self.chunk // batch))
+        chosen, times = (draw.split(per_chunk) for draw in self._draws(x))
+        weights_require_grad = any(p.requires_grad for p in model.parameters())
+        recompute = keep and not weights_require_grad and len(chosen) > 1
+
+        def part(x: Tensor, i: int) -> Tensor:
+            away = x - chosen[i]
+            points = (chosen[i] + times[i] * away).flatten(0, 1)
+            score = pick(model(points), target.repeat(len(chosen[i]))).sum()
+            (gradient,) = torch.autograd.grad(score, points, create_graph=keep)
+            return (away * gradient.unflatten(0, (-1, batch))).sum(dim=0)
+
+        total = chunked_sum(x, part, len(chosen), recompute=recompute)
+        return Explanation(total / self.samples, model(x))

@@ -1,0 +1,73 @@
+"""Uniform gradient (Wang et al. 2020): the mean gradient over a box around the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trompe.engine import explained
+from trompe.engine.mean import chunked_sum
+from trompe.errors import UsageError
+from trompe.explain.base import Method, explainers
+from trompe.explain.gradient import Gradient
+from trompe.types import Explanation
+
+
+@explainers.register("uniform_gradient")
+@dataclass(frozen=True)
+class UniformGradient(Method):
+    """The mean of the gradient over uniform noise: ``E grad g_k(x + radius u)``, u in [-1, 1].
+
+    Its curvature is bounded where that of the gradient is not. The noise is drawn from the seed
+    alone, the same for every image and every call, so that the map is a fixed, differentiable
+    function of the image.
+
+    Args:
+        samples: number of noisy copies.
+        radius: of the box, as a share of each image's range (maximum minus minimum).
+        seed: of the noise.
+        chunk: how many images go through the model at once; bounds the memory.
+
+    Raises:
+        UsageError: if samples or chunk is not positive, or the radius negative.
+    """
+
+    name = "uniform_gradient"
+    samples: int = 10
+    radius: float = 0.1
+    seed: int = 0
+    chunk: int = 64
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.chunk < 1:
+            raise UsageError(
+                f"samples and chunk must be at least 1, not {self.samples} and {self.chunk}"
+            )
+        if self.radius < 0:
+            raise UsageError(f"radius must not be negative, not {self.radius}")
+
+    def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
+        """See ``Method``."""
+        return explained(lambda x, keep: self._method(model, x, target, keep), model, x)
+
+    def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
+        batch = x.shape[0]
+        per_chunk = max(1, min(self.samples, self.chunk // batch))
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (self.samples, 1, *x.shape[1:])
+        draws = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
+        chunks = draws.to(x.device, x.dtype).split(per_chunk)
+        weights_require_grad = any(p.requires_grad for p in model.parameters())
+        recompute = keep and not weights_require_grad and len(chunks) > 1
+
+        def part(x: Tensor, i: int) -> Tensor:
+            flat = x.flatten(1)
+            spread = (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, *[1] * (x.dim() - 1))
+            points = (x + self.radius * spread * chunks[i]).flatten(0, 1)
+            maps = Gradient()(model, points, target.repeat(len(chunks[i])))
+            return maps.unflatten(0, (-1, batch)).sum(dim=0)
+
+        total = chunked_sum(x, part, len(chunks), recompute=recompute)
+        return Explanation(total / self.samples, model(x))

@@ -1,0 +1,148 @@
+"""Some cells of a run as pictures: images, maps and the amplified change, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trompe.audit import Run
+from trompe.audit.results import Row
+from trompe.errors import StoreError
+from trompe.report.style import MAP_COLOURS, bright
+from trompe.types import InputSpace, LoadedModel
+
+#: The change is multiplied by the first of these that makes it clearly visible.
+_FACTORS = (1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One cell of the gallery; pictures are data URIs of PNGs.
+
+    Args:
+        row: the cell.
+        caption: classes before and after.
+        original: the image.
+        manipulated: the manipulated image.
+        target: the target image.
+        change: the perturbation, amplified.
+        factor: by how much.
+        map_original: and its relatives: heat maps.
+        width: of all pictures, in pixels.
+    """
+
+    row: Row
+    caption: str
+    original: str
+    manipulated: str
+    target: str
+    change: str
+    factor: int
+    map_original: str
+    map_manipulated: str
+    map_target: str
+    width: int
+
+
+def _uri(levels: np.ndarray) -> str:  # type: ignore[type-arg]
+    stream = io.BytesIO()
+    Image.fromarray(levels).save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def photo_uri(pixels: Tensor) -> str:
+    """Pixels 0..1, [C, H, W], as a data URI."""
+    pixels = pixels.detach().float().clamp(0, 1)
+    if pixels.shape[0] != 3:
+        pixels = pixels.mean(dim=0).expand(3, -1, -1)
+    return _uri(pixels.mul(255).round().byte().permute(1, 2, 0).numpy())
+
+
+def map_uri(heat: Tensor, brightest: float) -> str:
+    """A heat map [H, W] as a data URI."""
+    from matplotlib import colormaps
+
+    share = (heat.detach().float() / brightest).clamp(0, 1).nan_to_num(0).numpy()
+    return _uri((255 * colormaps[MAP_COLOURS](share)[..., :3]).round().astype(np.uint8))
+
+
+def chosen(rows: Sequence[Row], most: int) -> list[Row]:
+    """The cells to show: of every kind in turn the best, the median and the worst attack."""
+    kinds: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row)
+    queues = []
+    for some in kinds.values():
+        some = sorted(some, key=lambda r: -r.values.get("map_target_pcc", -1.0))
+        places = dict.fromkeys((0, len(some) // 2, len(some) - 1))
+        queues.append([some[place] for place in places])
+    found = [queue[turn] for turn in range(3) for queue in queues if turn < len(queue)]
+    return sorted(found[:most], key=lambda row: row.id)
+
+
+def _factor(change: Tensor) -> int:
+    largest = float(np.quantile(change.abs().numpy(), 0.99))
+    return next((factor for factor in _FACTORS if factor * largest <= 0.5), 1)
+
+
+def exhibit(run: Run, row: Row, loaded: LoadedModel) -> Exhibit:
+    """The pictures of one cell.
+
+    Raises:
+        StoreError: if its arrays are missing or damaged.
+    """
+    arrays = run.arrays(row)
+    space: InputSpace = loaded.input_space
+    x, adv, aim = (space.to_pixels(arrays[k])[0] for k in ("x", "x_adv", "target_x"))
+    original, manipulated, target = (arrays[f"map_{k}"][0] for k in ("original", "adv", "target"))
+    brightest = bright([m for m in (original, manipulated, target) if bool(m.isfinite().all())])
+    before, after = (
+        arrays[f"logits_{k}"].softmax(dim=1)[0].max(dim=0) for k in ("original", "adv")
+    )
+    factor = _factor(adv - x)
+    caption = (
+        f"Before: {loaded.label(int(before.indices))} ({100 * float(before.values):.1f} %). "
+        f"After: {loaded.label(int(after.indices))} ({100 * float(after.values):.1f} %)."
+    )
+    return Exhibit(
+        row=row,
+        caption=caption,
+        original=photo_uri(x),
+        manipulated=photo_uri(adv),
+        target=photo_uri(aim),
+        change=photo_uri(0.5 + factor * (adv - x)),
+        factor=factor,
+        map_original=map_uri(original, brightest),
+        map_manipulated=map_uri(manipulated, brightest),
+        map_target=map_uri(target, brightest),
+        width=int(torch.tensor(x.shape[-1])),
+    )
+
+
+def gallery(run: Run, most: int) -> tuple[list[Exhibit], list[str]]:
+    """The pictures of some cells, and why some could not be shown.
+
+    Args:
+        run: with cells that are done.
+        most: cells to show.
+    """
+    from trompe.audit.settings import model_key
+
+    specs = {model_key(model): model for model in run.settings.models}
+    loaded: tuple[str, LoadedModel] | None = None
+    shown, problems = [], []
+    for row in chosen(run.done, most):
+        if loaded is None or loaded[0] != row.model:
+            loaded = (row.model, specs[row.model].load())
+        try:
+            shown.append(exhibit(run, row, loaded[1]))
+        except StoreError as error:
+            problems.append(str(error))
+    return shown, problems

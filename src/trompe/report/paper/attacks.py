@@ -1,0 +1,293 @@
+"""Figures 1, 2, 3, 5, 6, 10, 11, 12 and 22: what the attack does."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from trompe.attacks import manipulate
+from trompe.audit.results import Row
+from trompe.audit.settings import model_key
+from trompe.engine import frozen
+from trompe.errors import TrompeError
+from trompe.metrics import mse, pcc
+from trompe.report.figures import Curve, Panel, draw_boxes, draw_curves, joint_figure
+from trompe.report.paper.context import Claim, Context, Redrawn
+from trompe.report.paper.strips import Column, strips
+from trompe.report.run_figures import IMAGES, MAPS, OUTPUTS, box_panels, scatter_panels
+from trompe.report.words import median
+from trompe.types import heatmap
+from trompe.zoo.targets import text_map
+
+TEXT = "this explanation was manipulated"
+
+
+def middle(rows: Sequence[Row], key: str) -> float:
+    """The median of a metric; NaN if no cell has it."""
+    value = median(rows, key)
+    return float("nan") if value is None else value
+
+
+def methods_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Cells by method."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.method, []).append(row)
+    return found
+
+
+def _nearer(rows: Sequence[Row]) -> list[Claim]:
+    """Per method: the map is nearer to the target than before."""
+    return [
+        Claim(
+            f"{method}: PCC of manipulated and target map, median",
+            "0.75 to 0.98; the original map before the attack is far from it",
+            f"{middle(some, 'map_target_pcc'):.3f}, before {middle(some, 'map_start_pcc'):.3f}",
+            middle(some, "map_target_pcc") > middle(some, "map_start_pcc") + 0.05,
+        )
+        for method, some in methods_of(rows).items()
+    ]
+
+
+def figure_1(context: Context) -> Redrawn:
+    """One image, one target image, six methods."""
+    run = context.plain
+    pair = run.done[0].pair
+    rows = [row for row in run.done if row.pair == pair]
+    columns = []
+    for row in rows:
+        arrays = {key: value[0] for key, value in run.arrays(row).items()}
+        columns.append(
+            Column(
+                row.method,
+                original=arrays["map_original"],
+                target=arrays["map_target"],
+                manipulated=arrays["map_adv"],
+                x_adv=arrays["x_adv"],
+            )
+        )
+    arrays = run.arrays(rows[0])
+    space = context.loaded.input_space
+    drawing = strips(columns, arrays["x"][0], space, target=arrays["target_x"][0])
+    return Redrawn({"": drawing}, tuple(_nearer(rows)))
+
+
+def figure_2(context: Context) -> Redrawn:
+    """One image, a text as the target, six methods."""
+    x = context.images(1)
+    aim = text_map(TEXT, context.loaded.size, context.loaded.size)
+    columns, claims = [], []
+    for name in context.settings.methods:
+        try:
+            result = manipulate(
+                context.loaded.model,
+                x,
+                aim,
+                explainer=context.method(name),
+                input_space=context.loaded.input_space,
+                preset=context.settings.presets[0],
+                iterations=context.settings.iterations,
+            )
+        except TrompeError as error:
+            claims.append(Claim(name, "manipulated", str(error), False))
+            continue
+        columns.append(
+            Column(
+                name,
+                result.map_original[0],
+                result.map_target[0],
+                result.map_adv[0],
+                result.x_adv[0],
+            )
+        )
+        before = float(pcc(result.map_original, result.map_target))
+        after = float(pcc(result.map_adv, result.map_target))
+        kept = bool(result.class_kept)
+        claims.append(
+            Claim(
+                f"{name}: PCC of manipulated map and text",
+                "the text can be read in the map, the class is kept",
+                f"{after:.3f}, before {before:.3f}, class {'kept' if kept else 'changed'}",
+                kept and after > before + 0.05,
+            )
+        )
+    drawing = strips(columns, x[0].cpu(), context.loaded.input_space)
+    return Redrawn({"": drawing}, tuple(claims))
+
+
+def _similar(rows: Sequence[Row]) -> tuple[Claim, ...]:
+    """What figure 3 reports, per method."""
+    claims = []
+    for method, some in methods_of(rows).items():
+        for key, words, low, high in (
+            ("map_target_ssim", "SSIM of manipulated and target map", 0.7, 0.95),
+            ("map_target_pcc", "PCC of manipulated and target map", 0.75, 0.98),
+            ("image_ssim", "SSIM of the images", 0.9, 1.0),
+            ("image_pcc", "PCC of the images", 0.99, 1.0),
+            ("image_mse", "MSE of the images", 0.0, 1e-3),
+        ):
+            value = middle(some, key)
+            # Nearer to the target than in the paper is no disagreement.
+            holds = value <= high if key == "image_mse" else value >= low
+            claims.append(
+                Claim(f"{method}: {words}, median", f"{low:g} to {high:g}", f"{value:.3g}", holds)
+            )
+    return tuple(claims)
+
+
+def figure_3(context: Context) -> Redrawn:
+    """Similarity of maps and of images over many pairs."""
+    rows = context.plain.done
+    drawing = joint_figure([*box_panels(rows, MAPS), *box_panels(rows, IMAGES)])
+    return Redrawn({"": drawing}, _similar(rows))
+
+
+def figure_12(context: Context) -> Redrawn:
+    """The same for another network."""
+    run = context.run("second", models=(context.scale.second,), methods=("gradient",))
+    drawing = joint_figure([*box_panels(run.done, MAPS), *box_panels(run.done, IMAGES)])
+    made_with = context.caption.replace(
+        model_key(context.settings.models[0]), model_key(context.scale.second), 1
+    )
+    return Redrawn({"": drawing}, _similar(run.done), made_with)
+
+
+def _smoother(context: Context) -> tuple[Claim, ...]:
+    plain, smoothed = methods_of(context.plain.done), methods_of(context.smoothed.done)
+    return tuple(
+        Claim(
+            f"{method}: PCC to the target, plain and beta-smoothed",
+            "clearly lower when smoothed",
+            f"{middle(plain[method], 'map_target_pcc'):.3f}, "
+            f"{middle(smoothed[method], 'map_target_pcc'):.3f}",
+            middle(smoothed[method], "map_target_pcc") < middle(plain[method], "map_target_pcc"),
+        )
+        for method in plain
+        if method in smoothed
+    )
+
+
+def _explaining_time(context: Context, smoothing: str) -> list[float]:
+    """Seconds per image to explain, a few times over."""
+    explainer, model = context.method("gradient", smoothing), frozen(context.loaded.model)
+    x = context.images(2)
+    target = model(x).argmax(dim=1)
+    seconds = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        explainer(model, x, target)
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append((time.perf_counter() - begin) / len(x))
+    return seconds[1:]  # the first warms up
+
+
+def figure_5(context: Context) -> Redrawn:
+    """Attacking a smoothed explanation against attacking the plain one; what smoothing costs."""
+    plain, smoothed = context.plain.done, context.smoothed.done
+    sampled = context.run("smoothgrad", methods=("gradient",), smoothings=("smoothgrad=10",)).done
+    panels = [scatter_panels([*plain, *rows], rows[0].smoothing)[2] for rows in (smoothed, sampled)]
+    times = {
+        words: _explaining_time(context, smoothing)
+        for words, smoothing in (
+            ("plain", "none"),
+            ("β = 0.8", "beta=0.8"),
+            ("SmoothGrad 10", "smoothgrad=10"),
+            ("SmoothGrad 50", "smoothgrad=50"),
+        )
+    }
+    groups = {"gradient": times}
+    panels.append(
+        Panel("Seconds per explanation", "Run times.", partial(draw_boxes, groups=groups, log=True))
+    )
+    ratio = statistics.median(times["SmoothGrad 10"]) / statistics.median(times["β = 0.8"])
+    cost = Claim(
+        "time of SmoothGrad (10 samples) over beta-smoothing",
+        "5 or more (10 to 50 passes instead of one)",
+        f"{ratio:.1f}",
+        ratio > 1,
+    )
+    return Redrawn({"": joint_figure(panels)}, (*_smoother(context), cost))
+
+
+def figure_22(context: Context) -> Redrawn:
+    """Plain against beta-smoothed explanations under attack, all methods."""
+    rows = [*context.plain.done, *context.smoothed.done]
+    panels = [*box_panels(rows, MAPS), *box_panels(rows, IMAGES)]
+    return Redrawn({"": joint_figure(panels)}, _smoother(context))
+
+
+def figure_6(context: Context) -> Redrawn:
+    """The attack with a fixed beta and with a growing one."""
+    x = context.images(min(4, context.settings.pairs))
+    model, explainer = frozen(context.loaded.model), context.method("gradient")
+    maps = heatmap(explainer(model, x, model(x).argmax(dim=1))).detach()
+    aim = maps.roll(1, dims=0) if len(x) > 1 else maps.flip(-1)
+    growths = {"β = 10": (10, 10), "β = 100": (100, 100), "β = 1000": (1000, 1000)}
+    curves: dict[str, dict[str, Curve]] = {"image_mse": {}, "map_mse": {}}
+    final: dict[str, float] = {}
+    for name, growth in {**growths, "growing, 10 to 100": (10, 100)}.items():
+        result = manipulate(
+            context.loaded.model,
+            x,
+            aim,
+            explainer=explainer,
+            input_space=context.loaded.input_space,
+            preset=context.settings.presets[0],
+            iterations=context.settings.iterations,
+            beta_growth=(float(growth[0]), float(growth[1])),
+        )
+        final[name] = float(mse(result.map_adv, result.map_target).median())
+        for key, some in curves.items():
+            column = result.history[key]
+            some[name] = Curve(list(range(1, len(column))), column[1:].T.tolist())
+    panels = [
+        Panel(
+            words,
+            "",
+            partial(draw_curves, curves=curves[key], across="iteration", up=words, log_up=True),
+        )
+        for key, words in (("image_mse", "MSE of the images"), ("map_mse", "MSE of the maps"))
+    ]
+    best = min(final, key=lambda name: final[name])
+    claim = Claim(
+        "final MSE to the target of the original network's map",
+        "lowest, or nearly, with growing beta",
+        "; ".join(f"{name}: {value:.3g}" for name, value in final.items()),
+        final["growing, 10 to 100"] <= 1.1 * final[best],
+    )
+    return Redrawn({"": joint_figure(panels, columns=2)}, (claim,))
+
+
+def _outputs(context: Context, first: int, last: int) -> Redrawn:
+    rows = context.plain.done
+    kept = sum(row.values["class_kept"] for row in rows)
+    claims = (
+        Claim(
+            "cells in which the class is kept",
+            "all",
+            f"{kept:.0f} of {len(rows)}",
+            kept == len(rows),
+        ),
+        Claim(
+            "median change of the softmax (L2)",
+            "about 1e-3",
+            f"{middle(rows, 'softmax_l2'):.2g}",
+            middle(rows, "softmax_l2") < 1e-2,
+        ),
+    )
+    return Redrawn({"": joint_figure(box_panels(rows, OUTPUTS[first:last]), columns=2)}, claims)
+
+
+def figure_10(context: Context) -> Redrawn:
+    """How far the output moved."""
+    return _outputs(context, 0, 2)
+
+
+def figure_11(context: Context) -> Redrawn:
+    """How far the winning class's score moved."""
+    return _outputs(context, 2, 4)

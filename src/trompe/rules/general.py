@@ -1,0 +1,124 @@
+"""Rules of the operations beyond those of a plain rectified network.
+
+Elementwise functions of one input pass relevance on, whatever their shape (the identity rule,
+Achtibat et al. 2024, equation 9); products share equally; what is linear shares by contribution.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trompe.engine.decompose import hard_sigmoid
+from trompe.engine.surrogates import (
+    smooth_abs,
+    smooth_adaptive_max_pool,
+    smooth_amax,
+    smooth_celu,
+    smooth_elu,
+    smooth_hard_sigmoid,
+    smooth_hard_swish,
+    smooth_hardtanh,
+    smooth_leaky_relu,
+    smooth_max_pool1d,
+    smooth_max_pool3d,
+    smooth_maximum,
+    smooth_minimum,
+    smooth_softshrink,
+    smooth_threshold,
+)
+from trompe.engine.sweep import Rule, vjp
+from trompe.rules.norm import Addition, Norm
+from trompe.rules.normalisation import IDENTICAL, GroupNorm, LayerNorm
+from trompe.rules.passing import STABILISER, passed
+from trompe.rules.products import SOFTMAX, MatrixProduct, divided, gated, glu, softmax
+
+Table = dict[Callable[..., Any], Rule]
+
+
+def _all(rule: Rule, *functions: Callable[..., Any]) -> Table:
+    return dict.fromkeys(functions, rule)
+
+
+ELEMENTWISE: Table = _all(
+    passed,
+    *(F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, hard_sigmoid, F.leaky_relu, F.prelu),
+    *(torch.prelu, F.rrelu, F.elu, F.selu, torch.selu, F.celu, torch.celu, F.gelu, F.silu, F.mish),
+    *(F.softplus, F.softsign, F.tanhshrink, F.softshrink, F.hardshrink, F.threshold, F.logsigmoid),
+    *(torch.threshold, torch.tanh, Tensor.tanh, F.tanh, torch.sigmoid, Tensor.sigmoid, F.sigmoid),
+    *(torch.exp, Tensor.exp, torch.log, Tensor.log, torch.sqrt, Tensor.sqrt, torch.rsqrt),
+    *(Tensor.rsqrt, torch.square, Tensor.square, torch.pow, Tensor.pow, Tensor.__pow__),
+    *(torch.neg, Tensor.neg, Tensor.__neg__, torch.abs, Tensor.abs, torch.erf, Tensor.erf),
+    *(torch.reciprocal, Tensor.reciprocal, torch.special.expit, Tensor.__abs__, torch.clip),
+    *(smooth_hardtanh, smooth_hard_sigmoid, smooth_hard_swish, smooth_leaky_relu, smooth_elu),
+    *(smooth_celu, smooth_threshold, smooth_softshrink, smooth_abs),
+    *IDENTICAL,
+)
+"""Functions of one input, place by place, and normalisations that count as such."""
+
+MOVING: Table = _all(
+    vjp,
+    *(torch.roll, Tensor.roll, torch.flip, Tensor.flip, torch.rot90, Tensor.repeat, torch.tile),
+    *(Tensor.tile, Tensor.expand_as, torch.broadcast_to, Tensor.broadcast_to, Tensor.view_as),
+    *(torch.repeat_interleave, Tensor.repeat_interleave, torch.index_select, Tensor.index_select),
+    *(torch.gather, Tensor.gather, torch.masked_fill, Tensor.masked_fill, torch.where),
+    *(
+        Tensor.where,
+        torch.swapaxes,
+        torch.swapdims,
+        Tensor.swapdims,
+        Tensor.movedim,
+        torch.moveaxis,
+    ),
+    *(torch.hstack, torch.vstack, torch.hsplit, torch.tensor_split, Tensor.tensor_split),
+    *(torch.select, Tensor.select, torch.unflatten, torch.ravel, Tensor.ravel, torch.t, Tensor.t),
+    *(torch.moveaxis, Tensor.moveaxis),
+    *(Tensor.type, Tensor.half, Tensor.bfloat16, Tensor.type_as, torch.split_with_sizes),
+    *(Tensor.split_with_sizes, Tensor.reshape_as, Tensor.squeeze, torch.diagonal, Tensor.diagonal),
+    *(F.dropout1d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, F.pixel_unshuffle),
+    *(F.pixel_shuffle, F.unfold, F.fold, torch.pixel_unshuffle, torch.channel_shuffle),
+    *(Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
+    *(torch.maximum, torch.minimum, Tensor.maximum, Tensor.minimum, torch.max, Tensor.max),
+    *(F.max_pool3d, torch.max_pool3d, F.adaptive_max_pool1d, torch.adaptive_max_pool1d),
+    *(F.adaptive_max_pool3d, torch.logsumexp, Tensor.logsumexp, smooth_amax, smooth_maximum),
+    *(smooth_minimum, smooth_max_pool1d, smooth_max_pool3d, smooth_adaptive_max_pool),
+)
+"""Operations that move values, or pass them to the winner: their own vector-Jacobian product."""
+
+PRODUCTS: Table = {
+    **_all(gated, torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply),
+    **_all(gated, Tensor.multiply, operator.mul),
+    **_all(divided, torch.div, Tensor.div, Tensor.__truediv__, torch.true_divide, torch.divide),
+    **_all(divided, Tensor.__rtruediv__, Tensor.true_divide),
+    **_all(softmax, *SOFTMAX),
+    F.glu: glu,
+}
+"""Gates, quotients and softmax."""
+
+
+def linear_in_inputs(stabiliser: float = STABILISER, constants: bool = False) -> Table:
+    """What depends on the stabiliser of denominators.
+
+    Args:
+        stabiliser: added to them, with their sign.
+        constants: whether constant terms of a sum take relevance, as biases do.
+    """
+    norm, product = Norm(stabiliser), MatrixProduct(stabiliser)
+    addition = Addition("proportional", constants, stabiliser)
+    return {
+        **_all(product, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm),
+        **_all(product, torch.mm, Tensor.mm, torch.einsum, torch.functional.einsum),
+        **_all(norm, F.interpolate, F.avg_pool3d, F.adaptive_avg_pool3d, torch.adaptive_avg_pool1d),
+        **_all(norm, torch.avg_pool1d, F.upsample, F.grid_sample, torch.cumsum, Tensor.cumsum),
+        **_all(norm, torch.norm, Tensor.norm, torch.linalg.vector_norm, torch.std, Tensor.std),
+        **_all(Norm(stabiliser, degree=2), torch.var, Tensor.var),
+        **_all(addition, torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.subtract),
+        **_all(addition, torch.rsub),
+        F.layer_norm: LayerNorm(stabiliser),
+        F.group_norm: GroupNorm(stabiliser),
+    }

@@ -1,0 +1,121 @@
+"""DeepLIFT's rescale rule: slopes between the input and a baseline instead of derivatives.
+
+The rules work on a batch whose first half are the images and whose second half the baselines. The
+multipliers of an image stand in the first half; the second is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trompe.engine.pooling import smooth_max_pool2d
+from trompe.engine.softplus import softplus
+from trompe.engine.surrogates import smooth_hardtanh, smooth_leaky_relu
+from trompe.engine.sweep import Rule, RuleSet, vjp
+from trompe.engine.tape import OpCall
+from trompe.rules.general import ELEMENTWISE, MOVING
+from trompe.rules.linear import LINEAR
+from trompe.rules.normalisation import IDENTICAL
+from trompe.rules.passing import ADDITIONS, STRUCTURE
+
+_NEAR = 1e-7
+
+
+def _halves(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    image, baseline = tensor.chunk(2)
+    return image, baseline
+
+
+def rescaled(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """``m (f(x) - f(x0)) / (x - x0)``; the derivative where x and x0 meet (equation 8)."""
+    shares = vjp(multiplier, op)
+    if len(op.edges) != 1 or op.out.shape != op.edges[0][1].shape:
+        return shares
+    (x, x0), (y, y0) = _halves(op.edges[0][1]), _halves(op.out)
+    near = (x - x0).abs() < _NEAR
+    slope = (y - y0) / torch.where(near, 1.0, x - x0)
+    assert shares[0] is not None  # the only edge
+    out = torch.where(near, _halves(shares[0])[0], _halves(multiplier)[0] * slope)
+    return [torch.cat([out, torch.zeros_like(out)])]
+
+
+def winner(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """A maximum: what the winners of image and baseline contribute to the difference."""
+    y, y0 = _halves(op.out)
+    m = _halves(multiplier)[0]
+    most = torch.maximum(y, y0)
+    (routed,) = vjp(torch.cat([m * (most - y0), m * (y - most)]), op)
+    (plain,) = vjp(multiplier, op)
+    assert routed is not None  # the only edge
+    assert plain is not None
+    x, x0 = _halves(op.edges[0][1])
+    near = (x - x0).abs() < _NEAR
+    moved = sum(_halves(routed)) / torch.where(near, 1.0, x - x0)
+    out = torch.where(near, _halves(plain)[0], moved)
+    return [torch.cat([out, torch.zeros_like(out)])]
+
+
+def _middle(tensor: Tensor) -> Tensor:
+    x, x0 = _halves(tensor)
+    mean = (x + x0) / 2
+    return torch.cat([mean, mean])
+
+
+def product(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """A product of two activations: its derivative midway, which accounts for the difference."""
+    if len(op.edges) == 1:
+        return vjp(multiplier, op)
+    known = {id(alias): _middle(alias) for _, alias in op.edges}
+    args = [known.get(id(value), value) for value in op.args]
+    out = op.func(*args, **op.kwargs)
+    ends = [known[id(alias)] for _, alias in op.edges]
+    return torch.autograd.grad(out, ends, multiplier, create_graph=True)
+
+
+_RECTIFIERS = (
+    *(F.relu, torch.relu, Tensor.relu, softplus, torch.clamp, Tensor.clamp, torch.clamp_min),
+    *(Tensor.clamp_min, smooth_hardtanh, smooth_leaky_relu),
+)
+_MAXIMA = (
+    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d),
+    *(torch.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+)
+_SUMS = (
+    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d),
+    *(torch.mean, Tensor.mean, torch.sum, Tensor.sum, F.interpolate, torch.sub, Tensor.sub),
+    *(Tensor.__sub__, Tensor.__rsub__),
+)
+_PRODUCTS = (
+    *(torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.matmul, Tensor.matmul),
+    *(Tensor.__matmul__, torch.bmm, Tensor.bmm),
+)
+_NO_DIFFERENCE = frozenset({*IDENTICAL, torch.maximum, torch.minimum, torch.max, torch.logsumexp})
+
+
+def _divided(multiplier: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """By a constant, a quotient is linear; of a constant, elementwise."""
+    constant = len(op.edges) == 1 and (op.args[0] if op.args else None) is op.edges[0][1]
+    return vjp(multiplier, op) if constant else rescaled(multiplier, op)
+
+
+RULES: dict[Callable[..., Any], Rule] = {
+    **{function: vjp for function in MOVING if function not in _NO_DIFFERENCE},
+    **dict.fromkeys((*STRUCTURE, *LINEAR, *ADDITIONS, *_SUMS, F.batch_norm), vjp),
+    **{function: rescaled for function in ELEMENTWISE if function not in _NO_DIFFERENCE},
+    **dict.fromkeys(_RECTIFIERS, rescaled),
+    **dict.fromkeys(_MAXIMA, winner),
+    smooth_max_pool2d: winner,
+    **dict.fromkeys(_PRODUCTS, product),
+    **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), _divided),
+}
+"""The rule of each operation; what has none, such as layer norm and softmax, is refused."""
+
+
+def rescale_rules() -> RuleSet:
+    """The rules of DeepLIFT (rescale)."""
+    return RuleSet("rescale", RULES, default=None)

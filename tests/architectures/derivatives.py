@@ -1,0 +1,28 @@
+"""Second derivatives of maps against finite differences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trompe.types import Explainer
+
+
+def slope_error(
+    explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, step: float = 1e-5
+) -> float:
+    """Relative error of the derivative of a random functional of the map, along random lines."""
+    generator = torch.Generator().manual_seed(7)
+    direction = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    weights = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+    def value(x: Tensor) -> Tensor:
+        return (explainer(model, x, target) * weights).sum()
+
+    start = x.detach().clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(value(start), start)
+    slope = float((gradient * direction).sum())
+    with torch.no_grad():
+        up, down = (float(value(x + s * step * direction)) for s in (1, -1))
+    expected = (up - down) / (2 * step)
+    return abs(slope - expected) / max(abs(expected), 1e-12)

@@ -1,0 +1,81 @@
+"""The paper's hyper-parameters, per method (section 3 of its supplement)."""
+
+from __future__ import annotations
+
+import pytest
+
+import trompe
+from trompe.attacks import Preset, preset_for, presets
+from trompe.errors import UsageError
+
+PAPER = {
+    "gradient": (1500, 1e-3, 10.0),
+    "grad_times_input": (1500, 1e-3, 10.0),
+    "guided_backprop": (1500, 1e-3, 10.0),
+    "integrated_grad": (500, 5e-3, 10.0),
+    "lrp": (1500, 2e-4, None),
+    "pattern_attribution": (1500, 2e-3, 10.0),
+}
+SMOOTHGRAD = {"gradient": (1500, 3e-3, 10.0), "lrp": (1500, 3e-4, None)}
+BETA_SMOOTHING = {
+    "gradient": (500, 2.5e-4, None),
+    "grad_times_input": (500, 2.5e-4, None),
+    "integrated_grad": (200, 2.5e-3, None),
+    "lrp": (1500, 2e-4, None),
+    "guided_backprop": (500, 5e-4, None),
+    "pattern_attribution": (500, 5e-4, None),
+}
+CASES = [
+    *((name, None, row) for name, row in PAPER.items()),
+    *((name, "smoothgrad", row) for name, row in SMOOTHGRAD.items()),
+    *((name, "beta_smoothing", row) for name, row in BETA_SMOOTHING.items()),
+]
+
+
+@pytest.mark.parametrize(("name", "around", "row"), CASES)
+def test_the_table_of_the_paper(
+    name: str, around: str | None, row: tuple[int, float, float | None]
+) -> None:
+    method = trompe.explainer(name)
+    if around:
+        method = trompe.explainer(around, base=method)
+    settings = preset_for("paper", method, 224)
+    assert (settings.iterations, settings.learning_rate, settings.beta_start) == row
+    assert settings.prefactors == (1e11, 1e6)
+    assert settings.pooling == 0
+    if settings.beta_start is not None:
+        assert settings.beta_end == 100
+
+
+def test_beta_grows_geometrically_and_never_arrives() -> None:
+    settings = Preset()
+    assert settings.beta(0, 1500) == 10
+    assert settings.beta(750, 1500) == pytest.approx(10 * 10**0.5)
+    assert settings.beta(1499, 1500) == pytest.approx(10 * 10 ** (1499 / 1500))
+    assert settings.beta(1499, 1500) < 100
+    assert Preset(beta_start=None).beta(3, 10) is None
+    assert Preset(beta_start=30, beta_end=300).beta(5, 10) == pytest.approx(30 * 10**0.5)
+
+
+def test_unknown_presets_are_named() -> None:
+    assert presets.names() == ["fast", "paper"]
+    with pytest.raises(UsageError, match="unknown preset 'papre': choose from fast, paper"):
+        preset_for("papre", trompe.explainer("gradient"), 224)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"iterations": -1}, "iterations"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"prefactors": (-1.0, 1.0)}, "prefactors"),
+        ({"prefactors": (1.0, float("inf"))}, "prefactors"),
+        ({"beta_start": 0.0}, "beta"),
+        ({"beta_end": -1.0}, "beta"),
+        ({"pooling": -1.0}, "pooling"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, float], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Preset(**changes)

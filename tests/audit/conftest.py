@@ -1,0 +1,59 @@
+"""Small images and a small network, in an empty current directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trompe.audit import ModelSpec, Settings
+
+#: A module of the user's, as ``--model smallnet:net`` names it.
+NETWORK = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(54, 5)).eval()
+"""
+
+
+def write_images(folder: Path, count: int) -> None:
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(count):
+        levels = (255 * draw.random((8, 8, 3))).astype(np.uint8)
+        Image.fromarray(levels).resize((20, 20)).save(folder / f"i{i:04d}.png")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory with a network in ``smallnet.py`` and 12 images in ``images``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "smallnet.py").write_text(NETWORK)
+    write_images(tmp_path / "images", 12)
+    return tmp_path
+
+
+def small(**changes: object) -> Settings:
+    """Settings of an audit that takes a second."""
+    values: dict[str, object] = {
+        "models": (ModelSpec("smallnet:net", size=16),),
+        "images": "images",
+        "pairs": 4,
+        "iterations": 10,
+        "batch_size": 2,
+        "recovery": (1.0,),
+    }
+    return Settings(**(values | changes))  # type: ignore[arg-type]

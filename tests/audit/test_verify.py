@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trompe.audit import open_run, run_audit
+from trompe.audit.leaderboard import leaderboard, robust
+from trompe.audit.results import Row
+from trompe.audit.verify import Verifier
+from trompe.cli import main
+
+from .conftest import small
+
+pytestmark = pytest.mark.usefixtures("place")
+
+
+def test_an_untouched_run_agrees_with_what_is_recomputed() -> None:
+    run_audit("run", small(smoothings=("none", "beta=0.8")))
+    run = open_run("run")
+    checked = list(Verifier(run).check_all())
+    assert [one.problems for one in checked] == [()] * 8
+    assert leaderboard(run) == leaderboard(run, rows=[one.row for one in checked])
+
+
+def test_changed_numbers_and_arrays_are_found(capfd: pytest.CaptureFixture[str]) -> None:
+    run_audit("run", small())
+    assert main(["verify", "run", "--quiet"]) == 0
+    run = open_run("run")
+    with run.store.transaction() as db:
+        db.execute("UPDATE metrics SET value = 0.99 WHERE cell = 1 AND name = 'map_target_pcc'")
+    path = run.store.arrays.path(run.rows[1].arrays or "")
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    folder = Path("run/leaderboard")
+    folder.mkdir()
+    entry = leaderboard(run)[0] | {"robust_explanation_accuracy": 2.0}
+    (folder / "made-up.json").write_text(json.dumps(entry))
+    assert main(["verify", "run", "--quiet"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "cell 1: map_target_pcc" in line
+    assert "cell 2: array file" in line
+    assert "made-up.json is not what follows" in line
+
+
+def row(**values: float) -> Row:
+    full = {"class_kept": 1.0, "map_original_pcc": 0.9, "image_linf": 0.01} | values
+    return Row(1, "m", "gradient", "none", "paper", "i", "t", None, full, (), None, None, None)
+
+
+def test_what_counts_as_robust() -> None:
+    tau, epsilon = 0.5, 0.02
+    assert robust([row()], tau, epsilon)
+    assert not robust([row(), row(map_original_pcc=0.4)], tau, epsilon)
+    assert not robust([row(class_kept=0.0)], tau, epsilon)
+    assert robust([row(map_original_pcc=0.4, image_linf=0.5)], tau, epsilon)
+    undefined = row()
+    del undefined.values["map_original_pcc"]  # type: ignore[attr-defined]
+    assert not robust([undefined], tau, epsilon)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trompe.audit.status import Status
+from trompe.cli.audit import status_in_words
+
+SHORT = ("--preset", "fast", "--iterations", 2, "--pairs", 2, "--batch-size", 2, "--threads", 1)
+
+
+def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path) -> None:
+    code, out, _ = run("audit", "--output", "r", *SHORT, "--json", "--quiet")
+    assert code == 0
+    assert json.loads(out)["done"] == 2
+    code, out, _ = run("audit", "--output", "r", "--status")
+    assert code == 0
+    assert "2 of 2 cells done, 0 failed (complete)" in out
+    code, out, err = run("audit", "--output", "r", *SHORT, "--seed", 5, "--quiet")
+    assert code == 2
+    assert "seed: 0 -> 5" in err
+    code, out, _ = run("report", "r", "--gallery", 1)
+    assert (code, out) == (0, "Report: r/report.html\n")
+    assert (folder / "r/report.html").stat().st_size > 10_000
+    code, out, _ = run("verify", "r", "--quiet", "--json")
+    assert code == 0
+    assert json.loads(out)["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("audit", "--status"), "holds no run"),
+        (("report", "nowhere"), "holds no run"),
+        (("verify", "nowhere"), "holds no run"),
+        (("audit", "--smoothing", "much"), "unknown smoothing"),
+        (("audit", "--short", "--iterations", 3), "--short"),
+        (("audit", "--images", "nowhere"), "nowhere"),
+        (("audit", "--model", "tiny-vgg=nowhere.pt"), "nowhere.pt"),
+        (("reproduce", "13"), "choose from 1, 2, 3"),
+        (("reproduce", "everything"), "or all"),
+        (("reproduce", "3", "--scale", "paper"), "--images"),
+    ],
+)
+def test_bad_input(
+    refused: Callable[..., str], arguments: tuple[object, ...], message: str
+) -> None:
+    assert message in refused(*arguments)
+
+
+def test_status_in_words() -> None:
+    status = Status(10, 4, 1, 2, True, 50, {"m": 3}, 1, {"class changed": 2}, 9.0)
+    text = status_in_words(status, Path("r"))
+    assert "4 of 10 cells done, 1 failed (not complete" in text
+    assert "3 that m classifies wrongly" in text
+    assert "class changed: 2" in text
+
+
+def test_reproduce_needs_no_audit_for_figure_24(run: Callable[..., object], folder: Path) -> None:
+    code, out, _ = run("reproduce", 24, "--output", "f")
+    assert code == 0
+    assert "agrees" in out
+    assert (folder / "f/smoke/figure_24.png").exists()
+    assert json.loads((folder / "f/smoke/figure_24.json").read_text())["hold"] == 1

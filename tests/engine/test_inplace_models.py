@@ -1,0 +1,107 @@
+"""Models that change tensors in place are recorded right, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trompe.engine import record, sweep, vjp
+from trompe.engine.sweep import RuleSet
+from trompe.errors import UnsupportedOp
+
+GRADIENT = RuleSet("gradient", {}, default=vjp)
+
+
+class Net(nn.Module):
+    """A linear layer, something in between, and a sum."""
+
+    def __init__(self, body: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.linear(x)).flatten(1)[:, :3]
+
+
+def result_ignored(h: Tensor) -> Tensor:
+    h.mul_(2)
+    h.relu_()
+    return h
+
+
+def chain(h: Tensor) -> Tensor:
+    h += 1
+    h *= 2
+    h -= 0.5
+    h /= 3
+    return F.relu(h, inplace=True)
+
+
+def items(h: Tensor) -> Tensor:
+    h[:, 0] = h[:, 1] * 2
+    h[:, 2:4] += 1
+    return h
+
+
+def buffer(h: Tensor) -> Tensor:
+    out = h.new_zeros(h.shape)
+    out[:, :3] = h[:, 3:].tanh()
+    return out
+
+
+def constant_view(h: Tensor) -> Tensor:
+    mask = torch.zeros_like(h)
+    mask[:, 1:].fill_(1.0)
+    return h * mask
+
+
+def residual(h: Tensor) -> Tensor:
+    shortcut = h
+    h = F.gelu(h)
+    h += shortcut
+    return h
+
+
+def flattened(h: Tensor) -> Tensor:
+    return h.view(-1, 2, 3).relu_().sigmoid()
+
+
+RIGHT = [result_ignored, chain, items, buffer, constant_view, residual, flattened]
+
+
+@pytest.mark.parametrize("body", RIGHT, ids=lambda f: f.__name__)
+def test_recorded_right(body: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    net = Net(body).double()
+    x = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
+    expected = net(x)
+    (gradient,) = torch.autograd.grad(expected[:, 1].sum(), x)
+    tape, logits = record(net, x)
+    torch.testing.assert_close(logits, expected)
+    seed = torch.zeros_like(logits)
+    seed[:, 1] = 1
+    torch.testing.assert_close(sweep(tape, logits, seed, GRADIENT), gradient)
+
+
+def through_a_view(h: Tensor) -> Tensor:
+    h[:, :3].mul_(2)
+    return h
+
+
+def under_a_view(h: Tensor) -> Tensor:
+    part = h[:, :3]
+    h.mul_(2)
+    return part
+
+
+@pytest.mark.parametrize("body", [through_a_view, under_a_view], ids=lambda f: f.__name__)
+def test_refused_where_the_record_would_differ(body: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    net = Net(body).double()
+    with pytest.raises(UnsupportedOp, match="in place"):
+        record(net, torch.randn(2, 6, dtype=torch.float64, requires_grad=True))
