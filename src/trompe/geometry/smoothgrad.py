@@ -214,7 +214,7 @@ def certify_smoothgrad(
     for index in range(len(x)):
         here = Range(at_x.low[index].flatten(), at_x.high[index].flatten())
         near = Range(ball.low[index].flatten(), ball.high[index].flatten())
-        heat.append(_heatmap(here, near, maps.total))
+        heat.append(_heatmap(here, reach / sigma, maps.total))
         kept.append(_Kept(near))
     count = len(x)
     bound = gradient_bound(sigma, reach)
@@ -239,15 +239,22 @@ def certify_smoothgrad(
     )
 
 
-def _heatmap(here: Range, near: Range, total: float) -> float:
-    """The largest l1 change of ``S / sum S``, S(x) within ``here``, S(x') within ``near``.
+def _heatmap(here: Range, shift: float, total: float) -> float:
+    """The largest l1 change of ``S / sum S``, for S(x) within ``here`` and ``shift = r / sigma``.
 
     Every sample marks the same number of pixels, so ``sum S`` is that number at x and x': what
-    some entries gain, others lose.
+    some entries gain, others lose. An entry p = Phi(z) loses at most ``p - Phi(z - shift)``, which
+    grows up to z = shift / 2 and falls beyond; it gains at most ``Phi(z + shift) - p``, largest at
+    z = -shift / 2. Not knowing p exactly thus costs little.
     """
-    fall = (here.high - near.low).clamp(min=0).sum()
-    rise = (near.high - here.low).clamp(min=0).sum()
-    return min(2.0, 2 * WIDEN * float(torch.minimum(fall, rise)) / total)
+    low, high = torch.special.ndtri(here.low), torch.special.ndtri(here.high)
+    falls = torch.full_like(low, shift / 2).clamp(low, high)
+    rises = torch.full_like(low, -shift / 2).clamp(low, high)
+    fall = torch.special.ndtr(falls) - torch.special.ndtr(falls - shift)
+    rise = torch.special.ndtr(rises + shift) - torch.special.ndtr(rises)
+    either = torch.maximum(fall, rise).sum()
+    most = min(float(2 * fall.sum()), float(2 * rise.sum()), float(either))
+    return min(2.0, WIDEN * most / total + 1e-12)
 
 
 @dataclass(frozen=True)
