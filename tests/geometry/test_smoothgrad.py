@@ -84,3 +84,25 @@ def test_it_needs_nothing_of_the_network() -> None:
         assert (one.topk_overlap(3) >= other.topk_overlap(3)).all()
     assert certificates[1].confidence == 0.99
     assert (certificates[1].gradient_l2 == gradient_bound(0.5, 0.05)).all()
+
+
+def test_the_sparse_map_of_a_known_expectation_stays_within_its_bound() -> None:
+    """Two pixels that take turns: ``S = (Phi(x / sigma), Phi(-x / sigma))``, known exactly."""
+
+    class TakesTurns(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            # The gradient by pixel 0 is 1 + [x_0 > 0], that by pixel 1 is 1.5.
+            score = x[:, 0, 0, 0] + x[:, 0, 0, 0].clamp(min=0) + 1.5 * x[:, 0, 0, 1]
+            return torch.stack([score, -score], 1)
+
+    x = torch.zeros(1, 1, 1, 2)
+    target = torch.tensor([0])
+    sigma = 0.5
+    for radius in (0.05, 0.2, 0.5):
+        found = trompe.certify(
+            TakesTurns(), x, radius=radius, target=target, method="smoothgrad", sigma=sigma,
+            samples=2000, top=0.6,
+        )  # fmt: skip
+        share = float(torch.special.ndtr(torch.tensor(radius / sigma).double()))
+        true_change = 2 * (share - 0.5)
+        assert true_change <= float(found.heatmap_l1) <= 1.13 * true_change

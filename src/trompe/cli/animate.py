@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,14 @@ import click
 
 import trompe
 from trompe.cli.console import progress_bar
-from trompe.cli.options import ModelOptions, make_method, method_option, model_options, quiet_option
+from trompe.cli.options import (
+    Command,
+    ModelOptions,
+    make_method,
+    method_option,
+    model_options,
+    quiet_option,
+)
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images, read_target
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ _SECONDS = click.option(
 )
 
 
-def _output(default: str) -> Any:
+def _output(default: str) -> Callable[[Command], Command]:
     return click.option(
         "--output",
         type=click.Path(path_type=Path),

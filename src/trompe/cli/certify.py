@@ -32,6 +32,8 @@ Examples:
               help="Of 'smoothgrad'.")  # fmt: skip
 @click.option("--sigma", type=float, default=0.5, show_default=True,
               help="Noise of 'smoothgrad', in normalised units.")  # fmt: skip
+@click.option("--block", type=click.IntRange(1), default=8, show_default=True,
+              help="Side of the squares of pixels that 'smoothgrad' counts as one.")  # fmt: skip
 @json_option
 def certify(
     image: str | None,
@@ -43,6 +45,7 @@ def certify(
     top: int,
     samples: int,
     sigma: float,
+    block: int,
     as_json: bool,
 ) -> None:
     """Bound the change of IMAGE's gradient explanation over all inputs within a radius.
@@ -55,7 +58,7 @@ def certify(
     model = loaded.model if beta is None else trompe.smooth(loaded.model, beta=beta, pooling=True)
     options: dict[str, Any] = {}
     if method == "smoothgrad":
-        options = {"samples": samples, "sigma": sigma}
+        options = {"samples": samples, "sigma": sigma, "block": block}
     found = trompe.certify(model, pictures.x, radius=radius, norm=norm, method=method, **options)
     overlap = float(found.topk_overlap(min(top, found.pixels))[0])
     report = {

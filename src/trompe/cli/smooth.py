@@ -66,13 +66,14 @@ def smooth(
     """
     from trompe.atomic import atomic_path
     from trompe.geometry.noise import sigma_of_beta
-    from trompe.geometry.smoothing import choose_beta
+    from trompe.geometry.smoothing import BETAS, choose_beta
     from trompe.report.smoothing import save_choice
 
     loaded = network.load()
     pictures = read_images(images, loaded, DEFAULT_IMAGE)
-    options = {"betas": betas} if betas else {}
-    found = choose_beta(loaded.model, pictures.x, threshold=faithful, steps=steps, **options)
+    found = choose_beta(
+        loaded.model, pictures.x, betas=betas or BETAS, threshold=faithful, steps=steps
+    )
     rows = [
         {
             "beta": beta,

@@ -77,8 +77,10 @@ def certify(
 
     Every bound is one: of all gradients (at kinks: of all Clarke gradients) at all points of the
     ball, whether images or not. Computed in float64 with outward rounding, for the exact network
-    with the given weights; the rounding of a float32 evaluation is not covered, and ``nn.Softplus``
-    counts as exact beyond its threshold (it is off by ``exp(-20)``).
+    with the given weights, where ``nn.Softplus`` counts as exact beyond its threshold (it is off by
+    ``exp(-20)``). The proof is of exact arithmetic: for x in float32 an allowance of 64 units in
+    the last place is added to every gradient entry, which covers the rounding that evaluations
+    show, but is no proof of it.
 
     Methods, each valid for itself; ``best`` takes the smallest of all, quantity by quantity:
 

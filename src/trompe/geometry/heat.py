@@ -26,6 +26,11 @@ class Gradients:
     change: Range
     ball: float
 
+    def widened(self, most: Tensor) -> Gradients:
+        """The set grown by ``most`` in every entry."""
+        change = Range(self.change.low - most, self.change.high + most)
+        return Gradients(self.centre, change, self.ball + float(most.norm()) * WIDEN)
+
     @property
     def l2(self) -> float:
         """The most the gradient changes, in l2."""

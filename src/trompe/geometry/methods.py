@@ -13,13 +13,15 @@ from trompe.geometry.backward import backward, rates
 from trompe.geometry.forward import Ball, dense_is_small, forward
 from trompe.geometry.gates import Range
 from trompe.geometry.heat import Gradients
-from trompe.geometry.layers import layer_bounds
+from trompe.geometry.layers import layer_bounds, without_cancellation
 from trompe.geometry.maps import WIDEN
 from trompe.geometry.network import Network
 from trompe.geometry.reading import trace
 
 _STEPS = 8
 """Into so many balls the integral of the curvature is divided."""
+_ULPS = 64
+"""Allowance for evaluations in x's own type, in its units in the last place."""
 
 
 def every_bound(
@@ -41,10 +43,14 @@ class Found:
     sets: dict[str, list[Gradients]] = field(default_factory=dict)
     curvature: float = math.inf
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    rounding: Tensor | None = None
 
     def add(self, name: str, gradients: Gradients, turned: Gradients | None = None) -> None:
         """File the gradients that a method allows, and if known a set that has their directions."""
         sets = [gradients] if turned is None else [gradients, turned]
+        if self.rounding is not None:
+            sets = [one.widened(self.rounding) for one in sets]
+            gradients = sets[0]
         self.sets[name] = sets
         self.bounds[name] = {
             "gradient_l2": gradients.l2,
@@ -77,6 +83,9 @@ def certified(model: nn.Module, x: Tensor, ball: Ball, target: int | None, metho
     if not 0 <= target < logits.shape[1]:
         raise UsageError(f"target {target} does not fit: the model has {logits.shape[1]} classes")
     found = Found(target)
+    if x.dtype != torch.float64:
+        size = without_cancellation(network, values, target)[0]
+        found.rounding = _ULPS * torch.finfo(x.dtype).eps * size
     small = dense_is_small(network, values)
     if method == "jacobian" and not small:
         raise CertificateError(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from trompe.engine import frozen, smooth
 from trompe.errors import CertificateError, UsageError
+from trompe.explain import explainer
 from trompe.geometry.methods import every_bound
-from trompe.geometry.strongest import QUANTITIES, strongest_change
+from trompe.geometry.strongest import QUANTITIES, Strongest, change, strongest_change
 from trompe.types import Progress
 
 
@@ -139,8 +140,9 @@ def sandwich(
                         )
                     except CertificateError as error:
                         refused = str(error)
+                attacks: dict[str, Strongest] = {}
                 for name in quantities:
-                    attack = strongest_change(
+                    attacks[name] = strongest_change(
                         network,
                         one,
                         radius=radius,
@@ -153,22 +155,31 @@ def sandwich(
                         starts=_starts(found, radius, norm),
                         generator=generator,
                     )
+                for name, attack in attacks.items():
                     found[name].append(attack.x_adv - one)
-                    layers.append(
-                        Layer(
-                            image,
-                            beta,
-                            name,
-                            float(radius),
-                            float(attack.change),
-                            attack.search[0],
-                            {method: own[name] for method, own in bounds.items()},
-                        )
-                    )
+                for name in quantities:
+                    lower, search = _largest(network, one, classes, name, attacks)
+                    upper = {method: own[name] for method, own in bounds.items()}
+                    layers.append(Layer(image, beta, name, float(radius), lower, search, upper))
                 done += 1
                 if progress is not None:
                     progress(done, total, {"radius": radius})
     return Sandwich(tuple(layers), norm, tuple(target.tolist()), refused)
+
+
+def _largest(
+    network: nn.Module, x: Tensor, target: Tensor, quantity: str, attacks: dict[str, Strongest]
+) -> tuple[float, str]:
+    """The largest change of a quantity at the points that all attacks found."""
+    gradient = explainer("gradient")
+    before = gradient(network, x, target)
+    best, search = float(attacks[quantity].change), attacks[quantity].search[0]
+    for aim, attack in attacks.items():
+        after = gradient(network, attack.x_adv.to(x), target)
+        value = float(torch.nan_to_num(change(quantity, after, before), nan=0.0).detach())
+        if value > best:
+            best, search = value, f"{attack.search[0]}, aimed at {aim}"
+    return best, search
 
 
 def _starts(found: dict[str, list[Tensor]], radius: float, norm: str) -> Tensor | None:

@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine import frozen
@@ -49,6 +50,11 @@ class SparseMaps:
     sigma: float
 
     @property
+    def total(self) -> int:
+        """How many pixels each sample marks."""
+        return int(self.hits[0].sum()) // self.samples
+
+    @property
     def mean(self) -> Tensor:
         """The sparsified SmoothGrad map from the samples, within 0..1, [B, H, W]."""
         return self.hits.double() / self.samples
@@ -62,6 +68,7 @@ def sparse_maps(
     sigma: float,
     samples: int,
     top: float = 0.1,
+    block: int = 1,
     base: Explainer | None = None,
     chunk: int = 32,
     generator: torch.Generator | None = None,
@@ -75,6 +82,7 @@ def sparse_maps(
         sigma: standard deviation of the noise, in units of x.
         samples: noisy copies per image.
         top: share of the pixels that count, 0..1.
+        block: side of the squares of pixels that are added up and count as one.
         base: the method whose map is taken; the gradient by default.
         chunk: copies per pass.
         generator: of the noise; seed 0 by default.
@@ -84,19 +92,22 @@ def sparse_maps(
     rows = []
     for index in range(len(x)):
         hits: Tensor | None = None
+        shape = x.shape[1:]
         left = samples
         while left:
             count = min(chunk, left)
             noise = torch.randn((count, *x.shape[1:]), generator=generator, dtype=torch.float32)
             points = x[index] + sigma * noise.to(x.device, x.dtype)
             size = method(model, points, target[index].expand(count)).abs()
-            size = (size.sum(dim=1) if size.dim() == 4 else size).flatten(1)
+            if size.dim() == 4:
+                size = F.avg_pool2d(size.sum(dim=1), block)
+            shape, size = size.shape[1:], size.flatten(1)
             best = size.topk(max(1, int(top * size.shape[1])), dim=1).indices
             found = torch.zeros_like(size, dtype=torch.int64).scatter_(1, best, 1).sum(dim=0)
             hits = found if hits is None else hits + found
             left -= count
         assert hits is not None  # samples is positive
-        rows.append(hits.view(x.shape[2:] if x.dim() == 4 else x.shape[1:]).cpu())
+        rows.append(hits.view(shape).cpu())
     return SparseMaps(torch.stack(rows), samples, sigma)
 
 
@@ -141,6 +152,7 @@ def certify_smoothgrad(
     samples: int = 1000,
     confidence: float = 0.99,
     top: float = 0.1,
+    block: int = 1,
     maps: SparseMaps | None = None,
     generator: torch.Generator | None = None,
 ) -> Certificate:
@@ -162,6 +174,8 @@ def certify_smoothgrad(
         samples: noisy copies per image.
         confidence: of the statements from samples, below 1.
         top: share of the pixels that count in a map.
+        block: side of the squares of pixels that count as one: the fewer entries a map has, the
+            less the samples' uncertainty weighs (it is shared out over all of them).
         maps: samples already drawn, to certify several radii from; the error is then shared by all
             radii, not multiplied.
         generator: of the noise.
@@ -172,15 +186,24 @@ def certify_smoothgrad(
     Raises:
         UsageError: if a setting is out of range.
     """
-    if not (sigma > 0 and samples > 0 and 0 < confidence < 1 and 0 < top < 1):
-        raise UsageError("sigma and samples must be positive, confidence and top within 0..1")
+    if not (sigma > 0 and samples > 0 and block > 0 and 0 < confidence < 1 and 0 < top < 1):
+        raise UsageError(
+            "sigma, samples and block must be positive, confidence and top within 0..1"
+        )
     judge = frozen(model)
     if target is None:
         with torch.no_grad():
             target = judge(x.detach().clone()).argmax(dim=1)
     if maps is None:
         maps = sparse_maps(
-            judge, x, target, sigma=sigma, samples=samples, top=top, generator=generator
+            judge,
+            x,
+            target,
+            sigma=sigma,
+            samples=samples,
+            top=top,
+            block=block,
+            generator=generator,
         )
     sigma = maps.sigma
     size = x[0].numel()
@@ -191,7 +214,7 @@ def certify_smoothgrad(
     for index in range(len(x)):
         here = Range(at_x.low[index].flatten(), at_x.high[index].flatten())
         near = Range(ball.low[index].flatten(), ball.high[index].flatten())
-        heat.append(_heatmap(here, near))
+        heat.append(_heatmap(here, reach / sigma, maps.total))
         kept.append(_Kept(near))
     count = len(x)
     bound = gradient_bound(sigma, reach)
@@ -216,19 +239,22 @@ def certify_smoothgrad(
     )
 
 
-def _heatmap(here: Range, near: Range) -> float:
-    """The largest l1 change of ``S / sum S``, S(x) within ``here``, S(x') within ``near``."""
-    total = Range(here.low.sum(), here.high.sum())
-    if not float(total.low) > 0:
-        return 2.0
-    # The shares at x are themselves an interval; so are those in the ball.
-    one = Range(here.low / total.high, here.high / total.low)
-    low = near.low / (near.low + near.high.sum() - near.high)
-    others = near.low.sum() - near.low
-    high = near.high / (near.high + others).clamp(min=1e-300)
-    fall = (one.high - low).clamp(min=0).sum()
-    rise = (high - one.low).clamp(min=0).sum()
-    return min(2.0, 2 * WIDEN * float(torch.minimum(fall, rise)))
+def _heatmap(here: Range, shift: float, total: float) -> float:
+    """The largest l1 change of ``S / sum S``, for S(x) within ``here`` and ``shift = r / sigma``.
+
+    Every sample marks the same number of pixels, so ``sum S`` is that number at x and x': what
+    some entries gain, others lose. An entry p = Phi(z) loses at most ``p - Phi(z - shift)``, which
+    grows up to z = shift / 2 and falls beyond; it gains at most ``Phi(z + shift) - p``, largest at
+    z = -shift / 2. Not knowing p exactly thus costs little.
+    """
+    low, high = torch.special.ndtri(here.low), torch.special.ndtri(here.high)
+    falls = torch.full_like(low, shift / 2).clamp(low, high)
+    rises = torch.full_like(low, -shift / 2).clamp(low, high)
+    fall = torch.special.ndtr(falls) - torch.special.ndtr(falls - shift)
+    rise = torch.special.ndtr(rises + shift) - torch.special.ndtr(rises)
+    either = torch.maximum(fall, rise).sum()
+    most = min(float(2 * fall.sum()), float(2 * rise.sum()), float(either))
+    return min(2.0, WIDEN * most / total + 1e-12)
 
 
 @dataclass(frozen=True)

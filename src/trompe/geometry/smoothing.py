@@ -17,6 +17,9 @@ from trompe.geometry.layers import layer_bounds
 from trompe.geometry.reading import trace
 from trompe.types import Explainer, heatmap
 
+BETAS = (100.0, 30.0, 10.0, 5.0, 3.0, 2.0, 1.0, 0.8, 0.5)
+"""From which ``choose_beta`` chooses."""
+
 
 @dataclass(frozen=True)
 class Likeness:
@@ -142,7 +145,7 @@ def choose_beta(
     x: Tensor,
     target: Tensor | None = None,
     *,
-    betas: Sequence[float] = (100.0, 30.0, 10.0, 5.0, 3.0, 2.0, 1.0, 0.8, 0.5),
+    betas: Sequence[float] = BETAS,
     threshold: float = 0.7,
     pooling: bool | float = True,
     steps: int = 30,

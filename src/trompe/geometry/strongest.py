@@ -19,16 +19,17 @@ QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
 
 
 def change(quantity: str, now: Tensor, before: Tensor) -> Tensor:
-    """How far gradients [N, ...] are from others, [N]; see ``Certificate``."""
+    """How far gradients [N, ...] are from others, [N]; see ``Certificate``.
+
+    Of unit vectors, and of heat maps in l1, at most 2: rounding beyond is cut off.
+    """
     if quantity == "gradient_l2":
         return (now - before).flatten(1).norm(dim=1)
     if quantity == "normal_l2":
-        one, other = now.flatten(1), before.flatten(1)
-        return (one / one.norm(dim=1, keepdim=True) - other / other.norm(dim=1, keepdim=True)).norm(
-            dim=1
-        )
+        one, other = (t / t.norm(dim=1, keepdim=True) for t in (now.flatten(1), before.flatten(1)))
+        return (one - other).norm(dim=1).clamp(max=2)
     if quantity == "heatmap_l1":
-        return (relative(now) - relative(before)).abs().flatten(1).sum(dim=1)
+        return (relative(now) - relative(before)).abs().flatten(1).sum(dim=1).clamp(max=2)
     raise UsageError(f"unknown quantity '{quantity}': choose from {', '.join(QUANTITIES)}")
 
 

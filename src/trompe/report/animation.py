@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ def save_mp4(path: str | os.PathLike[str], frames: Sequence[Image], seconds: flo
         OutputError: if imageio-ffmpeg is not installed.
     """
     try:
-        import imageio_ffmpeg
+        imageio_ffmpeg = importlib.import_module("imageio_ffmpeg")
     except ImportError as error:
         raise OutputError(
             "an MP4 needs ffmpeg: pip install imageio-ffmpeg, or write a .gif"

@@ -100,7 +100,7 @@ def _panel(axes: Axes, found: Sandwich, quantity: str, beta: float | None) -> No
         axes.axhline(2, color="black", linewidth=0.6, linestyle=":")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.tick_params(labelsize=FONT - 1)
+    axes.tick_params(which="both", labelsize=FONT - 1)
     axes.grid(True, which="major", linewidth=0.3, color="#dddddd")
 
 
@@ -137,7 +137,7 @@ def curvature_figure(
     axes.set_yscale("log")
     axes.set_xlabel(r"$\beta$ of the softplus network", fontsize=FONT)
     axes.set_ylabel("principal curvature, magnitude", fontsize=FONT)
-    axes.tick_params(labelsize=FONT - 1)
+    axes.tick_params(which="both", labelsize=FONT - 1)
     axes.grid(True, which="major", linewidth=0.3, color="#dddddd")
     axes.legend(fontsize=FONT, frameon=False)
     axes.set_title(title, fontsize=FONT + 1, parse_math=False)

@@ -21,7 +21,7 @@ def _axes(axes: Axes, ylabel: str) -> None:
     axes.set_xscale("log")
     axes.set_xlabel(r"$\beta$", fontsize=FONT)
     axes.set_ylabel(ylabel, fontsize=FONT)
-    axes.tick_params(labelsize=FONT - 1)
+    axes.tick_params(which="both", labelsize=FONT - 1)
     axes.grid(True, which="major", linewidth=0.3, color="#dddddd")
 
 

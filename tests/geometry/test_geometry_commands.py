@@ -1,0 +1,79 @@
+"""The commands of the geometry, on a model small enough to be quick."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from trompe.cli import main
+
+MODEL = """
+import torch
+def net():
+    torch.manual_seed(0)
+    nn = torch.nn
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                         nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3))
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that choose a small model; the current folder is empty but for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small_model.py").write_text(MODEL)
+    return ["--model", "small_model:net", "--size", "8"]
+
+
+def test_curvature(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--beta", "10", "--beta", "1", "-k", "2", "--json", "--output", "out"]
+    assert main(["curvature", *small, *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["beta"] for row in report["rows"]] == [10, 1]
+    assert all(row["converged"] for row in report["rows"])
+    assert Image.open("out/curvature.png").size[0] > 300
+
+
+def test_certify(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["certify", *small, "--beta", "1", "--radius", "1e-3", "-k", "5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert 0 < report["heatmap_l1"] < 2
+    assert report["confidence"] == 1
+    assert main(["certify", *small, "--method", "smoothgrad", "--samples", "20"]) == 0
+    assert "0.99" in capsys.readouterr().out
+
+
+def test_sandwich(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--smallest", "1e-3", "--largest", "1e-1", "--radii", "2", "--steps", "2"]
+    options += ["--beta", "0", "--beta", "1", "--json", "--output", "out"]
+    assert main(["sandwich", *small, *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["rows"]) == 12
+    for row in report["rows"]:
+        assert row["lower"] <= min(v for v in row["upper"].values() if v is not None)
+    assert Image.open("out/sandwich.png").size[0] > 300
+
+
+def test_sandwich_refuses_by_name(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandwich", *small, "--smallest", "2", "--largest", "1"]) == 2
+    assert "--smallest" in capsys.readouterr().err
+
+
+def test_smooth(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--choose", "--beta", "100", "--beta", "1", "--json", "--output", "out"]
+    assert main(["smooth", *small, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["chosen"] in (1, 100)
+    assert Image.open("out/smooth.png").size[0] > 300
+
+
+def test_animations(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["animate", "smoothing", "--frames", "3", "--output", "a.gif", "--quiet"]) == 0
+    assert Image.open("a.gif").n_frames == 3  # type: ignore[attr-defined]
+    options = ["--iterations", "4", "--frames", "3", "--output", "b.gif", "--quiet"]
+    assert main(["animate", "attack", *small, "--target-text", "X", *options]) == 0
+    assert Image.open("b.gif").n_frames >= 3  # type: ignore[attr-defined]
+    assert main(["animate", "smoothing", "--output", "a.txt"]) == 2
+    assert ".gif" in capsys.readouterr().err
