@@ -472,3 +472,20 @@ def test_observing_uses_one_forward_pass() -> None:
     seen = observe(net, trompe.explainer("gradient"), X, torch.tensor([0, 1, 2]))
     assert len(passes) == 1
     nets.close(seen.logits, net(X), 1e-14)
+
+
+def test_images_that_the_model_cannot_take_are_named() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    with pytest.raises(ModelError, match=r"fails on images of shape \(1, 3, 9, 9\)"):
+        trompe.manipulate(net, torch.zeros(1, 3, 9, 9), torch.ones(9, 9))
+
+
+def test_a_batch_norm_in_training_mode_is_refused() -> None:
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(8, 2)
+    )
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ModelError, match="'1' is in training mode"):
+        trompe.explainer("gradient")(net, torch.zeros(1, 3, 4, 4), torch.tensor([0]))
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])

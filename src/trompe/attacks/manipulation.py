@@ -232,8 +232,14 @@ def _checked_images(x: Tensor) -> Tensor:
 
 def _predicted(model: nn.Module, x: Tensor) -> Tensor:
     """The class of each image."""
-    with torch.no_grad():
-        logits = model(x.clone())
+    try:
+        with torch.no_grad():
+            logits = model(x.clone())
+    except RuntimeError as error:  # the wrong number of channels, size or type
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"the model fails on images of shape {tuple(x.shape)}: {reason}"
+        ) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != x.shape[0]:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"the model returns {found}: a classifier returns logits [B, K]")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trompe.engine.decompose import Decomposed
 from trompe.engine.lean import Lean
+from trompe.errors import ModelError
 from trompe.types import Explanation
 
 
@@ -24,7 +25,17 @@ def explained(
 
     Returns:
         Map and logits, detached unless a graph is wanted.
+
+    Raises:
+        ModelError: if a batch norm is in training mode: it would mix the images of a batch, and
+            running the model would change it.
     """
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, nn.modules.batchnorm._NormBase):
+            raise ModelError(
+                f"the batch norm '{name}' is in training mode, so explaining would change the "
+                "model: call model.eval() first"
+            )
     wanted = x.requires_grad or any(p.requires_grad for p in model.parameters())
     keep = torch.is_grad_enabled() and wanted
     with torch.inference_mode(False), torch.enable_grad():

@@ -214,6 +214,7 @@ def _plain(axes: Axes) -> None:
     axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", labelsize=FONT - 1)
+    axes.yaxis.get_offset_text().set_fontsize(FONT - 1)
     axes.xaxis.label.set_fontsize(FONT)
     axes.yaxis.label.set_fontsize(FONT)
     axes.xaxis.label.set_parse_math(False)

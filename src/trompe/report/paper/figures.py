@@ -10,7 +10,7 @@ from typing import Any
 from trompe.atomic import atomic_path
 from trompe.errors import UsageError
 from trompe.report.files import prepare_output
-from trompe.report.paper import attacks, smoothing
+from trompe.report.paper import attacks, outputs, smoothing
 from trompe.report.paper.context import Context, Redrawn
 from trompe.report.tables import write_text
 
@@ -24,8 +24,8 @@ FIGURES: dict[int, Callable[[Context], Redrawn]] = {
     7: smoothing.figure_7,
     8: smoothing.figure_8,
     9: smoothing.figure_9,
-    10: attacks.figure_10,
-    11: attacks.figure_11,
+    10: outputs.figure_10,
+    11: outputs.figure_11,
     12: attacks.figure_12,
     18: smoothing.figure_18,
     22: attacks.figure_22,
