@@ -78,8 +78,8 @@ class Smoothed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with its kinks smoothed."""
-        with Decomposed(), _Smoothing(self):
-            return self.model(*args, **kwargs)
+        with Decomposed(), _Smoothing(self) as mode:
+            return mode.redirects.resolve(self.model(*args, **kwargs))
 
 
 def check_beta(beta: Beta) -> Beta:
