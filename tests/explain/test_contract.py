@@ -19,6 +19,8 @@ OPTIONS: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "integrated_grad": lambda model: {"steps": 3},
     "smoothgrad": lambda model: {"samples": 2},
     "pattern_attribution": lambda model: {"patterns": nets.patterns_of(model)},
+    "pattern_net": lambda model: {"patterns": nets.patterns_of(model)},
+    "grad_cam": lambda model: {"positive": False},  # small random nets may have no positive part
 }
 # More cases of methods that wrap another one or have modes.
 VARIANTS: dict[str, Callable[[nn.Module], Method]] = {
@@ -33,8 +35,10 @@ VARIANTS: dict[str, Callable[[nn.Module], Method]] = {
         "beta_smoothing", base=trompe.explainer("guided_backprop")
     ),
 }
-ALL = [*explainers.names(), *VARIANTS]
-NO_BATCH_NORM = {"pattern_attribution"}
+# Explains networks with attention only, and no class; has its own tests.
+ELSEWHERE = {"attention_rollout"}
+ALL = [*(name for name in explainers.names() if name not in ELSEWHERE), *VARIANTS]
+NO_BATCH_NORM = {"pattern_attribution", "pattern_net"}
 EACH_NET = [
     pytest.param(name, make, id=f"{name}-{make.__name__}")
     for name in ALL
@@ -166,7 +170,7 @@ def test_works_in_inference_mode_with_tensors_made_there(name: str) -> None:
         for x in (X, X.clone()):
             target = model(x).argmax(dim=1)
             close(method(model, x, target).clone(), expected, 1e-12)
-            smoothed = smooth(model, beta=torch.tensor(1e5, dtype=torch.float64))
+            smoothed = smooth(model, beta=torch.tensor(1e7, dtype=torch.float64))
             close(method(smoothed, x, target).clone(), expected, 1e-2)
 
 
@@ -234,8 +238,11 @@ def test_the_map_of_the_relu_network_is_recovered_as_beta_grows(
     method = build(name, model)
     expected = method(model, X, TARGET)
     errors = []
+    # Relevance that a ReLU does not mask reaches pools whose values are all zero: there the hard
+    # maximum chooses the first, the smooth one shares out, however large beta is.
+    pooling = 0.0 if name in {"deconvnet", "deeplift"} else 1.0
     for beta in (1.0, 1e6):
-        relevance = method(smooth(model, beta=beta, pooling=1.0), X, TARGET)
+        relevance = method(smooth(model, beta=beta, pooling=pooling), X, TARGET)
         errors.append(float((relevance - expected).abs().max() / expected.abs().max()))
     assert errors[1] < 1e-3
     if not name.startswith("beta_smoothing"):  # which sets a beta of its own
@@ -288,6 +295,8 @@ def test_bad_classes_and_outputs_are_named(name: str) -> None:
 
 @each_method
 def test_vectors_are_explained_like_images(name: str) -> None:
+    if name == "grad_cam":
+        pytest.skip("a network on vectors has no feature maps")
     model = nets.seeded(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), 4)
     x = torch.rand(2, 6)
     relevance = build(name, model)(model, x, torch.tensor([0, 2]))
