@@ -76,6 +76,8 @@ def quality() -> str:
 
 def paper_preset() -> str:
     """The paper's preset on SqueezeNet and ImageNet photos."""
+    if not (RESULTS / "paper_preset.json").exists():
+        return "Not measured yet."
     rows = []
     for method, entry in load("paper_preset").items():
         if method == "machine":
