@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +15,13 @@ def _fixed_seed() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_logging() -> Iterator[None]:
+    """A command sets up the package's log; the next test finds it as it was."""
+    log = logging.getLogger("trompe")
+    before = log.handlers, log.level
+    yield
+    log.handlers, level = before
+    log.setLevel(level)

@@ -212,7 +212,8 @@ def test_squeezenet_with_all_methods(run: Callable, folder: Path) -> None:
     )
     assert code == 0, err
     assert "pattern_attribution is left out" in err
-    assert {name for name in load_file("o/maps.safetensors") if ".beta" not in name} == {
+    found = {name for name in load_file("o/maps.safetensors") if ".beta" not in name}
+    assert found >= {
         "grad_times_input",
         "gradient",
         "guided_backprop",

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import random_case
+from random_nets import random_case
 from torch import Tensor, nn
 
 import trompe

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nets import random_case
+from random_nets import random_case
 
 import trompe
 from trompe.geometry import strongest_change
