@@ -232,7 +232,9 @@ def test_global_averages_share_out_by_contribution(way: str) -> None:
 
 
 @pytest.mark.parametrize("alpha", [1, 2])
-def test_a_sum_of_activations_is_shared_out_by_contribution(alpha: int) -> None:
+def test_a_sum_of_activations_is_shared_out_by_contribution(
+    alpha: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def operation(net: Shares, h: Tensor) -> Tensor:
         return net.last(torch.add(h, h.flip(1)[:, [7, 6, 5, 4, 3, 2, 1, 0]] * 1, alpha=alpha))
 
@@ -240,13 +242,9 @@ def test_a_sum_of_activations_is_shared_out_by_contribution(alpha: int) -> None:
     from trompe.rules.lrp import RULES
     from trompe.rules.passing import identity, vjp
 
-    added = {torch.Tensor.flip: vjp, torch.Tensor.mul: identity}
-    RULES.update(added)
-    try:
-        net, found = shares(operation)
-    finally:
-        for function in added:
-            del RULES[function]
+    monkeypatch.setitem(RULES, torch.Tensor.flip, vjp)
+    monkeypatch.setitem(RULES, torch.Tensor.mul, identity)
+    net, found = shares(operation)
     h = net.middle(VECTORS)
     nets.close(found, first_layer(net, VECTORS, rest(net, (1 + alpha) * h, TWO)), 1e-7)
 
