@@ -99,11 +99,21 @@ def paper_preset() -> str:
     return table([*header, "softmax change"], rows)
 
 
+def soundness() -> str:
+    """How often an attack exceeded a bound."""
+    result = load("soundness")
+    return (
+        f"{result['cases']:,} random networks, {result['comparisons']:,} comparisons of an attack "
+        f"with a bound, {len(result['violations'])} violations"
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
     "quality": quality,
     "paper_preset": paper_preset,
+    "soundness": soundness,
 }
 
 
