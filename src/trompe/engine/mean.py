@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Maps = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""``maps(model, x, target)``: what an explainer is called as."""
 
 Part = Callable[[Tensor, int], Tensor]
 """``part(x, i)``: the i-th chunk's contribution to the sum, for x of the shape of the input."""
@@ -61,3 +64,47 @@ def chunked_sum(x: Tensor, part: Part, count: int, *, recompute: bool) -> Tensor
     for i in range(1, count):
         total = total + part(x, i)
     return total
+
+
+def may_recompute(model: nn.Module, keep: bool) -> bool:
+    """Whether the parts' graphs can be made again: one is wanted, and towards the input alone."""
+    return keep and not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def noisy_mean(
+    maps: Maps,
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    draws: Tensor,
+    size: float,
+    chunk: int,
+    keep: bool,
+) -> Tensor:
+    """The mean of an explainer's maps over noise added to the images.
+
+    Args:
+        maps: the explainer averaged.
+        model: the model explained.
+        x: [B, ...]; requires grad.
+        target: class of each image, [B].
+        draws: the noise, the same for every image, [samples, 1, ...].
+        size: of the noise, as a share of each image's range (maximum minus minimum).
+        chunk: how many images go through the model at once.
+        keep: whether the mean must carry a graph.
+
+    Returns:
+        Of the shape of x.
+    """
+    batch, samples = x.shape[0], draws.shape[0]
+    chunks = draws.to(x.device, x.dtype).split(max(1, min(samples, chunk // batch)))
+
+    def part(x: Tensor, i: int) -> Tensor:
+        flat = x.flatten(1)
+        spread = (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, *[1] * (x.dim() - 1))
+        points = (x + size * spread * chunks[i]).flatten(0, 1)
+        found = maps(model, points, target.repeat(len(chunks[i])))
+        return found.unflatten(0, (-1, batch)).sum(dim=0)
+
+    return chunked_sum(x, part, len(chunks), recompute=may_recompute(model, keep)) / samples

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import chunked_sum
+from trompe.engine.mean import chunked_sum, may_recompute
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers, pick
 from trompe.types import Explanation, InputSpace
@@ -75,8 +75,7 @@ class ExpectedGradients(Method):
         batch = x.shape[0]
         per_chunk = max(1, min(self.samples, self.chunk // batch))
         chosen, times = (draw.split(per_chunk) for draw in self._draws(x))
-        weights_require_grad = any(p.requires_grad for p in model.parameters())
-        recompute = keep and not weights_require_grad and len(chosen) > 1
+        recompute = may_recompute(model, keep) and len(chosen) > 1
 
         def part(x: Tensor, i: int) -> Tensor:
             away = x - chosen[i]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import chunked_sum
+from trompe.engine.mean import chunked_sum, may_recompute
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers, pick
 from trompe.types import Explanation
@@ -58,8 +58,7 @@ class IntegratedGrad(Method):
         per_chunk = max(1, min(self.steps, self.chunk // batch))
         times = torch.arange(self.steps, 0, -1, dtype=x.dtype, device=x.device) / self.steps
         chunks = times.split(per_chunk)  # the first holds t = 1, whose logits are those of x
-        weights_require_grad = any(p.requires_grad for p in model.parameters())
-        recompute = keep and not weights_require_grad and len(chunks) > 1
+        recompute = may_recompute(model, keep) and len(chunks) > 1
         logits: list[Tensor] = []
 
         def part(x: Tensor, i: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import chunked_sum
+from trompe.engine.mean import noisy_mean
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
 from trompe.explain.gradient import Gradient
@@ -51,24 +51,18 @@ class SmoothGrad(Method):
 
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
-        return explained(lambda x, keep: self._method(model, x, target, keep), model, x)
 
-    def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
-        batch = x.shape[0]
-        per_chunk = max(1, min(self.samples, self.chunk // batch))
-        generator = torch.Generator().manual_seed(self.seed)
-        shape = (self.samples, 1, *x.shape[1:])
-        draws = torch.randn(shape, generator=generator, dtype=torch.float64)
-        chunks = draws.to(x.device, x.dtype).split(per_chunk)
-        weights_require_grad = any(p.requires_grad for p in model.parameters())
-        recompute = keep and not weights_require_grad and len(chunks) > 1
+        def method(x: Tensor, keep: bool) -> Explanation:
+            generator = torch.Generator().manual_seed(self.seed)
+            shape = (self.samples, 1, *x.shape[1:])
+            draws = torch.randn(shape, generator=generator, dtype=torch.float64)
+            mean = noisy_mean(
+                *(self.base, model, x, target),
+                draws=draws,
+                size=self.noise,
+                chunk=self.chunk,
+                keep=keep,
+            )
+            return Explanation(mean, model(x))
 
-        def part(x: Tensor, i: int) -> Tensor:
-            flat = x.flatten(1)
-            spread = (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, *[1] * (x.dim() - 1))
-            points = (x + self.noise * spread * chunks[i]).flatten(0, 1)
-            maps = self.base(model, points, target.repeat(len(chunks[i])))
-            return maps.unflatten(0, (-1, batch)).sum(dim=0)
-
-        total = chunked_sum(x, part, len(chunks), recompute=recompute)
-        return Explanation(total / self.samples, model(x))
+        return explained(method, model, x)
