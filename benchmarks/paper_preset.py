@@ -38,7 +38,7 @@ def attack_batch(
     loaded: LoadedModel, method: str, preset: str, batch: list[tuple[Path, Path]], path: Path
 ) -> None:
     """Attack one batch of pairs and keep what follows from it nowhere else."""
-    layout = torch.channels_last if method == "gradient" else torch.contiguous_format
+    layout = torch.contiguous_format
     model = loaded.model.to(memory_format=layout)
     explainer = trompe.explainer(method)
 
@@ -128,11 +128,13 @@ def main() -> None:
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--first", type=int, default=0, help="begin at this pair")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--summarise", action="store_true", help="attack nothing more")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
     loaded = trompe.load_model("squeezenet1_1", arguments.weights)
     arguments.work.mkdir(parents=True, exist_ok=True)
     chosen = pairs(arguments.photos, arguments.pairs)
@@ -140,7 +142,7 @@ def main() -> None:
     for method in arguments.method:
         rows: list[dict[str, Any]] = []
         total, iterations = 0.0, 0
-        for first in range(0, len(chosen), arguments.batch):
+        for first in range(arguments.first, len(chosen), arguments.batch):
             batch = chosen[first : first + arguments.batch]
             path = arguments.work / f"{arguments.preset}-{method}-{first}.safetensors"
             if not path.exists():

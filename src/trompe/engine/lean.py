@@ -10,11 +10,15 @@ functions, each the other's derivative, cover every order of differentiation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from trompe.engine.routing import concatenation, max_pool2d
 
 CONVOLUTIONS: dict[Callable[..., Any], int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 """The convolutions covered, with their spatial dimensions."""
@@ -30,20 +34,22 @@ class Geometry(NamedTuple):
 
 
 class _Convolution(torch.autograd.Function):
-    """``x * weight``, weight constant."""
+    """``x * weight + bias``, weight and bias constant."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, bias: Tensor | None
+    ) -> Tensor:
         ctx.weight, ctx.geometry, ctx.shape = weight, geometry, x.shape
         stride, padding, dilation, groups = geometry
         none = [0] * len(stride)
         return torch.ops.aten.convolution(
-            x, weight, None, stride, padding, dilation, False, none, groups
+            x, weight, bias, stride, padding, dilation, False, none, groups
         )
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Transposed.apply(grad, ctx.weight, ctx.geometry, ctx.shape), None, None
+        return _Transposed.apply(grad, ctx.weight, ctx.geometry, ctx.shape), None, None, None
 
 
 class _Transposed(torch.autograd.Function):
@@ -69,7 +75,7 @@ class _Transposed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Convolution.apply(grad, ctx.weight, ctx.geometry), None, None, None
+        return _Convolution.apply(grad, ctx.weight, ctx.geometry, None), None, None, None
 
 
 def geometry_of(
@@ -85,9 +91,11 @@ def geometry_of(
     return Geometry(spread(stride), spread(padding), spread(dilation), groups)
 
 
-def convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The convolution of ``x`` with a constant weight, without bias."""
-    return _Convolution.apply(x, weight, geometry)
+def convolution(
+    x: Tensor, weight: Tensor, geometry: Geometry, bias: Tensor | None = None
+) -> Tensor:
+    """The convolution of ``x`` with a constant weight, plus a constant bias."""
+    return _Convolution.apply(x, weight, geometry, bias)
 
 
 def transposed(grad: Tensor, weight: Tensor, geometry: Geometry, shape: torch.Size) -> Tensor:
@@ -110,21 +118,26 @@ def _lean(
     trainable = weight.requires_grad or (bias is not None and bias.requires_grad)
     if geometry is None or trainable or not batched or not input.requires_grad:
         return NotImplemented
-    out = convolution(input, weight, geometry)
-    if bias is None:
-        return out
-    return out + bias.view(-1, *[1] * dims)
+    return convolution(input, weight, geometry, bias)
+
+
+LEAN: dict[Callable[..., Any], Callable[..., Any]] = {
+    **{func: partial(_lean, dims) for func, dims in CONVOLUTIONS.items()},
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), max_pool2d),
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenation),
+}
+"""The lean form of each function; it returns ``NotImplemented`` where it does not apply."""
 
 
 class Lean(TorchFunctionMode):
-    """While active, convolutions with constant weights take the lean form."""
+    """While active, the operations of ``LEAN`` take their lean form."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        dims = CONVOLUTIONS.get(func)
-        if dims is not None:
-            out = _lean(dims, *args, **(kwargs or {}))
+        lean = LEAN.get(func)
+        if lean is not None:
+            out = lean(*args, **(kwargs or {}))
             if out is not NotImplemented:
                 return out
         return func(*args, **(kwargs or {}))

@@ -101,6 +101,26 @@ def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
+def transposed_pair(
+    op: OpCall, relevance: Tensor, first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``transposed`` with two weights: one convolution into twice the channels, where it can be.
+
+    A first layer takes so few channels that two maps would cost twice as much as one.
+    """
+    x, geometry = input_of(op), _geometry(op)
+    if geometry is None or geometry.groups > 1 or first.requires_grad or second.requires_grad:
+        return transposed(op, relevance, first), transposed(op, relevance, second)
+
+    def stack(_: Tensor) -> Tensor:
+        return torch.cat([first, second], dim=1)
+
+    stacked = memo(second, f"stacked {id(first)}", stack)
+    shape = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
+    of_first, of_second = lean.transposed(relevance, stacked, geometry, shape).chunk(2, dim=1)
+    return of_first, of_second
+
+
 def _geometry(op: OpCall) -> lean.Geometry | None:
     """The geometry of a batched convolution; ``None`` for other operations."""
     dims = lean.CONVOLUTIONS.get(op.func)

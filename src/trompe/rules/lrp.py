@@ -23,6 +23,7 @@ from trompe.rules.linear import (
     memo,
     positive,
     transposed,
+    transposed_pair,
     weight_of,
 )
 from trompe.rules.passing import (
@@ -66,8 +67,8 @@ def z_b(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
 
     key = f"offset {tuple(x.shape[1:])} {op.args[3:]} {op.kwargs}"
     z = apply(op, x, weight) - memo(bound_weight, key, offset) + STABILISER
-    share = relevance / z
-    return [x * transposed(op, share, weight) - transposed(op, share, bound_weight)]
+    of_x, of_bound = transposed_pair(op, relevance / z, weight, bound_weight)
+    return [x * of_x - of_bound]
 
 
 _SIGNED = signed_z_plus(STABILISER, bias=False)
