@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        with Lean(), Decomposed():
+        # What is lean about it pays in the second derivative only.
+        with Lean() if keep else nullcontext(), Decomposed():
             relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)
