@@ -27,7 +27,10 @@ class Rule(Protocol):
 
 
 def vjp(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
-    """The operation's own vector-Jacobian product: the rule of the gradient."""
+    """The operation's own vector-Jacobian product: the rule of the gradient.
+
+    It carries a graph unless gradients are disabled.
+    """
     several = isinstance(relevance, list)
     pairs = [
         (out, r)
@@ -38,7 +41,8 @@ def vjp(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
         [out for out, _ in pairs],
         [alias for _, alias in op.edges],
         [r.reshape(out.shape) for out, r in pairs],
-        create_graph=True,
+        retain_graph=True,
+        create_graph=torch.is_grad_enabled(),
         allow_unused=True,
     )
 
@@ -101,6 +105,7 @@ def relevance_of(
     x: Tensor,
     seed: Callable[[Tensor], Tensor],
     rules: Callable[[nn.Module], RuleSet],
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Record ``model`` on ``x`` and sweep; an error names the place in the model.
 
@@ -109,6 +114,8 @@ def relevance_of(
         x: requires grad.
         seed: the relevance at the output, from the logits.
         rules: the rules, given the model.
+        keep: whether the relevance must carry a graph; ``False`` saves time and memory, and is for
+            rules that are made of vector-Jacobian products alone.
 
     Returns:
         The relevance of x, and the logits.
@@ -116,7 +123,8 @@ def relevance_of(
     chosen = rules(model)
     try:
         tape, logits = record(model, x)
-        return sweep(tape, logits, seed(logits), chosen), logits
+        with torch.set_grad_enabled(keep):
+            return sweep(tape, logits, seed(logits), chosen), logits
     except UnsupportedOp as error:
         if error.place.startswith("call "):
             tape, logits = record(model, x, locate=True)

@@ -31,7 +31,11 @@ class GuidedBackprop(Method):
 
         def method(x: Tensor, keep: bool) -> Explanation:
             relevance, logits = relevance_of(
-                model, x, lambda logits: one_hot(logits, target).abs(), lambda _: guided_rules()
+                model,
+                x,
+                lambda logits: one_hot(logits, target).abs(),
+                lambda _: guided_rules(),
+                keep,
             )
             scale = pick(logits, target).abs().clamp_min(torch.finfo(x.dtype).tiny)
             return Explanation(relevance / scale.view(-1, *[1] * (x.dim() - 1)), logits)
