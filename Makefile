@@ -7,7 +7,7 @@ STAMP := $(VENV)/.trompe-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format clean
+.PHONY: help venv demo test lint bench format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -32,6 +32,10 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(STAMP)  ## one attack step against plain autograd and zennit, about a minute: a report
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py --print --model tiny-vgg --rounds 7 \
+		--method gradient --method lrp
 
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .

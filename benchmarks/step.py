@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="per round and contender")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", action="store_true", help="measure the peak memory too")
+    parser.add_argument("--print", dest="keep", action="store_false", help="write nothing")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -165,7 +166,8 @@ def main() -> None:
                 for contender, entry in found["contenders"].items()
             )
             print(f"{name} {key}: forward {found['forward_seconds']:.3f} s; {row}", flush=True)
-            save("step", results)
+            if chosen.keep:
+                save("step", results)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ class ExplanationError(TrompeError):
     """An explanation cannot be computed or normalised: it is all zero, infinite or not a number."""
 
 
+class MemoryLimitError(TrompeError):
+    """Memory does not suffice, not even for one image at a time."""
+
+
 class OutputError(TrompeError):
     """Results cannot be written to the requested place."""
 

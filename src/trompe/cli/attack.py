@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import trompe
-from trompe.cli.batches import attack_all
 from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.options import (
     ModelOptions,
@@ -30,8 +29,6 @@ from trompe.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from trompe.types import AttackResult
 
 
 _EXAMPLES = """\b
@@ -116,27 +113,24 @@ def attack(
     aim = read_target(target, target_text, target_map, loaded, chosen)
     options = _attack_options(**settings)
     with output_folder(output) as folder:
+        import torch
+
         from trompe.attacks import manipulate
         from trompe.report import write_attack
 
-        def one_batch(x: Tensor, number: int, count: int) -> AttackResult:
-            import torch
-
-            label = "attack" if count == 1 else f"attack {number + 1}/{count}"
-            with progress_bar(label, unit="step", quiet=quiet) as progress:
-                return manipulate(
-                    loaded.model,
-                    x,
-                    aim.map.expand(len(x), -1, -1),
-                    explainer=chosen,
-                    input_space=loaded.input_space,
-                    generator=torch.Generator().manual_seed(seed),
-                    progress=progress,
-                    **options,
-                )
-
         start = time.perf_counter()
-        result = attack_all(pictures.x, batch_size, one_batch)
+        with progress_bar("attack", unit="step", quiet=quiet) as progress:
+            result = manipulate(
+                loaded.model,
+                pictures.x,
+                aim.map.expand(len(pictures.x), -1, -1),
+                explainer=chosen,
+                input_space=loaded.input_space,
+                generator=torch.Generator().manual_seed(seed),
+                batch_size=batch_size,
+                progress=progress,
+                **options,
+            )
         seconds = time.perf_counter() - start
         count = len(result.x)
         metrics = write_attack(

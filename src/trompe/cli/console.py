@@ -104,6 +104,8 @@ def progress_bar(what: str, *, unit: str, quiet: bool) -> Iterator[Progress | No
     bars: list[tqdm[Any]] = []
 
     def update(done: int, total: int, numbers: Mapping[str, float]) -> None:
+        if bars and done < bars[0].n:  # the next batch has begun
+            bars.pop().close()
         if not bars:  # work that fails at once shall leave its error alone on the screen
             options: dict[str, Any] = {"file": sys.stderr, "mininterval": interval, "miniters": 1}
             bars.append(tqdm(desc=what, unit=unit, total=total, **options))
