@@ -1,6 +1,6 @@
-"""Write the README's numbers from the JSON files under ``benchmarks/results``.
+"""Write the numbers of both READMEs from the JSON files under ``benchmarks/results``.
 
-    python scripts/render_readme.py            # rewrites the blocks in README.md
+    python scripts/render_readme.py            # rewrites the blocks in the READMEs
     python scripts/render_readme.py --check    # exits with 1 where they are out of date
 
 A block stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -108,12 +109,47 @@ def soundness() -> str:
     )
 
 
+def step() -> str:
+    """One attack step beside the peers'."""
+    rows = []
+    who = ("trompe", "autograd", "zennit", "reference")
+    for model, methods in load("step")["models"].items():
+        for method, entry in methods.items():
+            found = entry["contenders"]
+            cells = [f"`{model}`", f"`{method}`", str(entry["floor"] or "")]
+            for name in who:
+                if name not in found:
+                    cells.append("")
+                    continue
+                memory = found[name].get("peak_mib")
+                extra = "" if memory is None else f" ({memory:,.0f} MiB)"
+                cells.append(f"{found[name]['forwards']:.1f}{extra}")
+            rows.append(cells)
+    return table(["network", "method", "floor", *who], rows)
+
+
+def maps() -> str:
+    """Explanations alone, maps per second."""
+    rows = []
+    who = ("trompe", "captum", "zennit")
+    for model, entry in load("maps")["models"].items():
+        for method, found in entry["methods"].items():
+            cells = [f"`{model}` x{entry['batch']}", f"`{method}`"]
+            for name in who:
+                rate = found.get(name, {}).get("maps_per_second")
+                cells.append("" if rate is None else f"{rate:.2g}")
+            rows.append(cells)
+    return table(["network", "method", *who], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
     "quality": quality,
     "paper_preset": paper_preset,
     "soundness": soundness,
+    "step": step,
+    "maps": maps,
 }
 
 
@@ -134,13 +170,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text()
-    new = rendered(old)
-    if arguments.check:
-        return int(new != old)
-    readme.write_text(new)
-    return 0
+    stale = False
+    for path in PAGES:
+        old = path.read_text()
+        new = rendered(old)
+        stale |= new != old
+        if not arguments.check:
+            path.write_text(new)
+    return int(stale and arguments.check)
 
 
 if __name__ == "__main__":
