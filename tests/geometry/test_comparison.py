@@ -66,8 +66,8 @@ def test_smoothgrad_with_the_matching_sigma_is_near_the_smoothed_gradient() -> N
     error = weights.norm() * NORM * 0.5 / math.sqrt(20_000)
     assert (found - exact).norm() <= 4 * error
     smoothed = trompe.explainer("beta_smoothing", beta=BETA)(net, x, target)[0]
-    # A normal and a logistic distribution function of this ratio differ by at most 0.0143.
-    assert (exact - smoothed).norm() <= 0.0143 * weights.norm() * NORM
+    # The normal and the logistic distribution function differ by at most 0.0136 (on a fine grid).
+    assert (exact - smoothed).norm() <= 0.0136 * weights.norm() * NORM
 
 
 def test_the_two_choices_are_each_others_inverse() -> None:
