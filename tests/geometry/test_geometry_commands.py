@@ -98,13 +98,3 @@ def test_smooth_in_words(small: list[str], capsys: pytest.CaptureFixture[str]) -
     assert main(["smooth", *small, "--at", "0", "--output", "other"]) == 2
     assert "beta must be positive" in capsys.readouterr().err
     assert not Path("other").exists()
-
-
-def test_animations(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["animate", "smoothing", "--frames", "3", "--output", "a.gif", "--quiet"]) == 0
-    assert Image.open("a.gif").n_frames == 3  # type: ignore[attr-defined]
-    options = ["--iterations", "4", "--frames", "3", "--output", "b.gif", "--quiet"]
-    assert main(["animate", "attack", *small, "--target-text", "X", *options]) == 0
-    assert Image.open("b.gif").n_frames >= 3  # type: ignore[attr-defined]
-    assert main(["animate", "smoothing", "--output", "a.txt"]) == 2
-    assert ".gif" in capsys.readouterr().err

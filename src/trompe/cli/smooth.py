@@ -213,10 +213,10 @@ def _compared(found: Comparison) -> dict[str, Any]:
         "closest_sigma": found.closest,
         "samples": found.samples[-1],
         "pcc_to_beta_map": {
-            f"{sigma:.4g}": float(row.nanmedian())
+            f"{sigma:.4g}": float(row.nanquantile(0.5))
             for sigma, row in zip(found.sigmas, found.agreement, strict=True)
         },
-        "pcc_of_plain_map": float(found.plain.nanmedian()),
+        "pcc_of_plain_map": float(found.plain.nanquantile(0.5)),
         "seconds": found.median_seconds,
     }
 
@@ -247,8 +247,8 @@ def _recovered(found: Recovery) -> list[dict[str, float]]:
     return [
         {
             "beta": beta,
-            "pcc_to_original": float(original.pcc[i].nanmedian()),
-            "pcc_to_target": float(target.pcc[i].nanmedian()),
+            "pcc_to_original": float(original.pcc[i].nanquantile(0.5)),
+            "pcc_to_target": float(target.pcc[i].nanquantile(0.5)),
         }
         for i, beta in enumerate(original.betas)
     ]

@@ -114,7 +114,7 @@ class Comparison:
     @property
     def closest(self) -> float:
         """The sigma whose maps are nearest to the beta-smoothed ones, by the median."""
-        return self.sigmas[int(self.agreement.nanmedian(dim=1).values.argmax())]
+        return self.sigmas[int(self.agreement.nanquantile(0.5, dim=1).argmax())]
 
     @property
     def median_seconds(self) -> dict[str, float]:

@@ -169,11 +169,14 @@ def _draw_agreement(axes: Axes, found: Comparison) -> None:
         up="PCC",
         log_across=found.sigmas[0] > 0,
     )
-    axes.axhline(float(found.plain.nanmedian()), color=_GREY, linewidth=1.0, linestyle="--")
+    axes.axhline(float(found.plain.nanquantile(0.5)), color=_GREY, linewidth=1.0, linestyle="--")
     axes.axvline(found.sigma, color="black", linewidth=0.8)
+    if found.sigmas[0] > 0:  # few values, close together: matplotlib's own labels overlap
+        axes.minorticks_off()
+        axes.set_xticks(found.sigmas, [f"{sigma:.2g}" for sigma in found.sigmas])
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.15 * (high - low))
     axes.text(found.sigma, 1.0, "Theorem 2 ", fontsize=FONT - 1, ha="right", va="top",
               transform=axes.get_xaxis_transform())  # fmt: skip
-    axes.text(0.0, float(found.plain.nanmedian()), " not smoothed", fontsize=FONT - 1,
+    axes.text(0.0, float(found.plain.nanquantile(0.5)), " not smoothed", fontsize=FONT - 1,
               color="#666666", va="bottom", transform=axes.get_yaxis_transform())  # fmt: skip

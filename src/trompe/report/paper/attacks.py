@@ -204,9 +204,9 @@ def figure_5(context: Context) -> Redrawn:
         ratio >= 5,
     )
     by_sigma = dict(
-        zip(found.sigmas, found.agreement.nanmedian(dim=1).values.tolist(), strict=True)
+        zip(found.sigmas, found.agreement.nanquantile(0.5, dim=1).tolist(), strict=True)
     )
-    still = float(found.plain.nanmedian())
+    still = float(found.plain.nanquantile(0.5))
     alike = Claim(
         f"PCC of SmoothGrad's map ({found.samples[-1]} samples) with that of beta = 0.8",
         "SmoothGrad with Theorem 2's noise resembles beta-smoothing",
