@@ -40,6 +40,9 @@ def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int 
         units: how many are drawn.
         seed: of the draw.
 
+    Returns:
+        The norm, positive, per unit of x.
+
     Raises:
         ExplanationError: if no activation has a kink, or no unit depends on the input.
     """
@@ -68,9 +71,9 @@ def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int 
 def matching_sigma(model: nn.Module, x: Tensor, beta: float) -> float:
     """The SmoothGrad noise that resembles beta-smoothing of a network (Theorem 2's choice).
 
-    ``sigma_of_beta`` for the weights of the first layer. The theorem is about one unit; in a
-    network the noise of SmoothGrad also adds up over the layers, so this is the largest noise that
-    can be called equal. ``compare_smoothings`` measures what smaller ones do.
+    ``sigma_of_beta`` for the weights of the first layer: exact in the sense given there for one
+    unit, a guess for a network, whose later layers and max pooling the theorem does not cover.
+    ``compare_smoothings`` measures how good a guess, and tries smaller and larger noise.
 
     Args:
         model: any module [B, ...] -> [B, K].
