@@ -183,7 +183,8 @@ def _smoother(context: Context) -> tuple[Claim, ...]:
 def figure_5(context: Context) -> Redrawn:
     """Attacking a smoothed explanation against attacking the plain one; what smoothing costs."""
     plain, smoothed = context.plain.done, context.smoothed.done
-    sampled = context.run("smoothgrad", methods=("gradient",), smoothings=("smoothgrad=10",)).done
+    equal = ("smoothgrad=10-beta=0.8",)
+    sampled = context.run("smoothgrad-equal", methods=("gradient",), smoothings=equal).done
     panels = [scatter_panels([*plain, *rows], rows[0].smoothing)[2] for rows in (smoothed, sampled)]
     x = context.images(2)
     found = compare_smoothings(
