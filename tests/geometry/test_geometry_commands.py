@@ -69,11 +69,32 @@ def test_smooth(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert Image.open("out/smooth.png").size[0] > 300
 
 
-def test_animations(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["animate", "smoothing", "--frames", "3", "--output", "a.gif", "--quiet"]) == 0
-    assert Image.open("a.gif").n_frames == 3  # type: ignore[attr-defined]
-    options = ["--iterations", "4", "--frames", "3", "--output", "b.gif", "--quiet"]
-    assert main(["animate", "attack", *small, "--target-text", "X", *options]) == 0
-    assert Image.open("b.gif").n_frames >= 3  # type: ignore[attr-defined]
-    assert main(["animate", "smoothing", "--output", "a.txt"]) == 2
-    assert ".gif" in capsys.readouterr().err
+def test_smooth_with_an_attack_and_smoothgrad(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--compare", "--attack", "--at", "2", "--iterations", "2", "--beta", "5"]
+    assert main(["smooth", *small, *options, "--json", "--quiet", "--output", "out"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads(Path("out/smooth.json").read_text())
+    assert report["comparison"]["closest_sigma"] > 0
+    seconds = report["comparison"]["seconds"]
+    assert list(seconds) == ["plain", "beta-smoothing", "SmoothGrad 10", "SmoothGrad 50"]
+    assert list(report["attack"]) == ["plain", "beta=2", "smoothgrad=10"]
+    assert all(one["iterations"] == 2 for one in report["attack"].values())
+    assert [row["beta"] for row in report["recovery"]] == [5]
+    for name in ("smooth", "distance", "comparison", "attack", "recovery"):
+        assert Image.open(f"out/{name}.png").size[0] > 300
+
+
+def test_smooth_in_words(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--choose", "--attack", "--iterations", "1", "--beta", "5", "--output", "out"]
+    assert main(["smooth", *small, *options]) == 0
+    text = capsys.readouterr().out
+    assert "Attack on beta=0.8: correlation with the target" in text
+    assert "explained with beta 5:" in text
+    assert not Path("out/comparison.png").exists()
+    assert main(["smooth", *small, "--attack", "--preset", "none", "--output", "other"]) == 2
+    assert "unknown preset" in capsys.readouterr().err
+    assert main(["smooth", *small, "--at", "0", "--output", "other"]) == 2
+    assert "beta must be positive" in capsys.readouterr().err
+    assert not Path("other").exists()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from trompe.errors import UsageError
 from trompe.explain import Method, explainer, explainers
@@ -20,20 +23,33 @@ def check_method(name: str) -> None:
     explainers[name]
 
 
-def _parsed(smoothing: str) -> tuple[str, float]:
+@dataclass(frozen=True)
+class _Smoothing:
+    """What a smoothing's words mean: its kind, its number, and the beta it shall resemble."""
+
+    kind: str
+    number: float
+    resembles: float | None = None
+
+
+def _parsed(smoothing: str) -> _Smoothing:
     kind, _, value = smoothing.partition("=")
     wanted = {"none": 0.0, "beta": 0.8, "smoothgrad": 10.0}
+    value, mark, beta = value.partition("-beta=")
     try:
         number = float(value) if value else wanted[kind]
+        resembles = float(beta) if mark else None
     except (ValueError, KeyError):
-        number = -1.0
+        number, resembles = -1.0, None
     whole = kind != "smoothgrad" or (number >= 1 and number == int(number))
     fine = (kind == "none" and not value) or (kind in ("beta", "smoothgrad") and 0 < number < 1e6)
-    if not (fine and whole):
+    alike = resembles is None or (kind == "smoothgrad" and 0 < resembles < 1e6)
+    if not (fine and whole and alike):
         raise UsageError(
-            f"unknown smoothing '{smoothing}': choose 'none', 'beta=0.8' or 'smoothgrad=10'"
+            f"unknown smoothing '{smoothing}': choose 'none', 'beta=0.8', 'smoothgrad=10' or "
+            "'smoothgrad=10-beta=0.8' (of the strength of that beta)"
         )
-    return kind, number
+    return _Smoothing(kind, number, resembles)
 
 
 def check_smoothing(smoothing: str) -> None:
@@ -48,7 +64,8 @@ def make_explainer(
 
     Args:
         method: its name.
-        smoothing: ``none``, ``beta=B`` or ``smoothgrad=N``.
+        smoothing: ``none``, ``beta=B``, ``smoothgrad=N``, or ``smoothgrad=N-beta=B`` for the noise
+            that resembles this beta (``trompe.geometry.matching_sigma``).
         loaded: the model.
         patterns: file of learned patterns, in place of those that come with the model.
         seed: of SmoothGrad's noise.
@@ -66,9 +83,20 @@ def make_explainer(
         own = loaded.patterns or {}
         options["patterns"] = load_patterns(patterns, loaded.model) if patterns else own
     base = explainer(method, **options)
-    kind, number = _parsed(smoothing)
-    if kind == "beta":
-        return explainer("beta_smoothing", base=base, beta=number)
-    if kind == "smoothgrad":
-        return explainer("smoothgrad", base=base, samples=int(number), seed=seed)
+    chosen = _parsed(smoothing)
+    if chosen.kind == "beta":
+        return explainer("beta_smoothing", base=base, beta=chosen.number)
+    if chosen.kind == "smoothgrad":
+        strength = {} if chosen.resembles is None else {"sigma": _sigma(loaded, chosen.resembles)}
+        samples = int(chosen.number)
+        return explainer("smoothgrad", base=base, samples=samples, seed=seed, **strength)
     return base
+
+
+def _sigma(loaded: LoadedModel, beta: float) -> float:
+    """Theorem 2's choice; the same for every image, since it is about the first layer alone."""
+    from trompe.geometry import matching_sigma
+
+    place = next(loaded.model.parameters(), torch.empty(0))
+    shape = (1, len(loaded.input_space.mean), loaded.size, loaded.size)
+    return matching_sigma(loaded.model, place.new_zeros(shape), beta)

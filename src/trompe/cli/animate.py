@@ -124,15 +124,15 @@ def attack(
             iterations=iterations,
             progress=bar,
         )
-    steps = sorted({round(i * (len(seen) - 1) / (frames - 1)) for i in range(frames)})
+    # The last frame is what the attack returned: its best iterate, not always its last.
+    steps = sorted({round(i * (len(seen) - 1) / max(frames - 2, 1)) for i in range(frames - 1)})
     points = torch.cat([seen[step] for step in steps] + [result.x_adv])
     classes = result.target_class.expand(len(points))
     maps = trompe.heatmap(explainer(loaded.model, points, classes)).detach().cpu()
     shown = loaded.input_space.to_pixels(points).cpu()
     output.parent.mkdir(parents=True, exist_ok=True)
-    pictured = attack_frames(
-        list(shown), list(maps), result.map_target[0], [*steps, result.iterations]
-    )
+    captions = [*(f"step {step}" for step in steps), "as found"]
+    pictured = attack_frames(list(shown), list(maps), result.map_target[0], captions)
     write(output, pictured, seconds)
     if not quiet:
         click.echo(f"Animation: {output}")

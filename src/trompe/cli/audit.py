@@ -67,7 +67,7 @@ Examples:
     metavar="KIND",
     default=["none"],
     show_default=True,
-    help="Of the explanations: none, beta=0.8, smoothgrad=10.",
+    help="Of the explanations: none, beta=0.8, smoothgrad=10, smoothgrad=10-beta=0.8.",
 )
 @click.option(
     "--preset",

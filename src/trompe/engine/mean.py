@@ -81,6 +81,7 @@ def noisy_mean(
     size: float,
     chunk: int,
     keep: bool,
+    relative: bool = True,
 ) -> Tensor:
     """The mean of an explainer's maps over noise added to the images.
 
@@ -90,9 +91,11 @@ def noisy_mean(
         x: [B, ...]; requires grad.
         target: class of each image, [B].
         draws: the noise, the same for every image, [samples, 1, ...].
-        size: of the noise, as a share of each image's range (maximum minus minimum).
+        size: of the noise; multiplies the draws.
         chunk: how many images go through the model at once.
         keep: whether the mean must carry a graph.
+        relative: whether the size is a share of each image's range (maximum minus minimum), or
+            in the units of x.
 
     Returns:
         Of the shape of x.
@@ -101,9 +104,12 @@ def noisy_mean(
     chunks = draws.to(x.device, x.dtype).split(max(1, min(samples, chunk // batch)))
 
     def part(x: Tensor, i: int) -> Tensor:
-        flat = x.flatten(1)
-        spread = (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, *[1] * (x.dim() - 1))
-        points = (x + size * spread * chunks[i]).flatten(0, 1)
+        noise = size * chunks[i]
+        if relative:
+            flat = x.flatten(1)
+            spread = (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, *[1] * (x.dim() - 1))
+            noise = spread * noise
+        points = (x + noise).flatten(0, 1)
         found = maps(model, points, target.repeat(len(chunks[i])))
         return found.unflatten(0, (-1, batch)).sum(dim=0)
 

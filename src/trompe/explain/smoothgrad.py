@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -27,11 +28,13 @@ class SmoothGrad(Method):
         base: the method averaged.
         samples: number of noisy copies (the paper attacks 10).
         noise: standard deviation, as a share of each image's range (maximum minus minimum).
+        sigma: standard deviation in the units of x, the same for every image, in place of
+            ``noise``; ``trompe.geometry.matching_sigma`` gives the one that resembles a beta.
         seed: of the noise.
         chunk: how many images go through the model at once; bounds the memory.
 
     Raises:
-        UsageError: if samples or chunk is not positive, or noise negative.
+        UsageError: if samples or chunk is not positive, or noise or sigma negative.
     """
 
     name = "smoothgrad"
@@ -40,6 +43,7 @@ class SmoothGrad(Method):
     noise: float = 0.1
     seed: int = 0
     chunk: int = 64
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.chunk < 1:
@@ -48,6 +52,8 @@ class SmoothGrad(Method):
             )
         if self.noise < 0:
             raise UsageError(f"noise must not be negative, not {self.noise}")
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
+            raise UsageError(f"sigma must not be negative, nor infinite, not {self.sigma}")
 
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
@@ -59,9 +65,10 @@ class SmoothGrad(Method):
             mean = noisy_mean(
                 *(self.base, model, x, target),
                 draws=draws,
-                size=self.noise,
+                size=self.noise if self.sigma is None else self.sigma,
                 chunk=self.chunk,
                 keep=keep,
+                relative=self.sigma is None,
             )
             return Explanation(mean, model(x))
 

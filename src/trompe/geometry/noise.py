@@ -17,13 +17,21 @@ _FACTOR = math.log(2) * math.sqrt(2 * math.pi)
 def sigma_of_beta(beta: float, weight_norm: float = 1.0) -> float:
     """The SmoothGrad noise that beta-smoothing resembles: ``log(2) sqrt(2 pi) / (b ||w||)``.
 
-    The standard deviation of the normal whose density has the height of p_b (Theorem 2 of
-    Dombrowski et al. 2019). Exact for one unit with weights of that norm, a rule of thumb for a
-    network: there the norm of its first layer's rows is the natural choice.
+    The normal noise under which the mean of ``relu`` at the kink is what softplus has there:
+    ``E relu(s n) = s / sqrt(2 pi)`` against ``softplus_b(0) = log(2) / b``. It is within 5 % of
+    the standard deviation of ``p_b`` itself, ``pi / (sqrt(3) b)`` (Theorem 2 of Dombrowski et al.
+    2019). Made for one unit with weights of that norm, a rule of thumb for a network, where the
+    rows of the first layer are the natural choice: see ``matching_sigma``.
 
     Args:
         beta: of the softplus, positive.
-        weight_norm: ``||w||`` of the unit: the noise is in units of x.
+        weight_norm: ``||w||`` of the unit, positive: the noise is in units of x.
+
+    Returns:
+        Standard deviation, in units of x, positive.
+
+    Raises:
+        UsageError: if beta or weight_norm is not positive and finite.
 
     Example:
         >>> round(sigma_of_beta(0.8), 3)
@@ -34,7 +42,22 @@ def sigma_of_beta(beta: float, weight_norm: float = 1.0) -> float:
 
 
 def beta_of_sigma(sigma: float, weight_norm: float = 1.0) -> float:
-    """The beta that resembles SmoothGrad with noise ``sigma``: the inverse of ``sigma_of_beta``."""
+    """The beta that resembles SmoothGrad with noise ``sigma``: the inverse of ``sigma_of_beta``.
+
+    Args:
+        sigma: standard deviation of the noise, in units of x, positive.
+        weight_norm: ``||w||`` of the unit, positive.
+
+    Returns:
+        Beta of the softplus, positive.
+
+    Raises:
+        UsageError: if sigma or weight_norm is not positive and finite.
+
+    Example:
+        >>> round(beta_of_sigma(2.172), 3)
+        0.8
+    """
     return _FACTOR / (_positive(sigma) * _positive(weight_norm))
 
 
@@ -45,7 +68,16 @@ def noise_density(noise: Tensor, beta: float) -> Tensor:
 
 
 def draw_noise(beta: float, count: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from ``p_b``, float64 [count]."""
+    """Draw from ``p_b`` (Theorem 2), float64 [count].
+
+    Args:
+        beta: of the softplus, positive.
+        count: how many.
+        generator: of the draws.
+
+    Raises:
+        UsageError: if beta is not positive and finite.
+    """
     check_beta(beta)
     uniform = torch.rand(count, generator=generator, dtype=torch.float64)
     return torch.logit(uniform.clamp(1e-300, 1 - 1e-16)) / beta
@@ -86,6 +118,9 @@ def theorem_2(
         beta: of the softplus.
         samples: of the noise.
         generator: of the noise.
+
+    Returns:
+        Gradients, [d] each, float64.
     """
     weight, x = weight.detach().double(), x.detach().double()
     norm = float(weight.norm())

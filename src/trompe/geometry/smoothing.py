@@ -31,15 +31,41 @@ class Likeness:
     pcc: Tensor
 
 
-def _maps(
-    model: nn.Module, x: Tensor, target: Tensor, method: Explainer, beta: float | None,
-    pooling: bool | float,
-) -> Tensor:  # fmt: skip
-    used = model if beta is None else smooth(model, beta=beta, pooling=pooling)
-    return heatmap(method(used, x.detach(), target)).detach()
+def smoothed_maps(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    betas: Sequence[float | None],
+    method: Explainer | None = None,
+    pooling: bool | float = False,
+) -> Tensor:
+    """Heat maps of the network as beta falls (figures 4, 8 and 9 of Dombrowski et al. 2019).
+
+    Args:
+        model: any module [B, C, H, W] -> [B, K].
+        x: images, normalised.
+        target: class of each, [B].
+        betas: of the softplus networks, positive; ``None`` for the network as it is.
+        method: the gradient by default.
+        pooling: as for ``trompe.smooth``; the paper leaves max pooling.
+
+    Returns:
+        [betas, B, H, W], not negative, each map summing to 1.
+
+    Raises:
+        UsageError: if a beta is not positive.
+        ExplanationError: if a map is all zero or not finite.
+    """
+    judge, method = frozen(model), method or explainer("gradient")
+    found = []
+    for beta in betas:
+        used = judge if beta is None else smooth(judge, beta=beta, pooling=pooling)
+        found.append(heatmap(method(used, x.detach(), target)).detach())
+    return torch.stack(found)
 
 
-def _alike(betas: Sequence[float], maps: Sequence[Tensor], other: Tensor) -> Likeness:
+def _alike(betas: Sequence[float], maps: Tensor, other: Tensor) -> Likeness:
     def rows(measure: str) -> Tensor:
         return torch.stack([getattr(metrics, measure)(one, other) for one in maps])
 
@@ -66,10 +92,13 @@ def distance_to_relu(
         betas: of the softplus networks.
         method: the gradient by default.
         pooling: as for ``trompe.smooth``; the paper leaves max pooling.
+
+    Raises:
+        UsageError: if a beta is not positive.
+        ExplanationError: if a map is all zero or not finite.
     """
-    judge, method = frozen(model), method or explainer("gradient")
-    plain = _maps(judge, x, target, method, None, pooling)
-    return _alike(betas, [_maps(judge, x, target, method, beta, pooling) for beta in betas], plain)
+    maps = smoothed_maps(model, x, target, betas=(None, *betas), method=method, pooling=pooling)
+    return _alike(betas, maps[1:], maps[0])
 
 
 @dataclass(frozen=True)
@@ -105,18 +134,23 @@ def recovery(
 
     Returns:
         Likeness of the smoothed map of x_adv to the smoothed map of x, and to the target.
+
+    Raises:
+        UsageError: if a beta is not positive.
+        ExplanationError: if a map is all zero or not finite.
     """
-    judge, method = frozen(model), method or explainer("gradient")
-    after = [_maps(judge, x_adv, target, method, beta, pooling) for beta in betas]
-    before = [_maps(judge, x, target, method, beta, pooling) for beta in betas]
-    pairs = [_alike([b], [a], o) for b, a, o in zip(betas, after, before, strict=True)]
+    after, before = (
+        smoothed_maps(model, images, target, betas=betas, method=method, pooling=pooling)
+        for images in (x_adv, x)
+    )
+    pairs = [_alike([b], a[None], o) for b, a, o in zip(betas, after, before, strict=True)]
     original = Likeness(
         tuple(betas),
         torch.cat([p.mse for p in pairs]),
         torch.cat([p.ssim for p in pairs]),
         torch.cat([p.pcc for p in pairs]),
     )
-    return Recovery(original, _alike(betas, after, target_map.to(after[0])))
+    return Recovery(original, _alike(betas, after, target_map.to(after)))
 
 
 @dataclass(frozen=True)

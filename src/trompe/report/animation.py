@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def smoothing_frames(
 
 
 def attack_frames(
-    pixels: Sequence[Tensor], maps: Sequence[Tensor], target: Tensor, steps: Sequence[int]
+    pixels: Sequence[Tensor], maps: Sequence[Tensor], target: Tensor, captions: Sequence[str]
 ) -> list[Image]:
     """The image, its change, its heat map and the target, frame by frame.
 
@@ -89,15 +89,15 @@ def attack_frames(
         pixels: per frame the image, 0..1, [C, H, W]; the first is the original.
         maps: per frame its heat map, [H, W].
         target: the heat map aimed at, [H, W].
-        steps: the iteration of each frame.
+        captions: what each frame shows, such as ``step 10``.
     """
     brightest = bright([maps[0], target])
     frames = []
-    for image, heat, step in zip(pixels, maps, steps, strict=True):
+    for image, heat, caption in zip(pixels, maps, captions, strict=True):
         figure = new_figure(8.0, 2.35)
         figure.set_dpi(_DPI)
         one, two, three, four = figure.subplots(1, 4)
-        show_photo(one, image, f"image, step {step}")
+        show_photo(one, image, f"image, {caption}")
         show_photo(two, 0.5 + 10 * (image - pixels[0]), "its change, ten times")
         show_map(three, heat, brightest, "its explanation")
         show_map(four, target, brightest, "target")
@@ -119,45 +119,70 @@ def save_gif(path: str | os.PathLike[str], frames: Sequence[Image], seconds: flo
     """Write an endless GIF; the last frame stays for a second."""
     each = max(20, round(1000 * seconds / len(frames)))
     durations = [each] * (len(frames) - 1) + [1000]
+    # Pillow's own choice of 256 colours turns the green eyes of a cat brown.
+    reduced = [frame.quantize(256, kmeans=1) for frame in frames]
     with atomic_path(path) as temporary:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=list(frames[1:]),
+        reduced[0].save(
+            temporary, format="GIF", save_all=True, append_images=reduced[1:],
             duration=durations, loop=0, optimize=True,
         )  # fmt: skip
 
 
-def save_mp4(path: str | os.PathLike[str], frames: Sequence[Image], seconds: float = 4.0) -> None:
-    """Write an MP4, by imageio with ffmpeg.
+def _ffmpeg() -> Any:
+    """The module imageio_ffmpeg, which brings or finds a program ffmpeg.
 
     Raises:
-        OutputError: if imageio-ffmpeg is not installed.
+        OutputError: if either is missing.
     """
     try:
-        imageio_ffmpeg = importlib.import_module("imageio_ffmpeg")
-    except ImportError as error:
+        module = importlib.import_module("imageio_ffmpeg")
+        module.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
         raise OutputError(
             "an MP4 needs ffmpeg: pip install imageio-ffmpeg, or write a .gif"
         ) from error
-    # Widths and heights must be even.
+    return module
+
+
+def save_mp4(path: str | os.PathLike[str], frames: Sequence[Image], seconds: float = 4.0) -> None:
+    """Write an MP4 (H.264), by imageio-ffmpeg.
+
+    Args:
+        path: of the file.
+        frames: of one size; a last odd column or row is cut off, for H.264 has none.
+        seconds: how long it runs.
+
+    Raises:
+        OutputError: if imageio-ffmpeg is not installed or finds no ffmpeg, or the file cannot be
+            written.
+    """
     width, height = (side - side % 2 for side in frames[0].size)
-    rate = max(1.0, len(frames) / seconds)
     with atomic_path(path) as temporary:
-        target = temporary.with_suffix(".mp4")
-        writer = imageio_ffmpeg.write_frames(str(target), (width, height), fps=rate)
+        writer = _ffmpeg().write_frames(
+            str(temporary),
+            (width, height),
+            fps=len(frames) / seconds,
+            # Its default, 16, would stretch the frames to a multiple, and say so.
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            output_params=["-f", "mp4"],
+        )
         writer.send(None)
         for frame in frames:
             writer.send(frame.crop((0, 0, width, height)).tobytes())
         writer.close()
-        target.replace(temporary)
 
 
 def writer_for(path: Path) -> Callable[[str | os.PathLike[str], Sequence[Image], float], None]:
-    """``save_gif`` or ``save_mp4``, by the suffix.
+    """``save_gif`` or ``save_mp4``, by the suffix; to be called before the work begins.
 
     Raises:
-        OutputError: if the suffix is another one.
+        OutputError: if the suffix is another one, or ffmpeg is needed and missing.
     """
     kinds = {".gif": save_gif, ".mp4": save_mp4}
-    if path.suffix.lower() not in kinds:
+    kind = path.suffix.lower()
+    if kind not in kinds:
         raise OutputError(f"'{path}' is neither .gif nor .mp4: choose one of these suffixes")
-    return kinds[path.suffix.lower()]
+    if kind == ".mp4":
+        _ffmpeg()
+    return kinds[kind]

@@ -1,13 +1,23 @@
-"""Figures of beta-smoothing: maps against beta (figures 4, 7, 8, 9), and the choice of beta."""
+"""Figures of beta-smoothing: maps against beta, attacks on smoothed maps, the choice of beta."""
 
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
-from trompe.geometry.smoothing import Choice, Likeness, Recovery
-from trompe.report.style import FONT, new_figure, save_figure
+from trompe.attacks import Adaptive
+from trompe.geometry import Choice, Comparison, Likeness, Recovery
+from trompe.report.figures import (
+    Curve,
+    Panel,
+    draw_boxes,
+    draw_curves,
+    draw_scatter,
+    joint_figure,
+)
+from trompe.report.style import FONT, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,17 +44,24 @@ def _band(axes: Axes, betas: tuple[float, ...], values: Tensor, colour: str, lab
     axes.plot(betas, middle, color=colour, linewidth=1.4, marker="o", markersize=3, label=label)
 
 
-def distance_figure(found: Likeness, title: str = "") -> Figure:
-    """Softplus maps against the ReLU map: MSE, SSIM and PCC over beta (figures 7, 8 and 9)."""
-    figure = new_figure(8.4, 2.7)
-    for axes, name in zip(figure.subplots(1, 3), ("mse", "ssim", "pcc"), strict=True):
-        _band(axes, found.betas, getattr(found, name), _BLUE, "softplus map to ReLU map")
-        _axes(axes, name.upper())
-        if name == "mse":
-            axes.set_yscale("log")
-    figure.suptitle(title, fontsize=FONT + 1)
-    figure.tight_layout()
-    return figure
+def distance_figure(found: Mapping[str, Likeness]) -> Figure:
+    """Softplus maps against the ReLU map: MSE, SSIM and PCC over beta (figures 7, 8 and 9).
+
+    Args:
+        found: by method, from ``trompe.geometry.distance_to_relu``.
+    """
+    panels = []
+    for measure in ("mse", "ssim", "pcc"):
+        curves = {
+            method: Curve(one.betas, getattr(one, measure).T.tolist())
+            for method, one in found.items()
+        }
+        draw = partial(
+            draw_curves, curves=curves, across="β", up=measure.upper(), log_across=True,
+            log_up=measure == "mse",
+        )  # fmt: skip
+        panels.append(Panel(f"{measure.upper()} to the ReLU map", "Curves over beta.", draw))
+    return joint_figure(panels)
 
 
 def recovery_figure(found: Recovery, title: str = "") -> Figure:
@@ -92,6 +109,74 @@ def choice_figure(found: Choice, title: str = "") -> Figure:
     return figure
 
 
-def save_choice(path: str | os.PathLike[str], found: Choice, title: str = "") -> None:
-    """Write ``choice_figure`` as a PNG."""
-    save_figure(choice_figure(found, title), path)
+def adaptive_figure(found: Adaptive) -> Figure:
+    """Attacking a smoothed explanation against attacking the plain one, per image (figure 5).
+
+    Args:
+        found: from ``trompe.attacks.adaptive_attack``.
+    """
+    panels = []
+    for measure in ("mse", "ssim", "pcc"):
+        plain = getattr(found.plain.after, measure).tolist()
+        points = {
+            name: list(zip(plain, getattr(one.after, measure).tolist(), strict=True))
+            for name, one in found.smoothed.items()
+        }
+        draw = partial(
+            draw_scatter, points=points, across="attack on the plain explanation",
+            up="on the smoothed one", log=measure == "mse",
+        )  # fmt: skip
+        words = f"{measure.upper()} of the map and the target"
+        panels.append(Panel(words, "Scatter plot: a point is an image.", draw))
+    return joint_figure(panels)
+
+
+def comparison_panels(found: Comparison) -> tuple[Panel, Panel]:
+    """SmoothGrad beside beta-smoothing: likeness of the maps, and run times (figure 5).
+
+    Args:
+        found: from ``trompe.geometry.compare_smoothings``.
+    """
+    times = {name.replace("beta-", "β-"): seconds for name, seconds in found.seconds.items()}
+    medians = "; ".join(f"{name}: {time:.3g} s" for name, time in found.median_seconds.items())
+    return (
+        Panel(
+            f"SmoothGrad's map and that of β = {found.beta:g}",
+            f"Curve over the noise; Theorem 2 names {found.sigma:.3g}.",
+            partial(_draw_agreement, found=found),
+        ),
+        Panel(
+            "Seconds per explanation",
+            f"Box plots. {medians}.",
+            partial(draw_boxes, groups={name: {"": seconds} for name, seconds in times.items()},
+                    log=True),
+        ),
+    )  # fmt: skip
+
+
+def comparison_figure(found: Comparison) -> Figure:
+    """``comparison_panels`` as a figure."""
+    return joint_figure(comparison_panels(found), columns=2)
+
+
+def _draw_agreement(axes: Axes, found: Comparison) -> None:
+    """The correlation over sigma, with Theorem 2's sigma and what no smoothing reaches."""
+    name = f"SmoothGrad {found.samples[-1]}"
+    draw_curves(
+        axes,
+        {name: Curve(found.sigmas, found.agreement.T.tolist())},
+        across="SmoothGrad's noise, units of x",
+        up="PCC",
+        log_across=found.sigmas[0] > 0,
+    )
+    axes.axhline(float(found.plain.nanquantile(0.5)), color=_GREY, linewidth=1.0, linestyle="--")
+    axes.axvline(found.sigma, color="black", linewidth=0.8)
+    if found.sigmas[0] > 0:  # few values, close together: matplotlib's own labels overlap
+        axes.minorticks_off()
+        axes.set_xticks(found.sigmas, [f"{sigma:.2g}" for sigma in found.sigmas])
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.15 * (high - low))
+    axes.text(found.sigma, 1.0, "Theorem 2 ", fontsize=FONT - 1, ha="right", va="top",
+              transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.text(0.0, float(found.plain.nanquantile(0.5)), " not smoothed", fontsize=FONT - 1,
+              color="#666666", va="bottom", transform=axes.get_yaxis_transform())  # fmt: skip

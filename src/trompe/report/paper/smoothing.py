@@ -9,29 +9,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trompe.engine import frozen, smooth
+from trompe.engine import frozen
 from trompe.errors import TrompeError
 from trompe.explain import explainer
-from trompe.metrics import mse, pcc, ssim
+from trompe.geometry import Likeness, distance_to_relu, smoothed_maps
+from trompe.metrics import pcc
 from trompe.report.explanations import explanations_figure
 from trompe.report.figures import Curve, Panel, draw_curves, joint_figure
 from trompe.report.paper.attacks import methods_of, middle
 from trompe.report.paper.context import Claim, Context, Redrawn
 from trompe.report.run_figures import recovery_panels
+from trompe.report.smoothing import distance_figure
 from trompe.report.style import FONT, axes_at, new_figure, panel
-from trompe.types import heatmap, relative
+from trompe.types import heatmap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _maps(context: Context, name: str, x: Tensor, target: Tensor, beta: float | None) -> Tensor:
-    """Heat maps of a method, of the network or of the smoothed one, [B, H, W] on the CPU."""
-    model = frozen(context.loaded.model)
-    if beta is not None:
-        model = smooth(model, beta=beta)
-    with torch.no_grad():
-        return relative(context.method(name)(model, x, target)).cpu()
+def _maps(
+    context: Context, name: str, x: Tensor, target: Tensor, betas: tuple[float | None, ...]
+) -> Tensor:
+    """Heat maps of a method, [betas, B, H, W] on the CPU."""
+    method = context.method(name)
+    return smoothed_maps(context.loaded.model, x, target, betas=betas, method=method).cpu()
 
 
 def _predicted(context: Context, x: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def figure_4(context: Context) -> Redrawn:
     for words, key in (("original image", "x"), ("manipulated image", "x_adv")):
         x = arrays[key].to(context.device)
         target = arrays["logits_original"].argmax(dim=1).to(context.device)
-        strips[words] = [_maps(context, row.method, x, target, b)[0] for b in (None, 5.0, 0.8)]
+        strips[words] = list(_maps(context, row.method, x, target, (None, 5.0, 0.8))[:, 0])
     pixels = space.to_pixels(arrays["x_adv"])[0]
     title = row.method.replace("_", " ")
     panels = recovery_panels(run.done, context.settings.recovery)
@@ -82,20 +83,17 @@ def figure_7(context: Context) -> Redrawn:
     betas = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
     x = context.images(4)
     target = _predicted(context, x)
-    metrics = {"MSE": mse, "SSIM": ssim, "PCC": pcc}
-    curves: dict[str, dict[str, Curve]] = {name: {} for name in metrics}
+    found: dict[str, Likeness] = {}
     claims = []
     for method in context.settings.methods:
         try:
-            relu = _maps(context, method, x, target, None)
-            smooth_maps = [_maps(context, method, x, target, beta) for beta in betas]
+            found[method] = distance_to_relu(
+                context.loaded.model, x, target, betas=betas, method=context.method(method)
+            )
         except TrompeError as error:
             claims.append(Claim(method, "explained", str(error), False))
             continue
-        for name, metric in metrics.items():
-            values = torch.stack([metric(one, relu) for one in smooth_maps])
-            curves[name][method] = Curve(betas, values.T.tolist())
-        first, last = (float(pcc(m, relu).median()) for m in (smooth_maps[0], smooth_maps[-1]))
+        first, last = (float(found[method].pcc[i].median()) for i in (0, -1))
         claims.append(
             Claim(
                 f"{method}: PCC to the ReLU map at the smallest and the largest beta, median",
@@ -104,22 +102,7 @@ def figure_7(context: Context) -> Redrawn:
                 last > 0.95 and last >= first - 1e-6,
             )
         )
-    panels = [
-        Panel(
-            f"{name} to the ReLU map",
-            "",
-            partial(
-                draw_curves,
-                curves=some,
-                across="β",
-                up=name,
-                log_across=True,
-                log_up=name == "MSE",
-            ),
-        )
-        for name, some in curves.items()
-    ]
-    return Redrawn({"": joint_figure(panels)}, tuple(claims))
+    return Redrawn({"": distance_figure(found)}, tuple(claims))
 
 
 def _strip(context: Context, index: int) -> Redrawn:
@@ -130,11 +113,11 @@ def _strip(context: Context, index: int) -> Redrawn:
     maps, claims = {}, []
     for method in context.settings.methods:
         try:
-            some = [_maps(context, method, x, target, beta) for beta in (None, *betas)]
+            some = _maps(context, method, x, target, (None, *betas))
         except TrompeError as error:
             claims.append(Claim(method, "explained", str(error), False))
             continue
-        maps[method] = [one[0] for one in some]
+        maps[method] = list(some[:, 0])
         near, far = (float(pcc(some[0], one)) for one in (some[1], some[-1]))
         claims.append(
             Claim(
