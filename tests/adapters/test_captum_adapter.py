@@ -131,6 +131,14 @@ def test_batches_graphs_and_the_model_as_it_was(name: str) -> None:
     assert x.grad is None
 
 
+def test_guided_grad_cam_has_its_derivative() -> None:
+    model = smooth(nets.plain().double(), beta=2.0, pooling=1.0)
+    method = trompe.adapters.captum(lambda m: attr.GuidedGradCam(m, m[3]))
+    along = cases.direction(X)
+    exact = float((cases.slope(method, model, X) * along).sum())
+    assert exact == pytest.approx(cases.difference(method, model, X, along), rel=1e-6)
+
+
 class Fake:
     """An attribution of a user's own making."""
 

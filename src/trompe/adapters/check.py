@@ -8,6 +8,7 @@ map cut off from the graph would look as right as any other.
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Callable, Hashable, Iterator
 
 import torch
@@ -79,7 +80,8 @@ def check_derivative(explain: Maps, model: nn.Module, x: Tensor, target: Tensor)
         except TrompeError:
             raise
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = textwrap.shorten(first_line, 120, placeholder=" ...")
             raise ExplanationError(f"it fails on this model ({reason})") from error
 
 
