@@ -18,6 +18,7 @@ LAYERS = (
     "attacks",
     "geometry",
     "metrics",
+    "adapters",
     "explain",
     "rules",
     "engine",

@@ -20,6 +20,7 @@ _HOME = {
     "LoadedModel": "trompe.types",
     "TrompeError": "trompe.errors",
     "UnsupportedOp": "trompe.errors",
+    "adapters": "trompe.adapters",
     "certify": "trompe.geometry",
     "explainer": "trompe.explain",
     "geometry": "trompe.geometry",
@@ -31,6 +32,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
+    from trompe import adapters as adapters
     from trompe import geometry as geometry
     from trompe import metrics as metrics
     from trompe.attacks import manipulate as manipulate

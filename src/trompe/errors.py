@@ -32,7 +32,11 @@ class PatternError(TrompeError):
 
 
 class ExplanationError(TrompeError):
-    """An explanation cannot be computed or normalised: it is all zero, infinite or not a number."""
+    """An explanation cannot be computed, normalised or differentiated.
+
+    It is all zero, infinite or not a number; or its code (another library's) gives no map whose
+    derivative is right.
+    """
 
 
 class MemoryLimitError(TrompeError):

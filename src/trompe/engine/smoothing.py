@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -78,8 +79,12 @@ class Smoothed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with its kinks smoothed."""
+        return self.run(self.model, *args, **kwargs)
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with the kinks in it smoothed, as those of this model are."""
         with Decomposed(), _Smoothing(self) as mode:
-            return mode.redirects.resolve(self.model(*args, **kwargs))
+            return mode.redirects.resolve(function(*args, **kwargs))
 
 
 def check_beta(beta: Beta) -> Beta:
