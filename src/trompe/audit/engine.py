@@ -9,12 +9,17 @@ from pathlib import Path
 
 import torch
 
+from trompe.audit.cluster import RayOptions, ray_package
+from trompe.audit.on_ray import work_on_ray
 from trompe.audit.process import POLL, Watch, work_on
 from trompe.audit.settings import Settings
 from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
 from trompe.errors import TrompeError, UsageError
+
+#: What may do the work of a run.
+ENGINES = ("plain", "ray")
 
 
 def _child(folder: Path, device: str, threads: int) -> None:
@@ -34,8 +39,10 @@ def run_audit(
     settings: Settings,
     *,
     device: str = "cpu",
-    workers: int = 1,
+    engine: str = "plain",
+    workers: int | None = None,
     threads: int | None = None,
+    ray_address: str | None = None,
     watch: Watch | None = None,
 ) -> Status:
     """Attack every cell of an audit that is not done yet.
@@ -47,26 +54,39 @@ def run_audit(
         folder: of the run; made if it is not there.
         settings: what is to be done; the same every time.
         device: where to compute.
-        workers: processes on this machine.
-        threads: of each; by default torch's choice, shared by the workers.
+        engine: ``plain`` for processes on this machine, ``ray`` for those of a Ray cluster. It has
+            no part in the results, and may be another one when the run goes on.
+        workers: processes; by default one, or on Ray as many as there is room for.
+        threads: of each; by default torch's choice, shared by the workers, or one on Ray.
+        ray_address: of a cluster that runs (``auto`` for the one on this machine); by default one
+            is started on this machine, and ended with the run.
         watch: called now and then with how far the run is.
 
     Returns:
         How far the run is.
 
     Raises:
-        UsageError: if the folder was begun with other settings.
+        UsageError: if the folder was begun with other settings, or Ray cannot be used.
         StoreError: if it is damaged.
         OutputError: if it cannot be written.
     """
     folder = Path(folder)
-    if workers < 1:
-        raise UsageError(f"workers must be at least 1, not {workers}")
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine '{engine}': choose from {', '.join(ENGINES)}")
+    for name, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, not {number}")
+    if ray_address is not None and engine != "ray":
+        raise UsageError("ray_address goes with the engine 'ray'")
+    if engine == "ray":
+        ray_package()  # before anything is written
     source = open_source(settings.images)
     record = settings.recorded(source)
     with Store(folder, create=True) as store:
         store.agree(record, [(source.name(i), source.label(i)) for i in range(len(source))])
-        if workers > 1:
+        if engine == "ray":
+            work_on_ray(folder, device, watch, RayOptions(ray_address, workers, threads or 1))
+        elif workers is not None and workers > 1:
             _several(folder, device, workers, threads, store, watch)
         else:
             if threads is not None:

@@ -105,9 +105,10 @@ class Process:
             write_down(db, batch.id, entries)
             self.claims.drop(batch.claim)
 
-    def unfinished(self) -> bool:
-        """Whether a batch is left, be it claimed or not."""
-        return bool(self.store.rows("SELECT 1 FROM batches WHERE done = 0 LIMIT 1"))
+    def unfinished(self, without: Sequence[int] = ()) -> bool:
+        """Whether a batch is left besides some, be it claimed or not."""
+        left = self.store.rows("SELECT id FROM batches WHERE done = 0 LIMIT ?", (len(without) + 1,))
+        return any(batch not in without for (batch,) in left)
 
     def work(self) -> None:
         """Work on batches until all are done, by this process or another.
