@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from trompe.audit import ModelSpec, open_run, run_audit
+from trompe.audit.cluster import ray_package
 from trompe.audit.status import Status
 from trompe.errors import TrompeError, UsageError
 
@@ -47,7 +48,10 @@ def always():
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A cluster of two workers, in a folder that is not the run's."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'trompe[ray]'")
+    try:
+        ray = ray_package()
+    except UsageError as error:
+        pytest.skip(str(error))
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     try:

@@ -66,8 +66,13 @@ def connected(options: RayOptions) -> Iterator[None]:
     try:
         ray.init(address=options.address or "local", **more)
     except Exception as error:  # Ray raises errors of many kinds, with texts of many lines
-        where = options.address or "local"
-        raise UsageError(f"no Ray at '{where}' ({first_line(error)})") from error
+        if options.address is not None:
+            text = f"no Ray cluster at '{options.address}': start one with 'ray start --head'"
+        else:  # Ray gives itself 20 seconds, which a machine at work on other things may exceed
+            text = (
+                "Ray does not start on this machine: start the same command again when it is idle"
+            )
+        raise UsageError(f"{text} ({first_line(error)})") from error
     try:
         yield
     finally:
