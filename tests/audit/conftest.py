@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from trompe.audit import ModelSpec, Settings
+from trompe.audit import ModelSpec, Settings, open_run
+from trompe.audit.sources import open_source
+from trompe.audit.store import Store
 
 #: A module of the user's, as ``--model smallnet:net`` names it.
 NETWORK = """
@@ -57,3 +59,31 @@ def small(**changes: object) -> Settings:
         "recovery": (1.0,),
     }
     return Settings(**(values | changes))  # type: ignore[arg-type]
+
+
+Numbers = list[tuple[object, ...]]
+
+
+def numbers(folder: str) -> Numbers:
+    """Everything that must not depend on interruptions."""
+    run = open_run(folder)
+    return [
+        (
+            row.kind,
+            row.pair,
+            row.message,
+            {k: v for k, v in row.values.items() if k != "seconds"},
+            row.flags,
+            (row.x, row.target_x, row.arrays),
+        )
+        for row in run.rows
+    ]
+
+
+def begun(**changes: object) -> None:
+    """Begin a run without doing anything of it."""
+    settings = small(**changes)
+    source = open_source(settings.images)
+    with Store(Path("run"), create=True) as store:
+        names = [(source.name(i), source.label(i)) for i in range(len(source))]
+        store.agree(settings.recorded(source), names)

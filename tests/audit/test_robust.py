@@ -17,46 +17,17 @@ from trompe.audit.claims import Claims
 from trompe.audit.store import Store
 from trompe.errors import TrompeError
 
-from .conftest import small, write_images
+from .conftest import begun, numbers, small, write_images
 
 pytestmark = pytest.mark.usefixtures("place")
 
 PROGRAM = """
 import logging, sys, torch
 torch.set_num_threads(1)
-from trompe.audit.engine import work_on
+from trompe.audit.process import work_on
 from pathlib import Path
 work_on(Path("run"))
 """
-
-Numbers = list[tuple[object, ...]]
-
-
-def numbers(folder: str) -> Numbers:
-    """Everything that must not depend on interruptions."""
-    run = open_run(folder)
-    return [
-        (
-            row.kind,
-            row.pair,
-            row.message,
-            {k: v for k, v in row.values.items() if k != "seconds"},
-            row.flags,
-            (row.x, row.target_x, row.arrays),
-        )
-        for row in run.rows
-    ]
-
-
-def begun(**changes: object) -> None:
-    """Begin a run without doing anything of it."""
-    from trompe.audit.sources import open_source
-
-    settings = small(**changes)
-    source = open_source(settings.images)
-    with Store(Path("run"), create=True) as store:
-        names = [(source.name(i), source.label(i)) for i in range(len(source))]
-        store.agree(settings.recorded(source), names)
 
 
 def started() -> subprocess.Popen[bytes]:
@@ -151,6 +122,8 @@ def test_a_claim_is_free_again_when_its_process_has_ended_or_its_lease_is_over()
 def test_one_corrupt_image_among_a_thousand() -> None:
     write_images(Path("many"), 1000)
     Path("many/i0500.png").write_bytes(b"\x89PNG nonsense")
-    status = run_audit("run", small(images="many", pairs=500, iterations=1, batch_size=50))
+    # The first 500 pairs are disjoint: every image is looked at.
+    settings = small(images="many", pairs=500, iterations=1, batch_size=50, recovery=())
+    status = run_audit("run", settings)
     assert (status.corrupt, status.errors) == (1, 0)
     assert status.done == status.cells == 500

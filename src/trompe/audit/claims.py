@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from trompe.audit.store import Store
@@ -35,6 +36,11 @@ def _alive(pid: int, born: str) -> bool:
     except OSError:
         return True
     return _born(pid) == born
+
+
+def claim_of(batch: int) -> str:
+    """What the claim of a batch is called."""
+    return f"batch {batch}"
 
 
 class Claims:
@@ -101,15 +107,34 @@ class Claims:
             self._take(work)
             return True
 
-    def take_batch(self) -> int | None:
-        """Claim the first open batch that nobody works on; ``None`` if there is none."""
+    def take_batch(self, *, model: str | None = None, without: Sequence[int] = ()) -> int | None:
+        """Claim the first open batch that nobody works on; ``None`` if there is none.
+
+        Args:
+            model: for one to be worked on later, the name of its model: none is claimed while it
+                might be the next for another worker who has nothing else to do.
+            without: batches that are left alone.
+        """
         with self.store.transaction() as db:
-            for (batch,) in db.execute("SELECT id FROM batches WHERE done = 0 ORDER BY id"):
-                work = f"batch {batch}"
-                if self._free(work):
-                    self._take(work)
+            if model is not None and not self._to_spare():
+                return None
+            found = db.execute("SELECT id, model FROM batches WHERE done = 0 ORDER BY id")
+            for batch, of in found:
+                fits = batch not in without and model in (None, of)
+                if fits and self._free(claim_of(batch)):
+                    self._take(claim_of(batch))
                     return int(batch)
         return None
+
+    def _to_spare(self) -> bool:
+        """Whether more batches are unclaimed than there are other workers."""
+
+        def count(query: str, *values: str) -> int:
+            return int(self.store.db.execute(query, values).fetchone()[0])
+
+        claimed = count("SELECT COUNT(*) FROM claims WHERE work LIKE 'batch %'")
+        others = count("SELECT COUNT(DISTINCT owner) FROM claims WHERE owner != ?", self.owner)
+        return count("SELECT COUNT(*) FROM batches WHERE done = 0") - claimed > others
 
     def held(self, work: str) -> bool:
         """Whether the claim is still this worker's; within a transaction."""

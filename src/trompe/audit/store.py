@@ -211,9 +211,14 @@ class Store:
             raise StoreError(f"the settings in '{self.path}' are damaged") from error
         return record
 
-    def note_start(self, pid: int) -> None:
-        """Note that a process works on the run, and warn if its software differs."""
-        now = json.dumps(versions(), sort_keys=True)
+    def note_start(self, pid: int, software: Mapping[str, str] | None = None) -> None:
+        """Note that a process works on the run, and warn if its software differs.
+
+        Args:
+            pid: its number.
+            software: versions of what it uses; by default this process's.
+        """
+        now = json.dumps(software or versions(), sort_keys=True)
         before = self.rows("SELECT versions FROM starts ORDER BY began LIMIT 1")
         if before and before[0][0] != now:
             log.warning("the run was begun with other versions of the software; going on")

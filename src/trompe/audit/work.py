@@ -1,13 +1,12 @@
-"""One batch of cells: attack, control, measure, write down."""
+"""One batch of cells: attack, control, measure. Nothing here reads or writes a file of the run."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,11 @@ from torch import Tensor, nn
 from trompe.attacks import manipulate
 from trompe.attacks.observation import observe
 from trompe.audit.flags import flags
-from trompe.audit.measures import curve, measured, storable
+from trompe.audit.loading import Cell, Pixels, in_words
+from trompe.audit.measures import curve, measured
 from trompe.audit.methods import make_explainer
 from trompe.audit.settings import Settings
-from trompe.audit.sources import Source
-from trompe.audit.store import Store
 from trompe.engine import frozen, smooth
-from trompe.errors import OutputError, StoreError
 from trompe.explain import Method
 from trompe.metrics import pcc
 from trompe.types import AttackResult, LoadedModel, Progress, heatmap
@@ -33,34 +30,35 @@ CURVES = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One pair under one model, method, smoothing and preset."""
-
-    id: int
-    image: int
-    target: int
-
-
-@dataclass(frozen=True)
 class Finding:
-    """What is written down of a cell: arrays by checksum, numbers, flags; or why it failed."""
+    """What came of a cell: tensors, numbers and flags; or why it failed.
+
+    Args:
+        cell: its number.
+        message: why it failed.
+        x: the normalised image [1, C, H, W].
+        target_x: the normalised image whose map was the target.
+        arrays: everything else that is kept of it.
+        values: metrics by name.
+        flags: what makes it doubtful.
+    """
 
     cell: int
     message: str | None = None
-    x: str | None = None
-    target_x: str | None = None
-    arrays: str | None = None
-    values: Mapping[str, float] | None = None
+    x: Tensor | None = None
+    target_x: Tensor | None = None
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
     flags: Sequence[str] = ()
 
 
 class Worker:
     """Works on the batches of one model, method, smoothing and preset.
 
+    It holds all it needs but the images, so that it can be sent to another machine.
+
     Args:
-        store: of the run.
         settings: of the run.
-        source: of the images.
         loaded: the model.
         kind: method, smoothing and preset.
         progress: called after every step.
@@ -68,52 +66,65 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
         settings: Settings,
-        source: Source,
         loaded: LoadedModel,
         kind: tuple[str, str, str],
         progress: Progress | None = None,
     ) -> None:
-        self.store, self.settings, self.source, self.loaded = store, settings, source, loaded
-        self.method, self.smoothing, self.preset = kind
-        self.progress = progress
+        self.settings, self.loaded, self.progress = settings, loaded, progress
+        method, self.smoothing, self.preset = kind
+        self.explainer: Method | None = None
+        self.problem: str | None = None
+        try:
+            self.explainer = make_explainer(
+                method, self.smoothing, loaded, patterns=settings.patterns, seed=settings.seed
+            )
+        except Exception as error:  # not the run's fault but that of all cells of this kind
+            self.problem = in_words(error)
         self.place = next(loaded.model.parameters(), torch.empty(0)).device
 
-    def batch(self, cells: Sequence[Cell]) -> list[Finding]:
+    def move(self, place: torch.device) -> None:
+        """Compute on another device from now on."""
+        self.loaded = dataclasses.replace(self.loaded, model=self.loaded.model.to(place))
+        self.place = place
+
+    def batch(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         """Attack some cells at once; if that fails one by one, and say which failed and why.
 
-        Raises:
-            OutputError: if nothing can be written: not the cells' fault.
-            StoreError: if the run is damaged.
+        Args:
+            cells: to be attacked.
+            pixels: of their images, or why an image cannot be had.
         """
+        findings, able = [], []
+        for cell in cells:
+            wrong = [
+                found for i in (cell.image, cell.target) if isinstance(found := pixels[i], str)
+            ]
+            if problem := self.problem or next(iter(wrong), None):
+                findings.append(Finding(cell.id, message=problem))
+            else:
+                able.append(cell)
+        return findings + (self._tried(able, pixels) if able else [])
+
+    def _tried(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         try:
-            return self._attacked(cells)
-        except (OutputError, StoreError):
-            raise
+            return self._attacked(cells, pixels)
         except Exception as error:
             if len(cells) == 1:
                 log.info("cell %d failed: %s", cells[0].id, error)
-                text = " ".join(f"{type(error).__name__}: {error}".split())
-                return [Finding(cells[0].id, message=text)]
-        return [finding for cell in cells for finding in self.batch([cell])]
+                return [Finding(cells[0].id, message=in_words(error))]
+        return [finding for cell in cells for finding in self._tried([cell], pixels)]
 
-    def _images(self, numbers: Sequence[int]) -> Tensor:
-        pixels = torch.stack(
-            [self.source.pixels(i, self.loaded.size, self.loaded.resize) for i in numbers]
-        )
-        return self.loaded.input_space.from_pixels(pixels).to(self.place)
+    def _images(self, numbers: Sequence[int], pixels: Pixels) -> Tensor:
+        stacked = torch.stack([torch.as_tensor(pixels[i]) for i in numbers])
+        return self.loaded.input_space.from_pixels(stacked).to(self.place)
 
-    def _attacked(self, cells: Sequence[Cell]) -> list[Finding]:
+    def _attacked(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         began = time.perf_counter()
-        explainer = make_explainer(
-            self.method,
-            self.smoothing,
-            self.loaded,
-            patterns=self.settings.patterns,
-            seed=self.settings.seed,
-        )
-        x, aims = (self._images([getattr(c, k) for c in cells]) for k in ("image", "target"))
+        explainer = self.explainer
+        assert explainer is not None, "batch() sees to it"
+        x = self._images([cell.image for cell in cells], pixels)
+        aims = self._images([cell.target for cell in cells], pixels)
         model = frozen(self.loaded.model)
         with torch.no_grad():
             aim = heatmap(explainer(model, aims, model(aims).argmax(dim=1)))
@@ -216,37 +227,12 @@ class Worker:
             arrays |= {f"history_{name}": curve(column) for name, column in history.items()}
             steps = torch.arange(next(iter(history.values())).shape[0])
             arrays["history_iteration"] = curve(steps)
-        put = self.store.arrays.put
         return Finding(
             cell.id,
-            x=put({"x": x}),
-            target_x=put({"x": target_x}),
-            arrays=put(arrays),
+            x=x.clone(),
+            target_x=target_x.clone(),
+            # Copies: a part of a batch would travel with the whole of it.
+            arrays={name: tensor.clone() for name, tensor in arrays.items()},
             values=values,
             flags=found,
         )
-
-
-def write_down(db: Any, batch: int, findings: Sequence[Finding]) -> None:
-    """Enter the findings of a whole batch; within a transaction."""
-    now = time.time()
-    for finding in findings:
-        db.execute(
-            "UPDATE cells SET status = ?, message = ?, flags = ?, x = ?, target_x = ?, arrays = ?, "
-            "finished = ? WHERE id = ?",
-            (
-                "done" if finding.message is None else "error",
-                finding.message,
-                json.dumps(list(finding.flags)),
-                finding.x,
-                finding.target_x,
-                finding.arrays,
-                now,
-                finding.cell,
-            ),
-        )
-        db.executemany(
-            "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)",
-            ((finding.cell, k, storable(v)) for k, v in (finding.values or {}).items()),
-        )
-    db.execute("UPDATE batches SET done = 1 WHERE id = ?", (batch,))

@@ -23,6 +23,7 @@ Examples:
   trompe audit --short
   trompe audit --images photos/ --model vgg16 --method gradient --method lrp --pairs 100
   trompe audit --smoothing none --smoothing beta=0.8 --workers 2
+  trompe audit --engine ray --ray-address auto
   trompe audit --status
 """
 
@@ -96,7 +97,23 @@ Examples:
     "--device", metavar="[cpu|cuda|auto]", default="cpu", show_default=True, help="Where to work."
 )
 @click.option("--threads", type=click.IntRange(1), help="CPU threads per process.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes. Default: 1; on Ray, as many as there is room for.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["plain", "ray"]),
+    default="plain",
+    show_default=True,
+    help="Processes of this machine, or of a Ray cluster; they may take turns.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="Of a cluster that runs, or 'auto'. Default: one of its own on this machine.",
+)
 @json_option
 @quiet_option
 def audit(
@@ -104,7 +121,9 @@ def audit(
     only_status: bool,
     device: str,
     threads: int | None,
-    workers: int,
+    workers: int | None,
+    engine: str,
+    ray_address: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -119,7 +138,10 @@ def audit(
 
         found = open_run(output).status
     else:
-        found = _run(output, _settings(**options), device, threads, workers, quiet)
+        if ray_address is not None and engine != "ray":
+            raise UsageError("--ray-address goes with --engine ray")
+        how = {"engine": engine, "ray_address": ray_address, "workers": workers, "threads": threads}
+        found = _run(output, _settings(**options), quiet, device=device, **how)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
     elif not quiet:
@@ -127,14 +149,7 @@ def audit(
     return 0
 
 
-def _run(
-    output: Path,
-    settings: Settings,
-    device: str,
-    threads: int | None,
-    workers: int,
-    quiet: bool,
-) -> Status:
+def _run(output: Path, settings: Settings, quiet: bool, **how: Any) -> Status:
     from trompe.audit import run_audit
 
     with progress_bar("audit", unit="cell", quiet=quiet) as progress:
@@ -143,9 +158,7 @@ def _run(
             if progress is not None:
                 progress(now.done + now.errors, now.cells, {"errors": float(now.errors)})
 
-        return run_audit(
-            output, settings, device=device, workers=workers, threads=threads, watch=watch
-        )
+        return run_audit(output, settings, watch=watch, **how)
 
 
 def _settings(

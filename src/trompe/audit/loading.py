@@ -1,0 +1,54 @@
+"""The cells of a batch, and reading their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trompe.audit.claims import claim_of
+from trompe.audit.sources import Source
+
+Pixels = Mapping[int, Tensor | str]
+"""Images by their numbers: pixels 0..1 [3, H, W], or in words why they cannot be had."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pair under one model, method, smoothing and preset."""
+
+    id: int
+    image: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells of one model and kind (method, smoothing, preset) that are worked on at once."""
+
+    id: int
+    model: str
+    kind: tuple[str, str, str]
+    cells: tuple[Cell, ...]
+
+    @property
+    def claim(self) -> str:
+        """What it is called among the claims."""
+        return claim_of(self.id)
+
+
+def in_words(error: Exception) -> str:
+    """An error as one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def read_images(source: Source, cells: Sequence[Cell], size: int, resize: int) -> Pixels:
+    """Read every image of some cells once; one that cannot be read fails its own cells alone."""
+    pixels: dict[int, Tensor | str] = {}
+    for image in dict.fromkeys(i for cell in cells for i in (cell.image, cell.target)):
+        try:
+            pixels[image] = source.pixels(image, size, resize)
+        except Exception as error:  # decoders raise almost anything
+            pixels[image] = in_words(error)
+    return pixels
