@@ -162,7 +162,8 @@ def main() -> None:
             key = method if chosen.batch == 1 else f"{method} x{chosen.batch}"
             results["models"].setdefault(name, {})[key] = found
             row = "  ".join(
-                f"{contender} {entry['forwards']:.1f}" + f" ({entry.get('peak_mib', 0):.0f} MiB)"
+                f"{contender} {entry['forwards']:.1f}"
+                + (f" ({entry['peak_mib']:.0f} MiB)" if "peak_mib" in entry else "")
                 for contender, entry in found["contenders"].items()
             )
             print(f"{name} {key}: forward {found['forward_seconds']:.3f} s; {row}", flush=True)
