@@ -12,6 +12,7 @@ no time. What was measured before, of other models and methods, stays in
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import statistics
@@ -112,6 +113,7 @@ def only(name: str, method: str, batch: int, contender: str, folder: Path | None
     model, size = network(name)
     run = contenders(model, images(batch, size), method, folder)[contender]
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not hide what is used now
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
     before = _status("VmRSS")
     run(2)
