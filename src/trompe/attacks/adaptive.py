@@ -155,6 +155,4 @@ def adaptive_attack(
 
 
 def _similarity(a: Tensor, b: Tensor) -> Similarity:
-    small = min(a.shape[-2:]) < 3
-    ssim = a.new_full((len(a),), torch.nan) if small else metrics.ssim(a, b)
-    return Similarity(metrics.mse(a, b), ssim, metrics.pcc(a, b))
+    return Similarity(metrics.mse(a, b), metrics.ssim_or_nan(a, b), metrics.pcc(a, b))

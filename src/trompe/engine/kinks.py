@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -16,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from trompe.engine.inplace import out_of_place
 from trompe.engine.replacements import ACTIVATIONS, KINKED, POOLINGS
+from trompe.engine.tape import running
 
 Fate = Literal["smoothed", "pooling", "remains"]
 
@@ -89,13 +88,10 @@ class _Watch(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _place(self) -> str:
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in self._names:
-                return f"{self._names[id(owner)] or 'the model'} ({type(owner).__name__})"
-            frame = frame.f_back
-        return "the model"
+        module = running(self._names)
+        if module is None:
+            return "the model"
+        return f"{self._names[id(module)] or 'the model'} ({type(module).__name__})"
 
 
 def _name(func: Callable[..., Any]) -> str:

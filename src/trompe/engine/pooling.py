@@ -58,11 +58,17 @@ class Geometry(NamedTuple):
         ]
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """A setting of a pool for height and width, given as one number or two."""
     if isinstance(value, int):
         return value, value
     values = [int(v) for v in value]
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def stride_of(stride: Any, kernel: tuple[int, int]) -> tuple[int, int]:
+    """The stride of a pool: its kernel if none is given, or an empty list."""
+    return kernel if stride is None or stride in ([], ()) else pair(stride)
 
 
 def _size_out(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
@@ -77,9 +83,9 @@ def _size_out(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int
 def _geometry(
     x: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Geometry:
-    kernel = _pair(kernel_size)
-    steps = kernel if stride is None or stride == [] else _pair(stride)
-    pad, dil = _pair(padding), _pair(dilation)
+    kernel = pair(kernel_size)
+    steps = stride_of(stride, kernel)
+    pad, dil = pair(padding), pair(dilation)
     size = (int(x.shape[-2]), int(x.shape[-1]))
     height, width = (
         _size_out(n, k, s, p, d, ceil_mode)

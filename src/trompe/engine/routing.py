@@ -4,7 +4,7 @@ Both only move numbers. PyTorch's pooling of contiguous images on a CPU is not v
 channels it is two to three times as fast, the change of layout included. The derivative of a
 concatenation is made of slices, whose own derivatives fill a tensor with zeros for each input and
 add them up: here the slices' derivative is the concatenation again
-(measured: ``benchmarks/README.md``).
+(measured: ``docs/decisions.md``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trompe.engine.pooling import pair, stride_of
+
 
 class _Windows(NamedTuple):
-    kernel: list[int]
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
     ceil_mode: bool
 
 
@@ -86,14 +88,8 @@ def max_pool2d(
     """``torch.nn.functional.max_pool2d``; ``NotImplemented`` where it is not covered."""
     if return_indices or input.dim() != 4 or not input.requires_grad:
         return NotImplemented
-
-    def pair(value: Any) -> list[int]:
-        values = [value] if isinstance(value, int) else [int(v) for v in value]
-        return values * 2 if len(values) == 1 else values
-
     kernel = pair(kernel_size)
-    steps = kernel if stride is None or stride == [] or stride == () else pair(stride)
-    windows = _Windows(kernel, steps, pair(padding), pair(dilation), ceil_mode)
+    windows = _Windows(kernel, stride_of(stride, kernel), pair(padding), pair(dilation), ceil_mode)
     return _MaxPool.apply(input, windows)
 
 

@@ -11,7 +11,7 @@ computed from recorded activations has its true derivative (DESIGN.md, "The deci
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -25,7 +25,7 @@ from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.errors import ModelError, UnsupportedOp
 
-_VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 
 
 @dataclass
@@ -178,19 +178,27 @@ class Tape(TorchFunctionMode):
     @staticmethod
     def _tensor_property(func: Any) -> bool:
         name = getattr(getattr(func, "__self__", None), "__name__", "")
-        return name in ("T", "mT", "H", "mH", "real", "imag")
+        return name in _PROPERTIES
 
     def _place(self) -> str:
         """The innermost module whose forward is running, such as ``features.3 (Conv2d)``."""
         if self._paths is None:
             return ""
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in self._paths:
-                return f"'{self._paths[id(owner)]}' ({type(owner).__name__})"
-            frame = frame.f_back
-        return "an unknown place"
+        module = running(self._paths)
+        if module is None:
+            return "an unknown place"
+        return f"'{self._paths[id(module)]}' ({type(module).__name__})"
+
+
+def running(names: Mapping[int, str]) -> nn.Module | None:
+    """The innermost module whose forward is running, of those whose ids are given."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and id(owner) in names:
+            return owner
+        frame = frame.f_back
+    return None
 
 
 def depends(tensor: Tensor, x: Tensor) -> bool:

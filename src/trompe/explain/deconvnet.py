@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from trompe.engine import explained
-from trompe.engine.sweep import relevance_of
-from trompe.explain.base import Method, explainers, one_hot, pick
+from trompe.explain.base import Method, explainers
+from trompe.explain.scaled_signal import scaled_signal
 from trompe.rules.deconvnet import deconvnet_rules
 from trompe.types import Explanation
 
@@ -27,16 +25,4 @@ class Deconvnet(Method):
 
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
-
-        def method(x: Tensor, keep: bool) -> Explanation:
-            relevance, logits = relevance_of(
-                model,
-                x,
-                lambda logits: one_hot(logits, target).abs(),
-                lambda _: deconvnet_rules(),
-                keep,
-            )
-            scale = pick(logits, target).abs().clamp_min(torch.finfo(x.dtype).tiny)
-            return Explanation(relevance / scale.view(-1, *[1] * (x.dim() - 1)), logits)
-
-        return explained(method, model, x)
+        return scaled_signal(model, x, target, deconvnet_rules())

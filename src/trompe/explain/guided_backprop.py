@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from trompe.engine import explained
-from trompe.engine.sweep import relevance_of
-from trompe.explain.base import Method, explainers, one_hot, pick
+from trompe.explain.base import Method, explainers
+from trompe.explain.scaled_signal import scaled_signal
 from trompe.rules.guided import guided_rules
 from trompe.types import Explanation
 
@@ -28,16 +26,4 @@ class GuidedBackprop(Method):
 
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
-
-        def method(x: Tensor, keep: bool) -> Explanation:
-            relevance, logits = relevance_of(
-                model,
-                x,
-                lambda logits: one_hot(logits, target).abs(),
-                lambda _: guided_rules(),
-                keep,
-            )
-            scale = pick(logits, target).abs().clamp_min(torch.finfo(x.dtype).tiny)
-            return Explanation(relevance / scale.view(-1, *[1] * (x.dim() - 1)), logits)
-
-        return explained(method, model, x)
+        return scaled_signal(model, x, target, guided_rules())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,13 +65,14 @@ def smoothed_maps(
     return torch.stack(found)
 
 
-def _alike(betas: Sequence[float], maps: Tensor, other: Tensor) -> Likeness:
-    def rows(measure: str) -> Tensor:
-        return torch.stack([getattr(metrics, measure)(one, other) for one in maps])
+def _alike(betas: Sequence[float], maps: Tensor, others: Tensor) -> Likeness:
+    """``maps`` [betas, B, H, W] beside ``others``, [B, H, W] or one such per beta."""
+    pairs = list(zip(maps, others.expand_as(maps), strict=True))
 
-    small = other.dim() != 3 or min(other.shape[1:]) < 3
-    ssim = torch.full((len(maps), len(other)), torch.nan) if small else rows("ssim")
-    return Likeness(tuple(betas), rows("mse"), ssim, rows("pcc"))
+    def rows(measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return torch.stack([measure(one, other) for one, other in pairs])
+
+    return Likeness(tuple(betas), rows(metrics.mse), rows(metrics.ssim_or_nan), rows(metrics.pcc))
 
 
 def distance_to_relu(
@@ -143,14 +144,7 @@ def recovery(
         smoothed_maps(model, images, target, betas=betas, method=method, pooling=pooling)
         for images in (x_adv, x)
     )
-    pairs = [_alike([b], a[None], o) for b, a, o in zip(betas, after, before, strict=True)]
-    original = Likeness(
-        tuple(betas),
-        torch.cat([p.mse for p in pairs]),
-        torch.cat([p.ssim for p in pairs]),
-        torch.cat([p.pcc for p in pairs]),
-    )
-    return Recovery(original, _alike(betas, after, target_map.to(after)))
+    return Recovery(_alike(betas, after, before), _alike(betas, after, target_map.to(after)))
 
 
 @dataclass(frozen=True)

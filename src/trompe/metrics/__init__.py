@@ -13,6 +13,7 @@ from trompe.metrics.similarity import (
     pcc,
     spearman,
     ssim,
+    ssim_or_nan,
     topk_intersection,
 )
 
@@ -30,5 +31,6 @@ __all__ = [
     "softmax_l2",
     "spearman",
     "ssim",
+    "ssim_or_nan",
     "topk_intersection",
 ]

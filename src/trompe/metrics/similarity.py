@@ -19,6 +19,9 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(constant, torch.nan, (a * b).sum(dim=1).clamp(-1, 1))
 
 
+_SMALLEST = 3  # side of an SSIM window, in pixels
+
+
 @metric
 def pcc(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation coefficient over all entries of each image (PAPER.md, section 5).
@@ -94,7 +97,7 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     first, second = (t.detach().cpu().numpy() for t in pair(a, b, dims=(3, 4)))
     window = min(7, *a.shape[-2:])
     window -= 1 - window % 2
-    if window < 3:
+    if window < _SMALLEST:
         raise UsageError(
             f"ssim: an image of {a.shape[-2]} x {a.shape[-1]} pixels is smaller than its "
             "smallest window, 3 x 3: compare by mse or pcc"
@@ -117,6 +120,13 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
             structural_similarity(one, other, win_size=window, data_range=extent, channel_axis=axis)
         )
     return like(torch.tensor(values, dtype=torch.float64, device=a.device), a, b)
+
+
+def ssim_or_nan(a: Tensor, b: Tensor) -> Tensor:
+    """``ssim``, and NaN for what is no picture of at least 3 x 3 pixels, [B]."""
+    if a.dim() in (3, 4) and min(a.shape[-2:]) >= _SMALLEST:
+        return ssim(a, b)
+    return a.new_full((a.shape[0],), torch.nan)
 
 
 @metric
