@@ -15,6 +15,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ FLOORS = {
     "guided_backprop": 4,
     "lrp": 6,
 }
-"""Forward passes that the arithmetic of a step needs at least (``../docs/decisions.md``)."""
+"""Forward passes that the arithmetic of a step needs at least."""
 
 Steps = Callable[[int], list[float]]
 """Runs that many steps; the seconds of each."""
@@ -71,8 +72,13 @@ def ours(
     return run
 
 
-def _optimised(x: Tensor, step: Callable[[Tensor], Tensor], clamp: Callable[..., Tensor]) -> Steps:
-    """Adam on a loss."""
+def _optimised(
+    x: Tensor,
+    step: Callable[[Tensor], Tensor],
+    clamp: Callable[[Tensor], Tensor],
+    second: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Steps:
+    """Adam on a loss, which is differentiated within ``second``."""
 
     def run(count: int) -> list[float]:
         now = x.clone().requires_grad_(True)
@@ -81,7 +87,9 @@ def _optimised(x: Tensor, step: Callable[[Tensor], Tensor], clamp: Callable[...,
         for _ in range(count):
             start = time.perf_counter()
             optimiser.zero_grad()
-            step(now).backward()
+            loss = step(now)
+            with second():
+                loss.backward()
             optimiser.step()
             now.data = clamp(now.data)
             times.append(time.perf_counter() - start)
@@ -146,7 +154,6 @@ def zennit(model: nn.Module, x: Tensor, aim: Tensor, method: str) -> Steps | Non
         return None
     net = copy.deepcopy(model) if method in ("lrp", "guided_backprop") else smoothed(model)
     net.requires_grad_(False)
-    space = InputSpace()
     was = net(x).softmax(1)
     target = was.argmax(1)
     seed = F.one_hot(target, was.shape[1]).to(x)
@@ -162,19 +169,7 @@ def zennit(model: nn.Module, x: Tensor, aim: Tensor, method: str) -> Steps | Non
                 heat = heatmap(relevance * now if method == "grad_times_input" else relevance)
                 return _loss(heat, aim, logits.softmax(1), was)
 
-            now = x.clone().requires_grad_(True)
-            optimiser = torch.optim.Adam([now], lr=1e-3)
-            times = []
-            for _ in range(count):
-                start = time.perf_counter()
-                optimiser.zero_grad()
-                loss = step(now)
-                with composite.inactive():
-                    loss.backward()
-                optimiser.step()
-                now.data = space.clamp(now.data)
-                times.append(time.perf_counter() - start)
-        return times
+            return _optimised(x, step, InputSpace().clamp, composite.inactive)(count)
 
     return run
 

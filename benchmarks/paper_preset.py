@@ -38,15 +38,13 @@ def attack_batch(
     loaded: LoadedModel, method: str, preset: str, batch: list[tuple[Path, Path]], path: Path
 ) -> None:
     """Attack one batch of pairs and keep what follows from it nowhere else."""
-    layout = torch.contiguous_format
-    model = loaded.model.to(memory_format=layout)
-    explainer = trompe.explainer(method)
+    model, explainer = loaded.model, trompe.explainer(method)
 
     def images(which: int) -> torch.Tensor:
         pixels = torch.stack(
             [load_image(pair[which], size=loaded.size, resize=loaded.resize) for pair in batch]
         )
-        return loaded.input_space.from_pixels(pixels).contiguous(memory_format=layout)
+        return loaded.input_space.from_pixels(pixels)
 
     x, aims = images(0), images(1)
     target_map = heatmap(explainer(model, aims, model(aims).argmax(1)))

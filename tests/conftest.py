@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+MODEL = """
+import torch
+def net():
+    torch.manual_seed(0)
+    nn = torch.nn
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                         nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +35,11 @@ def _same_logging() -> Iterator[None]:
     yield
     log.handlers, level = before
     log.setLevel(level)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that choose a small model; the current folder is empty but for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small_model.py").write_text(MODEL)
+    return ["--model", "small_model:net", "--size", "8"]

@@ -10,23 +10,6 @@ from PIL import Image
 
 from trompe.cli import main
 
-MODEL = """
-import torch
-def net():
-    torch.manual_seed(0)
-    nn = torch.nn
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3))
-"""
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Options that choose a small model; the current folder is empty but for it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small_model.py").write_text(MODEL)
-    return ["--model", "small_model:net", "--size", "8"]
-
 
 def test_curvature(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--beta", "10", "--beta", "1", "-k", "2", "--json", "--output", "out"]

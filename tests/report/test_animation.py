@@ -22,22 +22,6 @@ needs_ffmpeg = pytest.mark.skipif(
     reason="imageio-ffmpeg is not installed: an MP4 cannot be written",
 )
 COLOURS = ((200, 30, 30), (30, 160, 30), (30, 30, 200), (230, 230, 40))
-MODEL = """
-import torch
-def net():
-    torch.manual_seed(0)
-    nn = torch.nn
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 3))
-"""
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Options that choose a small model; the current folder is empty but for it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "animated_model.py").write_text(MODEL)
-    return ["--model", "animated_model:net", "--size", "8"]
 
 
 def plain_frames(width: int, height: int) -> list[Image.Image]:

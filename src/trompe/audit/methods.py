@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from trompe.errors import UsageError
-from trompe.explain import Method, explainer, explainers
+from trompe.explain import Method, explainer, explainers, fitted
 from trompe.types import LoadedModel
 
 #: Methods that are smoothings of others: asked for as a smoothing, not as a method.
@@ -73,16 +71,7 @@ def make_explainer(
     Raises:
         TrompeError: if a name is unknown or the patterns cannot be used.
     """
-    from trompe.rules.patterns import load_patterns
-
-    takes = {field.name for field in dataclasses.fields(explainers[method])}
-    options: dict[str, Any] = {}
-    if "input_space" in takes:
-        options["input_space"] = loaded.input_space
-    if "patterns" in takes:
-        own = loaded.patterns or {}
-        options["patterns"] = load_patterns(patterns, loaded.model) if patterns else own
-    base = explainer(method, **options)
+    base = fitted(method, loaded, patterns=patterns)
     chosen = _parsed(smoothing)
     if chosen.kind == "beta":
         return explainer("beta_smoothing", base=base, beta=chosen.number)

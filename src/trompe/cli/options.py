@@ -191,19 +191,9 @@ def make_method(
     Raises:
         TrompeError: if an option is out of range or the patterns cannot be used.
     """
-    from trompe.explain import explainer, explainers
-    from trompe.rules.patterns import load_patterns
+    from trompe.explain import explainer, fitted
 
-    takes = {field.name for field in dataclasses.fields(explainers[name])}
-    options: dict[str, Any] = {}
-    if "input_space" in takes:
-        options["input_space"] = loaded.input_space
-    if "patterns" in takes:
-        own = loaded.patterns or {}
-        options["patterns"] = load_patterns(patterns, loaded.model) if patterns else own
-    if "seed" in takes:
-        options["seed"] = seed
-    method = explainer(name, **options)
+    method = fitted(name, loaded, patterns=patterns, seed=seed)
     if beta is not None:
         method = explainer("beta_smoothing", base=method, beta=beta)
     if smoothgrad is not None:

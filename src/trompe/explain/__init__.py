@@ -7,8 +7,9 @@ from typing import Any
 
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
+from trompe.types import LoadedModel
 
-__all__ = ["Method", "explainer", "explainers"]
+__all__ = ["Method", "explainer", "explainers", "fitted"]
 
 
 def explainer(name: str, **options: Any) -> Method:
@@ -39,3 +40,31 @@ def explainer(name: str, **options: Any) -> Method:
                 f"{name} has no option '{option}': it has {', '.join(known) or 'none'}"
             )
     return kind(**options)
+
+
+def fitted(
+    name: str, loaded: LoadedModel, *, patterns: str | None = None, seed: int | None = None
+) -> Method:
+    """The method ``name`` for a model: with its input space and patterns, where it takes them.
+
+    Args:
+        name: of the method.
+        loaded: the model.
+        patterns: file of learned patterns, in place of those that come with the model.
+        seed: of the method's noise, if it draws any; its default if not given.
+
+    Raises:
+        TrompeError: if there is no such method, or the patterns cannot be used.
+    """
+    from trompe.rules.patterns import load_patterns
+
+    takes = {field.name for field in dataclasses.fields(explainers[name])}
+    options: dict[str, Any] = {}
+    if "input_space" in takes:
+        options["input_space"] = loaded.input_space
+    if "patterns" in takes:
+        own = loaded.patterns or {}
+        options["patterns"] = load_patterns(patterns, loaded.model) if patterns else own
+    if "seed" in takes and seed is not None:
+        options["seed"] = seed
+    return explainer(name, **options)

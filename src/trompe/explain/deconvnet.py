@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trompe.explain.base import Method, explainers
-from trompe.explain.scaled_signal import scaled_signal
+from trompe.explain.base import Method, explainers, scaled_signal
 from trompe.rules.deconvnet import deconvnet_rules
 from trompe.types import Explanation
 
