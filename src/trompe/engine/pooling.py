@@ -9,12 +9,15 @@ windows are a second output of the node, so that no exponential is computed twic
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from trompe.engine.layout import channels_last
 
 _TAIL = -30.0  # see softplus
 
@@ -103,15 +106,30 @@ def _padding(geometry: Geometry) -> tuple[int, int, int, int]:
 def _split(x: Tensor, geometry: Geometry, fill: float) -> Tensor:
     padding = _padding(geometry)
     padded = F.pad(x, padding, value=fill) if any(padding) else x
-    return torch.stack([padded[..., rows, columns] for rows, columns in geometry.slices()])
+    parts = [padded[..., rows, columns] for rows, columns in geometry.slices()]
+    if not channels_last(x):
+        return torch.stack(parts)
+    # Memory in the order of x, the channels of a pixel side by side.
+    return torch.stack([part.permute(0, 2, 3, 1) for part in parts]).permute(0, 1, 4, 2, 3)
 
 
 def _merge(windows: Tensor, geometry: Geometry) -> Tensor:
-    padded = windows.new_zeros(*windows.shape[1:-2], *geometry.span)
+    *lead, channels = windows.shape[1:-2]
+    if lead and channels_last(windows[0]):
+        padded = windows.new_zeros(*lead, *geometry.span, channels).permute(0, 3, 1, 2)
+    else:
+        padded = windows.new_zeros(*windows.shape[1:-2], *geometry.span)
     for window, (rows, columns) in zip(windows, geometry.slices(), strict=True):
         padded[..., rows, columns] += window
     padding = _padding(geometry)
     return F.pad(padded, [-p for p in padding]) if any(padding) else padded
+
+
+def _over(windows: Tensor, reduction: Callable[..., Tensor]) -> Tensor:
+    """A reduction over the places of the windows that keeps the layout of the images."""
+    if windows.dim() == 5 and channels_last(windows[0]):
+        return reduction(windows.permute(0, 1, 3, 4, 2), dim=0).permute(0, 3, 1, 2)
+    return reduction(windows, dim=0)
 
 
 class _Split(torch.autograd.Function):
@@ -148,9 +166,9 @@ class _LogSumExpPool(torch.autograd.Function):
         ctx: Any, x: Tensor, beta: float | Tensor, geometry: Geometry
     ) -> tuple[Tensor, Tensor]:
         weights = _split(x, geometry, -torch.inf)
-        peak = weights.amax(dim=0)
+        peak = _over(weights, torch.amax)
         weights.sub_(peak).mul_(beta).clamp_(min=_TAIL).exp_()
-        total = weights.sum(dim=0)
+        total = _over(weights, torch.sum)
         weights.div_(total)
         ctx.beta, ctx.geometry = beta, geometry
         ctx.set_materialize_grads(False)
@@ -165,7 +183,9 @@ class _LogSumExpPool(torch.autograd.Function):
             windows = weights * grad_value
         if grad_weights is not None:
             weighted = weights * grad_weights
-            curved = torch.addcmul(weighted, weights, weighted.sum(dim=0), value=-1) * ctx.beta
+            curved = (
+                torch.addcmul(weighted, weights, _over(weighted, torch.sum), value=-1) * ctx.beta
+            )
             windows = curved if windows is None else windows + curved
         grad = None
         if windows is not None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trompe.engine.layout import channels_last, like
 from trompe.engine.pooling import pair, stride_of
 
 
@@ -42,38 +43,42 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, windows: _Windows) -> Tensor:
         value, index = _pooled(x, windows)
-        ctx.index, ctx.windows, ctx.like = index, windows, x
+        ctx.index, ctx.windows, ctx.image = index, windows, x
         return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Scatter.apply(grad, ctx.index, ctx.windows, ctx.like), None
+        return _Scatter.apply(grad, ctx.index, ctx.windows, ctx.image), None
 
 
 class _Scatter(torch.autograd.Function):
     """Numbers of windows put where the maxima were; the transpose of the pooling at this place."""
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, index: Tensor, windows: _Windows, like: Tensor) -> Tensor:
-        ctx.index, ctx.windows, ctx.like = index, windows, like
-        return torch.ops.aten.max_pool2d_with_indices_backward(grad, like, *windows, index)
+    def forward(ctx: Any, grad: Tensor, index: Tensor, windows: _Windows, image: Tensor) -> Tensor:
+        ctx.index, ctx.windows, ctx.image = index, windows, image
+        return torch.ops.aten.max_pool2d_with_indices_backward(grad, image, *windows, index)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Gather.apply(grad, ctx.index, ctx.windows, ctx.like), None, None, None
+        return _Gather.apply(grad, ctx.index, ctx.windows, ctx.image), None, None, None
 
 
 class _Gather(torch.autograd.Function):
     """Numbers of the image taken from where the maxima were; the transpose of ``_Scatter``."""
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, index: Tensor, windows: _Windows, like: Tensor) -> Tensor:
-        ctx.index, ctx.windows, ctx.like = index, windows, like
-        return grad.flatten(-2).gather(-1, index.flatten(-2)).view_as(index)
+    def forward(ctx: Any, grad: Tensor, index: Tensor, windows: _Windows, image: Tensor) -> Tensor:
+        ctx.index, ctx.windows, ctx.image = index, windows, image
+        if not channels_last(index):
+            return grad.flatten(-2).gather(-1, index.flatten(-2)).view_as(index)
+        pixels, places = (t.permute(0, 2, 3, 1) for t in (grad, index))
+        found = pixels.flatten(1, 2).gather(1, places.flatten(1, 2))
+        return found.view(places.shape).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Scatter.apply(grad, ctx.index, ctx.windows, ctx.like), None, None, None
+        return _Scatter.apply(grad, ctx.index, ctx.windows, ctx.image), None, None, None
 
 
 def max_pool2d(
@@ -99,6 +104,9 @@ class _Concatenation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dim: int, *parts: Tensor) -> Tensor:
         ctx.dim, ctx.sizes = dim, [part.shape[dim] for part in parts]
+        if dim in (1, -3) and all(channels_last(part) for part in parts):
+            # PyTorch may answer with channels first.
+            return torch.cat([p.permute(0, 2, 3, 1) for p in parts], 3).permute(0, 3, 1, 2)
         return torch.cat(parts, dim)
 
     @staticmethod
@@ -114,7 +122,7 @@ class _Split(torch.autograd.Function):
         ctx.dim = dim
         # Copies: views of several outputs must not be handed out by a custom function, and the
         # products that follow are faster on contiguous memory.
-        return tuple(part.contiguous() for part in grad.split(sizes, dim))
+        return tuple(like(part, grad) for part in grad.split(sizes, dim))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

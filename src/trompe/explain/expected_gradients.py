@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import chunked_sum, may_recompute
+from trompe.engine.mean import chunked_sum, division
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers, pick
 from trompe.types import Explanation, InputSpace
@@ -26,7 +26,7 @@ class ExpectedGradients(Method):
             of noise, uniform within the input space.
         samples: number of pairs of a baseline and a t.
         seed: of the draws.
-        chunk: how many images go through the model at once; bounds the memory.
+        chunk: how many images are held in memory with their graph.
         input_space: bounds the noise.
 
     Raises:
@@ -73,9 +73,8 @@ class ExpectedGradients(Method):
 
     def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
         batch = x.shape[0]
-        per_chunk = max(1, min(self.samples, self.chunk // batch))
-        chosen, times = (draw.split(per_chunk) for draw in self._draws(x))
-        recompute = may_recompute(model, keep) and len(chosen) > 1
+        copies, recompute = division(x, self.samples, self.chunk, model, keep)
+        chosen, times = (draw.split(copies) for draw in self._draws(x))
 
         def part(x: Tensor, i: int) -> Tensor:
             away = x - chosen[i]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import chunked_sum, may_recompute
+from trompe.engine.mean import chunked_sum, division
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers, pick
 from trompe.types import Explanation
@@ -28,8 +28,8 @@ class IntegratedGrad(Method):
             to [B, C, H, W].
         score: ``softmax`` explains the probability, as the reference implementation does;
             ``logit`` the logit, as all other methods do.
-        chunk: how many images go through the model at once; bounds the memory. Where it takes
-            several chunks, each is computed again when the map is differentiated.
+        chunk: how many images are held in memory with their graph; where there are more, they are
+            computed again when the map is differentiated.
 
     Raises:
         UsageError: if steps or chunk is not positive, or the score unknown.
@@ -55,10 +55,9 @@ class IntegratedGrad(Method):
 
     def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
         batch = x.shape[0]
-        per_chunk = max(1, min(self.steps, self.chunk // batch))
+        copies, recompute = division(x, self.steps, self.chunk, model, keep)
         times = torch.arange(self.steps, 0, -1, dtype=x.dtype, device=x.device) / self.steps
-        chunks = times.split(per_chunk)  # the first holds t = 1, whose logits are those of x
-        recompute = may_recompute(model, keep) and len(chunks) > 1
+        chunks = times.split(copies)  # the first holds t = 1, whose logits are those of x
         logits: list[Tensor] = []
 
         def part(x: Tensor, i: int) -> Tensor:

@@ -31,7 +31,7 @@ class SmoothGrad(Method):
         sigma: standard deviation in the units of x, the same for every image, in place of
             ``noise``; ``trompe.geometry.matching_sigma`` gives the one that resembles a beta.
         seed: of the noise.
-        chunk: how many images go through the model at once; bounds the memory.
+        chunk: how many images are held in memory with their graph.
 
     Raises:
         UsageError: if samples or chunk is not positive, or noise or sigma negative.

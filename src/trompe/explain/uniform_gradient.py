@@ -28,7 +28,7 @@ class UniformGradient(Method):
         samples: number of noisy copies.
         radius: of the box, as a share of each image's range (maximum minus minimum).
         seed: of the noise.
-        chunk: how many images go through the model at once; bounds the memory.
+        chunk: how many images are held in memory with their graph.
 
     Raises:
         UsageError: if samples or chunk is not positive, or the radius negative.
