@@ -4,8 +4,8 @@
         --method gradient --method lrp --pairs 20 --work FOLDER
 
 Every batch is kept in the work folder as soon as it is finished, and the same command goes on where
-it was. The medians over the finished pairs are written to ``benchmarks/results/paper_preset.json``, or
-``fast_preset.json`` with ``--preset fast``.
+it was. The medians over the finished pairs are written to ``benchmarks/results/paper_preset.json``,
+or ``fast_preset.json`` with ``--preset fast``.
 """
 
 from __future__ import annotations
