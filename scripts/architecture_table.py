@@ -1,28 +1,72 @@
-"""Write the table of methods and architectures, from ``trompe.cli.coverage.check``.
+"""Try every method on every architecture; the tables of the README and the docs are made from it.
 
-Random weights, images of 32 or 64 pixels (those a network needs), double precision:
+Random weights, images of 32 to 64 pixels (those a network needs), double precision:
 
-    python scripts/architecture_table.py docs/architectures.md
+    python scripts/architecture_table.py               # what is missing
+    python scripts/architecture_table.py resnet18      # what is missing of these
+    python scripts/architecture_table.py --redo swin_t
+
+Each network's rows are added to ``benchmarks/results/architectures.json`` as soon as they are
+there; the same command goes on where it was, and several may run at once. timm's networks and
+Hugging Face's need those packages. ``scripts/render_readme.py`` writes the tables.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import fcntl
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision.models as tv
+from torch import nn
 
-from trompe.cli.coverage import candidates, check
+from trompe.cli.coverage import check
+from trompe.zoo.probe import Logits
 from trompe.zoo.resnet20 import ResNet20
 from trompe.zoo.tiny import TinyResNet, TinyVGG
 
-NETWORKS = {
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "architectures.json"
+
+
+def _timm(name: str, **options: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import timm
+
+        return timm.create_model(name, pretrained=False, num_classes=10, **options)
+
+    return build
+
+
+def _hugging_face() -> nn.Module:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        intermediate_size=96,
+        image_size=32,
+        patch_size=8,
+        num_labels=10,
+    )
+    return Logits(ViTForImageClassification(config))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "tiny-vgg": (TinyVGG, 64),
     "tiny-resnet": (TinyResNet, 64),
     "resnet20": (ResNet20, 32),
     "alexnet": (lambda: tv.alexnet(num_classes=10), 64),
     "vgg11": (lambda: tv.vgg11(num_classes=10), 32),
+    "vgg16": (lambda: tv.vgg16(num_classes=10), 32),
     "vgg16_bn": (lambda: tv.vgg16_bn(num_classes=10), 32),
     "squeezenet1_1": (lambda: tv.squeezenet1_1(num_classes=10), 48),
     "resnet18": (lambda: tv.resnet18(num_classes=10), 32),
@@ -37,31 +81,88 @@ NETWORKS = {
     "convnext_tiny": (lambda: tv.convnext_tiny(num_classes=10), 32),
     "vit_b_16": (lambda: tv.vit_b_16(num_classes=10, image_size=32), 32),
     "swin_t": (lambda: tv.swin_t(num_classes=10), 32),
+    "timm resnet18": (_timm("resnet18"), 32),
+    "timm densenet121": (_timm("densenet121"), 32),
+    "timm mobilenetv3_small_050": (_timm("mobilenetv3_small_050"), 32),
+    "timm efficientnet_b0": (_timm("efficientnet_b0"), 32),
+    "timm regnety_002": (_timm("regnety_002"), 32),
+    "timm convnext_atto": (_timm("convnext_atto"), 32),
+    "timm vit_tiny_patch16_224": (_timm("vit_tiny_patch16_224", img_size=32), 32),
+    "timm swin_tiny": (_timm("swin_tiny_patch4_window7_224", img_size=64, window_size=4), 64),
+    "transformers ViT": (_hugging_face, 32),
 }
-SIGNS = {"works": "yes", "not defined": "-", "refused": "refused", "wrong": "WRONG"}
 
 
-def table(names: list[str]) -> str:
-    """The table in Markdown: a row per network, a column per method."""
-    methods = list(candidates())
-    lines = ["| network | " + " | ".join(methods) + " |", "| --- |" + " --- |" * len(methods)]
-    for name in names:
-        make, size = NETWORKS[name]
-        torch.manual_seed(0)
-        x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
-        rows = check(make(), x)
-        lines.append(f"| {name} | " + " | ".join(SIGNS[row.status] for row in rows) + " |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    return "\n".join(lines) + "\n"
+def versions() -> dict[str, str]:
+    """The installed versions of the packages that networks come from."""
+    found = {}
+    for package in ("torch", "torchvision", "timm", "transformers"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def known() -> dict[str, Any]:
+    """What was tried so far."""
+    networks: dict[str, Any] = (
+        json.loads(RESULTS.read_text())["networks"] if RESULTS.exists() else {}
+    )
+    return networks
+
+
+def keep(name: str, entry: dict[str, Any]) -> None:
+    """Add one network to the results, which other processes may be adding to."""
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        networks = {**known(), name: entry}
+        ordered = {key: networks[key] for key in NETWORKS if key in networks}
+        fresh = RESULTS.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps({"networks": ordered}, indent=1) + "\n")
+        fresh.replace(RESULTS)
+
+
+def attempt(name: str) -> dict[str, Any]:
+    """All methods on one network."""
+    make, size = NETWORKS[name]
+    torch.manual_seed(0)
+    model = make()
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    start = time.perf_counter()
+    rows = check(model, x)
+    return {
+        "size": size,
+        "seconds": round(time.perf_counter() - start),
+        "versions": versions(),
+        "methods": {
+            row.method: {key: value for key, value in asdict(row).items() if key != "method"}
+            for row in rows
+        },
+    }
+
+
+def main() -> None:
+    """Try what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all if none is given")
+    parser.add_argument("--redo", action="store_true", help="also what was tried before")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.networks or NETWORKS:
+        if name in known() and not arguments.redo:
+            continue
+        try:
+            entry = attempt(name)
+        except ImportError as missing:
+            print(f"{name}: left out ({missing})", flush=True)
+            continue
+        keep(name, entry)
+        count: dict[str, int] = {}
+        for row in entry["methods"].values():
+            count[row["status"]] = count.get(row["status"], 0) + 1
+        print(f"{name}: {count}, {entry['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[2:] or list(NETWORKS)
-    text = (
-        "# Which method explains which network\n\n"
-        "Made by `python scripts/architecture_table.py`; `trompe models --check NAME` tries one\n"
-        "network. *yes*: the map is finite and its derivative agrees with finite differences on\n"
-        "the smoothed network; *-*: not defined for it (or only with patterns learned from data);\n"
-        "*refused*: an operation has no rule, and the error says so.\n\n" + table(chosen)
-    )
-    Path(sys.argv[1]).write_text(text, encoding="utf-8")
+    main()

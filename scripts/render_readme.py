@@ -1,4 +1,4 @@
-"""Write the numbers of both READMEs from the JSON files under ``benchmarks/results``.
+"""Write the numbers of the READMEs and of docs/architectures.md from the JSON files under ``benchmarks/results``.
 
     python scripts/render_readme.py            # rewrites the blocks in the READMEs
     python scripts/render_readme.py --check    # exits with 1 where they are out of date
@@ -18,7 +18,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "docs" / "architectures.md",
+)
 
 
 def load(name: str) -> dict[str, Any]:
@@ -51,53 +55,105 @@ def tiny_models() -> str:
 
 
 def quality() -> str:
-    """Presets side by side on tiny-vgg."""
-    result = load("quality")
+    """Presets side by side: each at its full number of steps."""
     rows = []
-    for method, presets in result["methods"].items():
-        for preset, entry in presets.items():
-            median = entry["median"]
-            rows.append(
-                [
-                    f"`{method}`",
-                    f"`{preset}`",
-                    str(entry["iterations"]),
-                    f"{median['map_pcc_before']:.2f} → {median['map_pcc']:.2f}",
-                    f"{median['map_ssim']:.2f}",
-                    f"{median['psnr_db']:.1f} dB",
-                    f"{median['linf_255']:.0f}/255",
-                    f"{median['softmax_l2']:.0e}",
-                    f"{entry['class_kept']}/{entry['pairs']}",
-                    f"{entry['cpu_seconds_per_image']:.0f} s",
-                ]
-            )
-    header = ["method", "preset", "steps", "PCC to the target", "SSIM", "image PSNR", "largest"]
+    for model, entry in load("quality")["models"].items():
+        for method, found in entry["methods"].items():
+            for preset, usual in (("fast", "fast 200"), ("paper", "paper 1500")):
+                if usual not in found:
+                    continue
+                median, cell = found[usual]["median"], found[usual]
+                rows.append(
+                    [
+                        f"`{model}`",
+                        f"`{method}`",
+                        f"`{preset}`",
+                        f"{median['map_pcc_before']:.2f} → {median['map_pcc']:.2f}",
+                        f"{median['map_ssim']:.2f}",
+                        f"{median['psnr_db']:.1f} dB",
+                        f"{median['linf_255']:.0f}/255",
+                        f"{median['softmax_l2']:.0e}",
+                        f"{cell['class_kept']}/{cell['pairs']}",
+                        f"{cell['cpu_seconds_per_image']:.0f} s",
+                    ]
+                )
+    header = ["network", "method", "preset", "PCC to the target", "SSIM", "image PSNR", "largest"]
     return table([*header, "softmax change", "class kept", "CPU time"], rows)
 
 
-def paper_preset() -> str:
-    """The paper's preset on SqueezeNet and ImageNet photos."""
-    if not (RESULTS / "paper_preset.json").exists():
-        return "Not measured yet."
+def presets_on_photos() -> str:
+    """The presets on SqueezeNet and ImageNet photos."""
     rows = []
-    for method, entry in load("paper_preset").items():
-        if method == "machine":
+    for run in ("paper", "fast", "fast-800"):
+        path = RESULTS / f"{run}_preset.json"
+        if not path.exists():
             continue
-        median = entry["median"]
+        for method, entry in load(path.stem).items():
+            if method == "machine":
+                continue
+            median = entry["median"]
+            seconds = entry["seconds_per_image_step"] * entry["iterations"]
+            rows.append(
+                [
+                    f"`{method}`",
+                    f"`{run.split('-')[0]}`",
+                    f"{entry['iterations']:,}",
+                    f"{entry['class_kept']}/{entry['pairs']}",
+                    f"{median['map_to_target_pcc']:.2f}",
+                    f"{median['map_to_target_ssim']:.2f}",
+                    f"{median['image_ssim']:.3f}",
+                    f"{median['image_psnr_db']:.1f} dB",
+                    f"{median['image_linf_255']:.0f}/255",
+                    f"{median['softmax_l2']:.0e}",
+                    f"{seconds:,.0f} s",
+                ]
+            )
+    rows.sort(key=lambda row: row[0])
+    header = ["method", "preset", "steps", "class kept", "map PCC", "map SSIM", "image SSIM"]
+    return table([*header, "PSNR", "largest", "softmax change", "time per image"], rows)
+
+
+SIGNS = {"works": "yes", "not defined": "-", "refused": "refused", "wrong": "**wrong**"}
+
+
+def coverage() -> str:
+    """Methods and architectures, counted."""
+    rows = []
+    for name, entry in load("architectures")["networks"].items():
+        status = {method: row["status"] for method, row in entry["methods"].items()}
+
+        def those(wanted: str, status: dict[str, str] = status) -> list[str]:
+            return [method for method, found in status.items() if found == wanted]
+
+        errors = [row["derivative_error"] for row in entry["methods"].values()]
+        worst = max(error for error in errors if error is not None)
         rows.append(
             [
-                f"`{method}`",
-                str(entry["pairs"]),
-                f"{entry['class_kept']}/{entry['pairs']}",
-                f"{median['map_to_target_ssim']:.2f}",
-                f"{median['map_to_target_pcc']:.2f}",
-                f"{median['image_ssim']:.3f}",
-                f"{median['image_psnr_db']:.1f} dB",
-                f"{median['softmax_l2']:.0e}",
+                name,
+                f"{len(those('works'))}",
+                f"{len(those('not defined'))}",
+                ", ".join(f"`{method}`" for method in those("refused")) or "none",
+                ", ".join(f"`{method}`" for method in those("wrong")) or "none",
+                f"{worst:.0e}",
             ]
         )
-    header = ["method", "pairs", "class kept", "map SSIM", "map PCC", "image SSIM", "PSNR"]
-    return table([*header, "softmax change"], rows)
+    header = ["network", "right", "not defined", "refused", "wrong", "largest derivative error"]
+    return table(header, rows)
+
+
+def architectures() -> str:
+    """Every method on every architecture."""
+    networks = load("architectures")["networks"]
+    methods = list(dict.fromkeys(m for entry in networks.values() for m in entry["methods"]))
+    rows = [
+        [f"`{method}`"]
+        + [
+            SIGNS[entry["methods"][method]["status"]] if method in entry["methods"] else ""
+            for entry in networks.values()
+        ]
+        for method in methods
+    ]
+    return table(["method", *networks], rows)
 
 
 def soundness() -> str:
@@ -146,7 +202,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
     "quality": quality,
-    "paper_preset": paper_preset,
+    "presets_on_photos": presets_on_photos,
+    "coverage": coverage,
+    "architectures": architectures,
     "soundness": soundness,
     "step": step,
     "maps": maps,
