@@ -7,7 +7,7 @@ STAMP := $(VENV)/.trompe-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench format clean
+.PHONY: help venv demo test lint bench benchmarks format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -36,6 +36,12 @@ lint: $(STAMP)  ## ruff and mypy
 bench: $(STAMP)  ## one attack step against plain autograd and zennit, about a minute: a report
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py --print --model tiny-vgg --rounds 7 \
 		--method gradient --method lrp
+
+# REFERENCE: a clone of pankessel/adv_explanation_ref. WEIGHTS, PHOTOS: SqueezeNet 1.1 as safetensors
+# and a folder of photos. IMAGES: an npz of validation images, as tiny-vgg was trained on.
+# CIFAR, CIFAR_WEIGHTS: the same of the ResNet-20. Hours on one core.
+benchmarks: $(STAMP)  ## measure everything anew and render the READMEs (see benchmarks/README.md)
+	BIN=$(BIN) bash benchmarks/all.sh
 
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .

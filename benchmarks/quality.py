@@ -10,7 +10,7 @@ same pairs in one batch, on one thread. Time is the process's own (``time.proces
 other work on the machine counts as little as it can. Attacks of fewer steps are attacks of their
 own, with their own schedule, not the beginnings of longer ones. Writes
 ``benchmarks/results/quality.json``; what was measured before, of other models and methods, stays.
-SqueezeNet on photos is measured by ``paper_preset.py``.
+SqueezeNet on photos is measured by ``photos.py``.
 """
 
 from __future__ import annotations

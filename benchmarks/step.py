@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import itertools
 import json
 import statistics
 import subprocess
@@ -64,21 +65,23 @@ def forward(model: nn.Module, x: Tensor, count: int) -> list[float]:
 
 
 def measure(
-    name: str, method: str, batch: int, rounds: int, steps: int, folder: Path | None
+    name: str, method: str, batch: int, folder: Path | None, chosen: argparse.Namespace
 ) -> dict[str, Any]:
     """Interleaved times of all contenders on one network."""
     model, size = network(name)
     x = images(batch, size)
     runs = contenders(model, x, method, folder)
+    if chosen.alone:
+        runs = {"trompe": runs["trompe"]}
     passes: list[float] = []
     times: dict[str, list[float]] = {contender: [] for contender in runs}
     forward(model, x, 1)
     for run in runs.values():  # what is made once: split weights, buffers
         run(1)
-    for _ in range(rounds):
+    for _ in range(chosen.rounds):
         passes += forward(model, x, 2)
         for contender, run in runs.items():
-            times[contender] += run(steps)
+            times[contender] += run(chosen.steps)
         passes += forward(model, x, 2)
     unit = statistics.median(passes)
     return {
@@ -134,7 +137,8 @@ def main() -> None:
     parser.add_argument("--model", action="append", help=f"{', '.join(MODELS)} if not given")
     parser.add_argument("--method", action="append", help=f"{', '.join(METHODS)} if not given")
     parser.add_argument("--reference", type=Path, help="clone of the reference")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int, action="append", help="1 if not given")
+    parser.add_argument("--alone", action="store_true", help="trompe only: for throughput")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="per round and contender")
     parser.add_argument("--threads", type=int, default=1)
@@ -144,33 +148,32 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.only:
-        print(only(chosen.model[0], chosen.method[0], chosen.batch, chosen.only, chosen.reference))
+        found = only(
+            *(chosen.model[0], chosen.method[0], chosen.batch[0]), chosen.only, chosen.reference
+        )
+        print(found)
         return
     known = RESULTS / "step.json"
     results: dict[str, Any] = {"models": {}}
     if known.exists():
         results["models"] = json.loads(known.read_text())["models"]
-    for name in chosen.model or MODELS:
-        for method in chosen.method or METHODS:
-            found = measure(
-                name, method, chosen.batch, chosen.rounds, chosen.steps, chosen.reference
-            )
-            if chosen.memory:
-                for contender, entry in found["contenders"].items():
-                    entry["peak_mib"] = peak(
-                        name, method, chosen.batch, contender, chosen.reference
-                    )
-            found["threads"] = describe()["threads"]
-            key = method if chosen.batch == 1 else f"{method} x{chosen.batch}"
-            results["models"].setdefault(name, {})[key] = found
-            row = "  ".join(
-                f"{contender} {entry['forwards']:.1f}"
-                + (f" ({entry['peak_mib']:.0f} MiB)" if "peak_mib" in entry else "")
-                for contender, entry in found["contenders"].items()
-            )
-            print(f"{name} {key}: forward {found['forward_seconds']:.3f} s; {row}", flush=True)
-            if chosen.keep:
-                save("step", results)
+    cases = itertools.product(chosen.model or MODELS, chosen.method or METHODS, chosen.batch or [1])
+    for name, method, batch in cases:
+        found = measure(name, method, batch, chosen.reference, chosen)
+        if chosen.memory:
+            for contender, entry in found["contenders"].items():
+                entry["peak_mib"] = peak(name, method, batch, contender, chosen.reference)
+        found["threads"] = describe()["threads"]
+        key = method if batch == 1 else f"{method} x{batch}"
+        results["models"].setdefault(name, {})[key] = found
+        row = "  ".join(
+            f"{contender} {entry['forwards']:.1f}"
+            + (f" ({entry['peak_mib']:.0f} MiB)" if "peak_mib" in entry else "")
+            for contender, entry in found["contenders"].items()
+        )
+        print(f"{name} {key}: forward {found['forward_seconds']:.3f} s; {row}", flush=True)
+        if chosen.keep:
+            save("step", results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the numbers of the READMEs and of docs/architectures.md from the JSON files under ``benchmarks/results``.
+"""Write the numbers of the READMEs and of docs/architectures.md from ``benchmarks/results``.
 
     python scripts/render_readme.py            # rewrites the blocks in the READMEs
     python scripts/render_readme.py --check    # exits with 1 where they are out of date
@@ -81,36 +81,33 @@ def quality() -> str:
     return table([*header, "softmax change", "class kept", "CPU time"], rows)
 
 
-def presets_on_photos() -> str:
+def photos() -> str:
     """The presets on SqueezeNet and ImageNet photos."""
     rows = []
-    for run in ("paper", "fast", "fast-800"):
-        path = RESULTS / f"{run}_preset.json"
-        if not path.exists():
-            continue
-        for method, entry in load(path.stem).items():
+    for run, methods in load("photos")["runs"].items():
+        for method, entry in methods.items():
             if method == "machine":
                 continue
             median = entry["median"]
             seconds = entry["seconds_per_image_step"] * entry["iterations"]
-            rows.append(
-                [
-                    f"`{method}`",
-                    f"`{run.split('-')[0]}`",
-                    f"{entry['iterations']:,}",
-                    f"{entry['class_kept']}/{entry['pairs']}",
-                    f"{median['map_to_target_pcc']:.2f}",
-                    f"{median['map_to_target_ssim']:.2f}",
-                    f"{median['image_ssim']:.3f}",
-                    f"{median['image_psnr_db']:.1f} dB",
-                    f"{median['image_linf_255']:.0f}/255",
-                    f"{median['softmax_l2']:.0e}",
-                    f"{seconds:,.0f} s",
-                ]
-            )
-    rows.sort(key=lambda row: row[0])
+            cells = [
+                f"{entry['iterations']:,}",
+                f"{entry['class_kept']}/{entry['pairs']}",
+                f"{median['map_to_target_pcc']:.2f}",
+                f"{median['map_to_target_ssim']:.2f}",
+                f"{median['image_ssim']:.3f}",
+                f"{median['image_psnr_db']:.1f} dB",
+                f"{median['image_linf_255']:.0f}/255",
+                f"{median['softmax_l2']:.0e}",
+                f"{seconds:,.0f} s",
+            ]
+            preset = run.split("-")[0]
+            rows.append((method, preset, entry["iterations"], cells))
     header = ["method", "preset", "steps", "class kept", "map PCC", "map SSIM", "image SSIM"]
-    return table([*header, "PSNR", "largest", "softmax change", "time per image"], rows)
+    return table(
+        [*header, "PSNR", "largest", "softmax change", "time per image"],
+        [[f"`{method}`", f"`{preset}`", *cells] for method, preset, _, cells in sorted(rows)],
+    )
 
 
 SIGNS = {"works": "yes", "not defined": "-", "refused": "refused", "wrong": "**wrong**"}
@@ -166,11 +163,13 @@ def soundness() -> str:
 
 
 def step() -> str:
-    """One attack step beside the peers'."""
+    """One attack step beside the peers', one image."""
     rows = []
     who = ("trompe", "autograd", "zennit", "reference")
     for model, methods in load("step")["models"].items():
         for method, entry in methods.items():
+            if entry["batch"] > 1:
+                continue
             found = entry["contenders"]
             cells = [f"`{model}`", f"`{method}`", str(entry["floor"] or "")]
             for name in who:
@@ -182,6 +181,23 @@ def step() -> str:
                 cells.append(f"{found[name]['forwards']:.1f}{extra}")
             rows.append(cells)
     return table(["network", "method", "floor", *who], rows)
+
+
+def batches() -> str:
+    """Image-steps per second by batch size."""
+    rates: dict[tuple[str, str], dict[int, float]] = {}
+    for model, methods in load("step")["models"].items():
+        for key, entry in methods.items():
+            found = rates.setdefault((model, key.split(" x")[0]), {})
+            found[entry["batch"]] = entry["batch"] / entry["contenders"]["trompe"]["seconds"]
+    rates = {key: found for key, found in rates.items() if len(found) > 2}
+    sizes = sorted({size for found in rates.values() for size in found})
+    rows = [
+        [f"`{model}`", f"`{method}`"]
+        + [f"{found[size]:.3g}" if size in found else "" for size in sizes]
+        for (model, method), found in rates.items()
+    ]
+    return table(["network", "method", *(f"batch {size}" for size in sizes)], rows)
 
 
 def maps() -> str:
@@ -202,11 +218,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
     "quality": quality,
-    "presets_on_photos": presets_on_photos,
+    "photos": photos,
     "coverage": coverage,
     "architectures": architectures,
     "soundness": soundness,
     "step": step,
+    "batches": batches,
     "maps": maps,
 }
 

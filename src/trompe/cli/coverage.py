@@ -59,31 +59,47 @@ def candidates() -> dict[str, Callable[[], Method]]:
     return found
 
 
-def _derivative_error(method: Method, model: nn.Module, x: Tensor, target: Tensor) -> float:
-    """Median over three lines of the relative error of the derivative along a line."""
+_STEPS = (1e-7, 1e-6, 1e-8, 1e-5, 1e-9)
+"""Of the finite differences. A rule that divides by a small sum bends the map within 1e-6 of the
+image: there only the smallest steps see the slope, which elsewhere drown in rounding."""
+
+
+def _derivative_error(
+    method: Method, model: nn.Module, x: Tensor, target: Tensor, tolerance: float
+) -> float:
+    """Median over three lines of the relative error of the derivative along a line.
+
+    The error of a line is that of the best step, tried until one is a hundred times as exact as
+    asked for; what is wrong is so at every step.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    step = 1e-7
     start = x.detach().clone().requires_grad_(True)
     relevance = method(model, start, target)
     weights = torch.randn(x.shape, generator=generator, dtype=x.dtype)
     (gradient,) = torch.autograd.grad((relevance * weights).sum(), start)
+
+    def value(point: Tensor) -> float:
+        with torch.no_grad():
+            return float((method(model, point, target) * weights).sum())
+
     errors = []
     for _ in range(3):
         line = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        with torch.no_grad():
-            up, down = (
-                float((method(model, x + sign * step * line, target) * weights).sum())
-                for sign in (1, -1)
-            )
-        expected = (up - down) / (2 * step)
-        errors.append(abs(float((gradient * line).sum()) - expected) / max(abs(expected), 1e-12))
+        slope = float((gradient * line).sum())
+        best = float("inf")
+        for step in _STEPS:
+            found = (value(x + step * line) - value(x - step * line)) / (2 * step)
+            best = min(best, abs(slope - found) / max(abs(found), 1e-12))
+            if best <= tolerance / 100:
+                break
+        errors.append(best)
     return median(errors)
 
 
 def check(
-    model: nn.Module, x: Tensor, methods: Iterable[str] | None = None, tolerance: float = 1e-2
+    model: nn.Module, x: Tensor, methods: Iterable[str] | None = None, tolerance: float = 1e-4
 ) -> list[Coverage]:
     """Try methods on a network, in double precision, smoothed for the derivative.
 
@@ -91,8 +107,7 @@ def check(
         model: any classifier; not changed.
         x: an image [1, C, H, W].
         methods: names out of ``candidates``; all by default.
-        tolerance: of the derivative. Maps are all but discontinuous where a denominator is nearly
-            zero, so that finite differences are rough.
+        tolerance: of the derivative, relative.
     """
     import torch
 
@@ -112,7 +127,7 @@ def check(
             if not bool(torch.isfinite(method(exact, x, target)).all()):
                 rows.append(Coverage(name, "wrong", "the map is not finite"))
                 continue
-            error = _derivative_error(method, smoothed, x, target)
+            error = _derivative_error(method, smoothed, x, target, tolerance)
         except PatternError:
             rows.append(Coverage(name, "not defined", "needs patterns learned from data"))
         except UnsupportedOp as problem:

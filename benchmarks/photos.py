@@ -1,23 +1,25 @@
 """A preset on pairs of ImageNet photos with SqueezeNet 1.1 (figures 3, 10 and 11).
 
-    python benchmarks/paper_preset.py --weights squeezenet.safetensors --photos FOLDER
-        --method gradient --method lrp --pairs 20 --work FOLDER
+    python benchmarks/photos.py --weights squeezenet.safetensors --photos FOLDER
+        --method gradient --method lrp --pairs 20 --work FOLDER [--preset fast --iterations 50]
 
 Every batch is kept in the work folder as soon as it is finished, and the same command goes on where
-it was. The medians over the finished pairs are written to ``benchmarks/results/paper_preset.json``,
-or ``fast_preset.json`` with ``--preset fast``.
+it was; with ``--summarise`` it adds the medians over the finished pairs to
+``benchmarks/results/photos.json``, where runs of other presets stay. Time is the process's own
+(``time.process_time``), so that other work on the machine counts as little as it can.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import save
+from machine import RESULTS, describe, save
 from safetensors.torch import load_file, save_file
 
 import trompe
@@ -168,7 +170,10 @@ def main() -> None:
             )
         results[method] = summary(rows, total, iterations)
     if arguments.summarise:
-        print(save(f"{run}_preset", results))
+        known = RESULTS / "photos.json"
+        runs = json.loads(known.read_text())["runs"] if known.exists() else {}
+        runs[run] = {**runs.get(run, {}), "machine": describe(), **results}
+        print(save("photos", {"runs": runs}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Every measurement, one after the other; those whose data is not given are left out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+python=${BIN:-.venv/bin}/python
+reference=${REFERENCE:+--reference $REFERENCE}
+
+left_out() { echo "left out: $1 (set $2)" >&2; }
+
+$python benchmarks/step.py $reference --memory
+for model in squeezenet1_1 tiny-vgg; do
+  $python benchmarks/step.py --model "$model" --method gradient --method lrp --alone \
+    --batch 2 --batch 4 --batch 8 --batch 16 --batch 32 --batch 64 --rounds 3
+done
+$python benchmarks/maps.py
+$python benchmarks/soundness.py
+$python benchmarks/sandwich.py mlp tiny-vgg
+$python scripts/architecture_table.py
+
+if [ -n "${REFERENCE:-}" ]; then
+  $python benchmarks/against_reference.py $reference
+else
+  left_out against_reference.py REFERENCE
+fi
+
+if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
+  for run in "fast --iterations 25" "fast --iterations 50" fast "fast --iterations 800" paper; do
+    for keep in "" --summarise; do
+      $python benchmarks/photos.py --weights "$WEIGHTS" --photos "$PHOTOS" --method gradient \
+        --method lrp --preset $run $keep
+    done
+  done
+else
+  left_out photos.py "WEIGHTS and PHOTOS"
+fi
+
+fewer="--iterations 25 --iterations 50 --iterations 100 --iterations 200 --iterations 400"
+if [ -n "${IMAGES:-}" ]; then
+  $python benchmarks/quality.py --data "$IMAGES" --preset fast $fewer
+  $python benchmarks/quality.py --data "$IMAGES" --preset paper --iterations 200 --iterations 1500
+else
+  left_out "quality.py, tiny-vgg" IMAGES
+fi
+if [ -n "${CIFAR:-}" ] && [ -n "${CIFAR_WEIGHTS:-}" ]; then
+  cifar="--model resnet20-cifar10 --weights $CIFAR_WEIGHTS --data $CIFAR"
+  $python benchmarks/quality.py $cifar --preset fast $fewer
+  $python benchmarks/quality.py $cifar --preset paper --iterations 200 --iterations 1500
+else
+  left_out "quality.py, ResNet-20" "CIFAR and CIFAR_WEIGHTS"
+fi
+$python benchmarks/quality.py --draw
+$python scripts/render_readme.py
