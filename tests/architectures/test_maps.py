@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from derivatives import slope_error
 from families import SMALL, WHOLE, build, images
 
-# Large denominators keep the maps tame enough for finite differences.
+# Large denominators keep the maps tame enough for finite differences of every network.
 TAME = Composite(
     Gamma(0.25, stabiliser=0.1), Epsilon(0.1), addition=Addition(stabiliser=0.1), stabiliser=0.1
 )
@@ -38,8 +38,7 @@ def check(net: nn.Module, size: int, tolerance: float) -> None:
         trompe.explainer("lrp", composite=TAME),
     ):
         assert bool(torch.isfinite(method(net, x, TARGET)).all())
-        # A denominator that changes its sign within the step would be a jump: take a small one.
-        assert slope_error(method, smoothed, x, TARGET, step=1e-7) < tolerance, method
+        assert slope_error(method, smoothed, x, TARGET) < tolerance, method
     lrp = trompe.explainer("lrp")
     assert bool(torch.isfinite(lrp(net, x, TARGET)).all())
 
@@ -47,7 +46,7 @@ def check(net: nn.Module, size: int, tolerance: float) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_small(name: str) -> None:
     net, size = build(SMALL[name])
-    check(net, size, 1e-3)
+    check(net, size, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "densenet", "mobilenet_v3", "vit", "swin"])
@@ -67,4 +66,4 @@ def test_a_batch_is_its_images(name: str) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole(name: str) -> None:
     net, size = build(WHOLE[name])
-    check(net, size, 1e-3)
+    check(net, size, 1e-4)
