@@ -196,9 +196,9 @@ def main() -> None:
                 "tiny-vgg",
                 loaded.model.double(),
                 x,
-                radii=[1e-8, 1e-6, 1e-4, 1e-2, 1.0],
-                steps=6,
-                restarts=2,
+                radii=[1e-4, 1e-3, 1e-2, 0.03, 0.1, 1.0],
+                steps=10,
+                restarts=3,
                 samples=4,
             )
         else:

@@ -23,20 +23,20 @@ from machine import save
 
 import trompe
 from trompe.geometry.forward import Ball
-from trompe.geometry.methods import certified
+from trompe.geometry.methods import Prepared, certified
 from trompe.geometry.strongest import QUANTITIES, strongest_change
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "geometry"))
-from nets import random_case
+from random_nets import random_case
 
 
 def one(seed: int, steps: int, samples: int) -> dict[str, Any]:
     """Bounds, the strongest attacks, and what exceeded what, for one random case."""
     net, x, radius, norm, what = random_case(seed)
     with torch.no_grad():
-        found = certified(net, x, Ball(radius, norm), None, "best")
+        found = certified(Prepared(net, x), Ball(radius, norm), "best")
         if seed % 5 == 0:  # the loosest bound: less often
-            paper = certified(net, x, Ball(radius, norm), found.target, "frobenius")
+            paper = certified(Prepared(net, x, found.target), Ball(radius, norm), "frobenius")
             found.sets |= paper.sets
             found.bounds |= paper.bounds
     sets, bounds = found.sets, found.bounds

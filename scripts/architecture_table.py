@@ -45,6 +45,12 @@ def _timm(name: str, **options: Any) -> Callable[[], nn.Module]:
     return build
 
 
+def _vit_b_16() -> nn.Module:
+    net = tv.vit_b_16(num_classes=10, image_size=32)
+    nn.init.normal_(net.heads[0].weight, std=0.05)  # torchvision starts it at zero: no explanation
+    return net
+
+
 def _hugging_face() -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -79,7 +85,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "shufflenet_v2_x0_5": (lambda: tv.shufflenet_v2_x0_5(num_classes=10), 32),
     "regnet_y_400mf": (lambda: tv.regnet_y_400mf(num_classes=10), 32),
     "convnext_tiny": (lambda: tv.convnext_tiny(num_classes=10), 32),
-    "vit_b_16": (lambda: tv.vit_b_16(num_classes=10, image_size=32), 32),
+    "vit_b_16": (_vit_b_16, 32),
     "swin_t": (lambda: tv.swin_t(num_classes=10), 32),
     "timm resnet18": (_timm("resnet18"), 32),
     "timm densenet121": (_timm("densenet121"), 32),

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from trompe.types import Explainer
 
-
 # Next to a denominator that is nearly zero only the smallest steps see the slope.
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 

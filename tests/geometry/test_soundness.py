@@ -12,7 +12,7 @@ from random_nets import random_case
 import trompe
 from trompe.geometry import strongest_change
 from trompe.geometry.forward import Ball
-from trompe.geometry.methods import certified
+from trompe.geometry.methods import Prepared, certified
 from trompe.geometry.strongest import QUANTITIES, change
 
 
@@ -22,7 +22,7 @@ def violations(
     """What was exceeded in one random case; empty if nothing was."""
     net, x, radius, norm, what = random_case(seed)
     with torch.no_grad():
-        found = certified(net, x, Ball(radius, norm), None, "best")
+        found = certified(Prepared(net, x), Ball(radius, norm), "best")
     target = torch.tensor([found.target])
     gradient = trompe.explainer("gradient")
     wrong = []

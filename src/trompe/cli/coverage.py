@@ -59,9 +59,9 @@ def candidates() -> dict[str, Callable[[], Method]]:
     return found
 
 
-_STEPS = (1e-7, 1e-6, 1e-8, 1e-5, 1e-9)
+_STEPS = (1e-7, 1e-6, 1e-5, 1e-8, 1e-4, 1e-9, 1e-3)
 """Of the finite differences. A rule that divides by a small sum bends the map within 1e-6 of the
-image: there only the smallest steps see the slope, which elsewhere drown in rounding."""
+image: there only the smallest steps see the slope; where maps are tiny, those drown in rounding."""
 
 
 def _derivative_error(

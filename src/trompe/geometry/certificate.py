@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from trompe.errors import UsageError
 from trompe.geometry.forward import Ball
-from trompe.geometry.methods import certified
+from trompe.geometry.methods import Prepared, certified
 
-METHODS = ("frobenius", "global", "interval", "jacobian", "best", "smoothgrad")
+METHODS = ("frobenius", "global", "interval", "jacobian", "telescope", "best", "smoothgrad")
 """The choices of ``certify``."""
 
 
@@ -82,7 +82,8 @@ def certify(
     the last place is added to every gradient entry, which covers the rounding that evaluations
     show, but is no proof of it.
 
-    Methods, each valid for itself; ``best`` takes the smallest of all, quantity by quantity:
+    Methods, each valid for itself; ``best`` takes the smallest of all but the last, quantity by
+    quantity:
 
     - ``frobenius``: the paper's ``b C`` (Theorem 1): Frobenius norms of the layers, s'' <= b / 4;
     - ``global``: the same with spectral norms from above (exact singular values; convolutions on a
@@ -92,6 +93,10 @@ def certify(
       change its sign is [0, 1]; max pooling: any combination of possible winners);
     - ``jacobian``: besides, exact Jacobians and the exact Hessian at x with bounds of how far each
       entry moves; inputs and layers must be small;
+    - ``telescope``: exact Jacobians at x between all layers, by the norms of their rows, and how far
+      each unit's derivative moves: far below products of layer norms, on convolutional networks
+      too, as long as the radius is small; takes minutes there, so ``best`` has it for small
+      networks only;
     - ``smoothgrad``: for any network, its SmoothGrad map instead (``certify_smoothgrad``).
 
     Args:
@@ -146,10 +151,12 @@ def certify(
         with torch.no_grad():
             found.append(
                 certified(
-                    model,
-                    x[index : index + 1],
+                    Prepared(
+                        model,
+                        x[index : index + 1],
+                        None if target is None else int(target[index]),
+                    ),
                     Ball(float(radius), norm),
-                    None if target is None else int(target[index]),
                     method,
                 )
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ from trompe.geometry.forward import Ball, dense_is_small, forward
 from trompe.geometry.gates import Range
 from trompe.geometry.heat import Gradients
 from trompe.geometry.layers import layer_bounds, without_cancellation
+from trompe.geometry.linearised import Linearised, cost, linearise
 from trompe.geometry.maps import WIDEN
 from trompe.geometry.network import Network
 from trompe.geometry.reading import trace
+from trompe.geometry.telescope import telescope
 
 _STEPS = 8
 """Into so many balls the integral of the curvature is divided."""
@@ -24,15 +27,61 @@ _ULPS = 64
 """Allowance for evaluations in x's own type, in its units in the last place."""
 
 
+_SECONDS, _MINUTES = 10**9, 10**11
+"""What ``linearise`` may cost: beside the other methods of ``best``, and where all are wanted."""
+
+
+class Prepared:
+    """What the certificates of one image need of a network, whatever the radius.
+
+    Args:
+        model: as for ``certify``.
+        x: [1, ...].
+        target: class; by default the predicted one.
+
+    Raises:
+        CertificateError: if the model has an operation without bounds; it is named.
+        UsageError: if there is no such class.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, target: int | None = None) -> None:
+        self.network = trace(model, x)
+        self.values = self.network.values(x.detach().double().cpu())
+        logits = self.values[-1]
+        if logits.dim() != 2:
+            raise CertificateError(f"the model returns {tuple(logits.shape)}: a classifier [B, K]")
+        self.target = int(logits.argmax()) if target is None else target
+        if not 0 <= self.target < logits.shape[1]:
+            raise UsageError(
+                f"target {target} does not fit: the model has {logits.shape[1]} classes"
+            )
+        self.rounding: Tensor | None = None
+        if x.dtype != torch.float64:
+            size = without_cancellation(self.network, self.values, self.target)[0]
+            self.rounding = _ULPS * torch.finfo(x.dtype).eps * size
+
+    @cached_property
+    def cost(self) -> int:
+        """Of ``linearised``."""
+        return cost(self.network, self.values)
+
+    @cached_property
+    def linearised(self) -> Linearised:
+        """The network linearised at x."""
+        return linearise(self.network, self.values, self.target)
+
+
 def every_bound(
-    model: nn.Module, x: Tensor, *, radius: float, norm: str = "l2", target: int | None = None
+    prepared: Prepared, *, radius: float, norm: str = "l2"
 ) -> dict[str, dict[str, float]]:
-    """What each method that applies gives for one image x [1, ...]: method, quantity, bound."""
+    """What each method that applies gives for one image: method, quantity, bound."""
     ball = Ball(float(radius), norm)
     with torch.no_grad():
-        found = certified(model, x, ball, target, "best")
-        paper = certified(model, x, ball, found.target, "frobenius")
-    return {**paper.bounds, **found.bounds}
+        found = certified(prepared, ball, "best")
+        bounds = {**certified(prepared, ball, "frobenius").bounds, **found.bounds}
+        if "telescope" not in bounds and prepared.cost <= _MINUTES:
+            bounds |= certified(prepared, ball, "telescope").bounds
+    return bounds
 
 
 @dataclass
@@ -71,33 +120,32 @@ class Found:
         return max(one.kept(k) for sets in self.sets.values() for one in sets)
 
 
-def certified(model: nn.Module, x: Tensor, ball: Ball, target: int | None, method: str) -> Found:
-    """What the methods asked for give for one image x [1, ...]; see ``certify``."""
-    network = trace(model, x)
-    values = network.values(x.detach().double().cpu())
-    logits = values[-1]
-    if logits.dim() != 2:
-        raise CertificateError(f"the model returns {tuple(logits.shape)}: a classifier [B, K]")
-    if target is None:
-        target = int(logits.argmax())
-    if not 0 <= target < logits.shape[1]:
-        raise UsageError(f"target {target} does not fit: the model has {logits.shape[1]} classes")
-    found = Found(target)
-    if x.dtype != torch.float64:
-        size = without_cancellation(network, values, target)[0]
-        found.rounding = _ULPS * torch.finfo(x.dtype).eps * size
+def certified(prepared: Prepared, ball: Ball, method: str) -> Found:
+    """What the methods asked for give for one image; see ``certify``."""
+    network, values = prepared.network, prepared.values
+    found = Found(prepared.target, rounding=prepared.rounding)
     small = dense_is_small(network, values)
     if method == "jacobian" and not small:
         raise CertificateError(
-            "method 'jacobian' holds the Jacobian of every layer, too much here: use 'interval'"
+            "method 'jacobian' holds the Jacobian of every layer, too much here: use 'telescope'"
         )
     if method in ("frobenius", "global", "best"):
         _global(found, network, values, ball, method)
+    if method == "telescope" or (method == "best" and prepared.cost <= _SECONDS):
+        _telescoped(found, prepared, ball)
     if method == "jacobian" or (method == "best" and small):
         _local(found, network, values, ball, dense=True)
     if method in ("interval", "best"):
         _local(found, network, values, ball, dense=False)
     return found
+
+
+def _telescoped(found: Found, prepared: Prepared, ball: Ball) -> None:
+    """Bounds from the network linearised at x."""
+    at = prepared.linearised
+    reached = forward(prepared.network, prepared.values, ball, everywhere=False, dense=False)
+    moved = telescope(prepared.network, at, reached, ball)
+    found.add("telescope", _set(at.gradient[0], moved.entries[0], moved.change))
 
 
 def _global(found: Found, network: Network, values: list[Tensor], ball: Ball, method: str) -> None:

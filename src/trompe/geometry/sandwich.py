@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trompe.engine import frozen, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
-from trompe.geometry.methods import every_bound
+from trompe.geometry.methods import Prepared, every_bound
 from trompe.geometry.strongest import QUANTITIES, Strongest, change, strongest_change
 from trompe.types import Progress
 
@@ -131,15 +131,15 @@ def sandwich(
         for beta in betas:
             network = judge if beta is None else smooth(judge, beta=beta, pooling=True)
             found: dict[str, list[Tensor]] = {name: [] for name in quantities}
+            prepared: Prepared | None = None
+            try:
+                prepared = Prepared(network, one, int(classes)) if refused is None else None
+            except CertificateError as error:
+                refused = str(error)
             for radius in radii:
                 bounds: dict[str, dict[str, float]] = {}
-                if refused is None:
-                    try:
-                        bounds = every_bound(
-                            network, one, radius=radius, norm=norm, target=int(classes)
-                        )
-                    except CertificateError as error:
-                        refused = str(error)
+                if prepared is not None:
+                    bounds = every_bound(prepared, radius=radius, norm=norm)
                 attacks: dict[str, Strongest] = {}
                 for name in quantities:
                     attacks[name] = strongest_change(

@@ -1,0 +1,397 @@
+"""The network linearised at one image: exact Jacobians between its gates, by their norms.
+
+Every gate is replaced by its derivative at x. Of the Jacobian of a gate's argument by the image,
+and by the output of every earlier gate, the norm of each row is computed exactly (in batches of
+rows; those of distant places in one sweep), and from rows and columns an upper bound of its
+spectral norm. Nothing depends on a radius: what is made once serves all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trompe.geometry.forward import EPS
+from trompe.geometry.gates import Gate, Range
+from trompe.geometry.maps import WIDEN, Conv, Dense, LinearMap, Move
+from trompe.geometry.network import Network
+
+_ENTRIES = 2**22
+"""So many numbers a batch of rows may hold in one layer."""
+_HELD = 2**25 + 2**23
+"""A Jacobian of at most so many entries is held, and its norm is that of its Gram matrix."""
+
+
+@dataclass
+class Jacobian:
+    """Norms of the Jacobian of a gate's argument by the image, or by an earlier gate's output.
+
+    Args:
+        rows: at least the l2 norm of each row, of the argument's shape, [1, ...].
+        sums: at least the l1 norm of each row, likewise.
+        columns: at least the l2 norm of each column, of the source's shape, [1, ...].
+        norm: at least the spectral norm.
+    """
+
+    rows: Tensor
+    sums: Tensor
+    columns: Tensor
+    norm: float
+
+
+@dataclass
+class Linearised:
+    """All Jacobians between gates, and the derivative of the score by every gate's output.
+
+    Args:
+        slopes: of every gate, at its computed argument.
+        jacobians: per gate, by source: 0 is the image, others are gates.
+        pulls: at least the magnitude of the score's derivative by the gate's output, [1, ...].
+        gradient: of the score by the image, [1, ...], as computed.
+        noise: at least its rounding error, entry by entry.
+    """
+
+    slopes: dict[int, Tensor]
+    jacobians: dict[int, dict[int, Jacobian]] = field(default_factory=dict)
+    pulls: dict[int, Tensor] = field(default_factory=dict)
+    gradient: Tensor = field(default_factory=lambda: torch.zeros(0))
+    noise: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+def linearise(network: Network, values: list[Tensor], target: int) -> Linearised:
+    """Linearise at x; see the module.
+
+    Args:
+        network: as traced.
+        values: of its nodes at x, [1, ...].
+        target: index of the logit.
+    """
+    slopes = {
+        number: node.part.slope(values[node.parents[0]])
+        for number, node in enumerate(network.nodes)
+        if isinstance(node.part, Gate)
+    }
+    out = Linearised(slopes)
+    sweep = _Sweep(network, slopes)
+    seed = torch.zeros_like(values[-1])
+    seed[0, target] = 1.0
+    last = len(network.nodes) - 1
+    sizes = sweep.pull(last, seed, magnitude=True)
+    nothing = torch.zeros_like(values[0])
+    out.gradient, out.noise = nothing, nothing
+    for number, pull in sweep.pull(last, seed).items():
+        noise = sweep.relative * sizes[number]
+        if number == 0:
+            out.gradient, out.noise = pull, noise
+        else:
+            out.pulls[number] = WIDEN * pull.abs() + noise
+    for number in slopes:
+        before = network.nodes[number].parents[0]
+        origin = _selects(network, before)
+        if origin is None:
+            out.jacobians[number] = sweep.jacobians(before, values)
+        else:
+            out.jacobians[number] = _selection(network, before, slopes, origin, out.jacobians)
+    return out
+
+
+def cost(network: Network, values: list[Tensor]) -> int:
+    """How many numbers the sweeps of ``linearise`` go through, about."""
+    total = through = 0
+    for number, node in enumerate(network.nodes):
+        through += values[number].numel()
+        if isinstance(node.part, Gate) and _selects(network, node.parents[0]) is None:
+            total += values[node.parents[0]].numel() * through
+    return total
+
+
+def _terms(part: LinearMap) -> int:
+    """Products added up in one output of a layer or of its transpose, for the rounding error."""
+    if isinstance(part, (Dense, Conv)):
+        return max(part.terms, part.weight.shape[0] * part.weight[0, :1].numel())
+    return max(part.terms, 64)
+
+
+class _Sweep:
+    """The linearised network, forward and backward, in batches.
+
+    Args:
+        network: as traced.
+        slopes: of its gates.
+    """
+
+    def __init__(self, network: Network, slopes: dict[int, Tensor]) -> None:
+        self.network, self.slopes = network, slopes
+        self.relative = EPS * sum(
+            _terms(node.part) + 8 if isinstance(node.part, LinearMap) else 8
+            for node in network.nodes
+        )
+
+    def pull(self, last: int, seed: Tensor, magnitude: bool = False) -> dict[int, Tensor]:
+        """The derivatives of ``seed . node last`` by the image and by every gate's output before.
+
+        With ``magnitude`` every term of the sums over paths counts as positive.
+        """
+        pulls, found = {last: seed}, {}
+        for number in range(last, -1, -1):
+            pull = pulls.pop(number, None)
+            if pull is None:
+                continue
+            node = self.network.nodes[number]
+            if isinstance(node.part, Gate) or not node.parents:
+                found[number] = pull
+            if isinstance(node.part, Gate):
+                pull = self.slopes[number] * node.part.spread(pull)
+            elif isinstance(node.part, LinearMap):
+                part = node.part.magnitude if magnitude else node.part
+                pull = part.transpose(pull)
+            for parent in node.parents:
+                pulls[parent] = pulls[parent] + pull if parent in pulls else pull
+        return found
+
+    def push(self, source: int, x: Tensor, last: int, magnitude: bool = False) -> Tensor:
+        """The change of node ``last`` when the output of ``source`` changes by x, to first order.
+
+        The source must be before it.
+        """
+        pushed = {source: x}
+        for number in range(source + 1, last + 1):
+            node = self.network.nodes[number]
+            reached = [pushed[parent] for parent in node.parents if parent in pushed]
+            if not reached:
+                continue
+            value = reached[0]
+            for other in reached[1:]:
+                value = value + other
+            if isinstance(node.part, Gate):
+                value = node.part.gather(self.slopes[number] * value)
+            elif isinstance(node.part, LinearMap):
+                value = (node.part.magnitude if magnitude else node.part).apply(value)
+            pushed[number] = value
+        return pushed[last]
+
+    def jacobians(self, last: int, values: list[Tensor]) -> dict[int, Jacobian]:
+        """The Jacobians of node ``last`` by the image and by the outputs of the gates before."""
+        shape = values[last].shape[1:]
+        size = math.prod(shape)
+        ones = torch.ones(1, *shape, dtype=torch.float64)
+        sources = self.pull(last, ones, magnitude=True)
+        sums = {source: _Sums(size, total) for source, total in sources.items()}
+        groups = self._apart(last, shape) if len(shape) == 3 else []
+        if len(groups) < math.prod(shape[1:]) / 2 and groups:
+            self._in_groups(last, shape, groups, sums)
+        else:
+            widest = max(value.numel() for value in values[: last + 1])
+            batch = max(1, min(size, _ENTRIES // widest))
+            for first in range(0, size, batch):
+                count = min(batch, size - first)
+                seed = torch.zeros(count, size, dtype=torch.float64)
+                seed[torch.arange(count), first + torch.arange(count)] = 1.0
+                for source, rows in self.pull(last, seed.view(count, *shape)).items():
+                    known = sums[source]
+                    known.add(first, rows.flatten(1))
+                    if source == 0 and known.held is None:
+                        known.add_gram(self.push(0, rows, last).flatten(1))
+        found = {}
+        for source, known in sums.items():
+            start = torch.ones(1, *known.shape, dtype=torch.float64)
+            reach = self.push(source, start, last, magnitude=True)
+            found[source] = known.jacobian(reach, sources[source], self.relative)
+        return found
+
+    def _apart(self, last: int, shape: torch.Size) -> list[dict[int, Tensor]]:
+        """Groups of places of a node [C, H, W] that depend on different places of every source.
+
+        Of each group: by source, and of the node itself (key -1), a map of places [H, W] to the
+        numbers of the group's members, -1 where none depends on it. Empty where a source has no
+        places.
+        """
+        places = shape[1] * shape[2]
+        seed = torch.eye(places, dtype=torch.float64).view(places, 1, *shape[1:])
+        masks: dict[int, Tensor] = {}
+        parts: dict[int, list[Tensor]] = {}
+        for some in seed.split(64):
+            pulls = self.pull(last, some.expand(-1, *shape), magnitude=True)
+            for source, pull in pulls.items():
+                if pull.dim() != 4:
+                    return []
+                parts.setdefault(source, []).append((pull != 0).any(dim=1))
+        masks = {source: torch.cat(some) for source, some in parts.items()}
+        clash = torch.zeros(places, places, dtype=torch.bool)
+        for mask in masks.values():
+            flat = mask.flatten(1).float()
+            clash |= flat @ flat.mT > 0
+        groups: list[list[int]] = []
+        for place in range(places):
+            for members in groups:
+                if not bool(clash[place, members].any()):
+                    members.append(place)
+                    break
+            else:
+                groups.append([place])
+        maps = []
+        for members in groups:
+            labels = {-1: torch.full((places,), -1)}
+            labels[-1][members] = torch.arange(len(members))
+            for source, mask in masks.items():
+                label = torch.full(mask.shape[1:], -1)
+                for index, place in enumerate(members):
+                    label[mask[place]] = index
+                labels[source] = label
+            maps.append(labels)
+        return maps
+
+    def _in_groups(
+        self,
+        last: int,
+        shape: torch.Size,
+        groups: list[dict[int, Tensor]],
+        sums: dict[int, _Sums],
+    ) -> None:
+        """Add up the rows of a node [C, H, W], those of a group's places in one sweep."""
+        channels = shape[0]
+        for labels in groups:
+            member = labels[-1]
+            place = (member >= 0).nonzero().flatten()
+            seed = torch.zeros(channels, channels, member.numel(), dtype=torch.float64)
+            seed[torch.arange(channels), torch.arange(channels)] = (member >= 0).double()
+            number = torch.arange(channels)[:, None] * member.numel() + place
+            for source, rows in self.pull(last, seed.view(channels, *shape)).items():
+                sums[source].add_merged(number, rows, labels[source], len(place))
+
+
+class _Sums:
+    """What is added up over the rows of one Jacobian.
+
+    Args:
+        size: number of rows.
+        like: of the source's shape, [1, ...].
+    """
+
+    def __init__(self, size: int, like: Tensor) -> None:
+        self.shape = like.shape[1:]
+        self.rows = torch.zeros(size, dtype=torch.float64)
+        self.sums = torch.zeros_like(self.rows)
+        self.squares = torch.zeros(like.numel(), dtype=torch.float64)
+        self.magnitudes = torch.zeros_like(self.squares)
+        fits = size * like.numel() <= _HELD
+        self.held = torch.zeros(size, like.numel(), dtype=torch.float64) if fits else None
+        self.gram_sum = self.gram_square = 0.0
+
+    def add(self, first: int, rows: Tensor) -> None:
+        """Rows [count, source] from number ``first`` on."""
+        part = slice(first, first + len(rows))
+        self.rows[part] = rows.norm(dim=1)
+        sizes = rows.abs()
+        self.sums[part] = sizes.sum(dim=1)
+        self.magnitudes += sizes.sum(dim=0)
+        self.squares += rows.square().sum(dim=0)
+        if self.held is not None:
+            self.held[part] = rows
+
+    def add_merged(self, number: Tensor, rows: Tensor, label: Tensor, count: int) -> None:
+        """Sums of rows [channels, *source] with nothing in common, told apart by a map of places.
+
+        Args:
+            number: of each row, [channels, count].
+            rows: those of one channel in one sum.
+            label: to which of the ``count`` rows a place belongs, [H, W].
+            count: of rows in a sum.
+        """
+        inside = label.flatten() >= 0
+        index = label.flatten()[inside].expand(len(rows), -1)
+        places = rows.flatten(2)[:, :, inside]
+        blank = torch.zeros(len(rows), count, dtype=torch.float64)
+        squares = blank.scatter_add(1, index, places.square().sum(dim=1))
+        sizes = blank.scatter_add(1, index, places.abs().sum(dim=1))
+        self.rows[number.flatten()] = squares.sqrt().flatten()
+        self.sums[number.flatten()] = sizes.flatten()
+        self.magnitudes += rows.abs().sum(dim=0).flatten()
+        self.squares += rows.square().sum(dim=0).flatten()
+        self.held = None
+
+    def add_gram(self, rows: Tensor) -> None:
+        """Rows of the Gram matrix ``J J^T``, [count, size]."""
+        self.gram_sum = max(self.gram_sum, float(rows.abs().sum(dim=1).max()))
+        self.gram_square += float(rows.square().sum())
+
+    def norm(self) -> float:
+        """The spectral norm, or the smallest bound of it that the sums give.
+
+        Schur's test of J, and of J J^T, whose root is never larger; and Frobenius norms of both.
+        """
+        if self.held is not None:
+            tall = self.held.shape[0] > self.held.shape[1]
+            gram = self.held.mT @ self.held if tall else self.held @ self.held.mT
+            if len(gram) <= 2048:
+                return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))
+            squared = float(gram.abs().sum(dim=1).max())
+            return min(squared, float(gram.norm())) ** 0.5
+        bounds = [
+            math.sqrt(float(self.sums.max()) * float(self.magnitudes.max())),
+            float(self.rows.norm()),
+        ]
+        if self.gram_sum:
+            bounds += [math.sqrt(self.gram_sum), self.gram_square**0.25]
+        return min(bounds)
+
+    def jacobian(self, reach: Tensor, total: Tensor, relative: float) -> Jacobian:
+        """All norms, rounding included.
+
+        Args:
+            reach: sums of the rows with every term positive, of the argument's shape.
+            total: of the columns, of the source's shape.
+            relative: rounding error against such sums.
+        """
+        off, across = relative * reach, relative * total
+        # Twice: a Gram matrix takes the rounding of both its factors.
+        error = 2 * math.sqrt(float(off.max()) * float(across.max()))
+        return Jacobian(
+            WIDEN * self.rows.view_as(reach) + off,
+            WIDEN * self.sums.view_as(reach) + off,
+            WIDEN * self.squares.sqrt().view_as(total) + across,
+            WIDEN * self.norm() + error,
+        )
+
+
+def _selects(network: Network, before: int) -> int | None:
+    """The gate whose output's entries node ``before`` only selects, if that is what it does."""
+    node = network.nodes[before]
+    if not isinstance(node.part, Move) or len(node.parents) != 1:
+        return None
+    if not isinstance(network.nodes[node.parents[0]].part, Gate):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, *node.part.in_shape)
+    probe = 1 + torch.rand(shape, generator=generator, dtype=torch.float64)
+    image = node.part.apply(probe)
+    return node.parents[0] if bool(torch.isin(image[image != 0], probe).all()) else None
+
+
+def _selection(
+    network: Network,
+    before: int,
+    slopes: dict[int, Tensor],
+    origin: int,
+    known: dict[int, dict[int, Jacobian]],
+) -> dict[int, Jacobian]:
+    """The Jacobians of a selection of a gate's outputs, from those of the gate's argument."""
+    part, gate, slope = network.nodes[before].part, network.nodes[origin].part, slopes[origin]
+    assert isinstance(part, LinearMap)
+    assert isinstance(gate, Gate)
+    gain = WIDEN * gate.gain(Range(slope, slope))
+    found = {}
+    for source, jacobian in known[origin].items():
+        found[source] = Jacobian(
+            WIDEN * part.apply(gate.gather(slope * jacobian.rows)),
+            WIDEN * part.apply(gate.gather(slope * jacobian.sums)),
+            part.norm * gain * jacobian.columns,
+            part.norm * gain * jacobian.norm,
+        )
+    ones = torch.ones(1, *part.in_shape, dtype=torch.float64)
+    picked = part.apply(ones)
+    found[origin] = Jacobian(picked, picked, part.transpose(picked).sqrt() * WIDEN, part.norm)
+    return found

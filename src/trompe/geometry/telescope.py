@@ -1,0 +1,125 @@
+"""Bounds from exact Jacobians at x and from how far each gate's derivative moves: no layer norms.
+
+Let z_l be the argument of gate l, D_l its derivative at x, J_lm the Jacobian of z_m by the output
+of gate l at x, and r_l the derivative of the score by that output, also at x. Two exact identities
+hold for every x' = x + d, primes marking what belongs to x':
+
+    z_m' - z_m = J_0m d + sum_{l<m} J_lm e_l,    e_l = s(z_l') - s(z_l) - D_l (z_l' - z_l),
+    grad g' - grad g = sum_l J_0l'^T (D_l' - D_l)^T r_l.
+
+The remainders e_l and the moves D_l' - D_l are bounded unit by unit, over the box that the first
+identity gives z_l; and with ``J_0m' = J_0m + sum_{l<m} J_lm (D_l' - D_l) J_0l'`` the norms of J'
+follow, gate by gate. So norms are those of the products of layers at x, far below the products of
+the layers' norms, as long as the radius is small enough for the sums to stay small.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trompe.geometry.forward import EPS, Ball, Forward
+from trompe.geometry.gates import Gate, Range
+from trompe.geometry.linearised import Linearised
+from trompe.geometry.maps import WIDEN
+from trompe.geometry.network import Network
+
+
+class Moved(NamedTuple):
+    """The gradient's change: at most ``change`` in l2, and ``entries`` in each entry, [1, ...]."""
+
+    change: float
+    entries: Tensor
+
+
+class _Gate(NamedTuple):
+    """What is known of a gate in the ball.
+
+    Args:
+        remainder: at least the l2 norm of e_l.
+        turn: at least the spectral norm of D_l' - D_l.
+        jacobian: at least that of J_0l'.
+    """
+
+    remainder: float
+    turn: float
+    jacobian: float
+
+
+def telescope(network: Network, at: Linearised, reached: Forward, ball: Ball) -> Moved:
+    """Bound the change of the gradient over the ball.
+
+    Args:
+        network: as traced.
+        at: the network linearised at x.
+        reached: bounds of its values over the ball by other means, which cut those found here.
+        ball: around x.
+    """
+    size = reached.values[0].numel()
+    radius = ball.l2(size)
+    known: dict[int, _Gate] = {}
+    change = float(at.noise.norm())
+    entries = at.noise.clone()
+    for number, jacobians in at.jacobians.items():
+        node = network.nodes[number]
+        gate, before = node.part, node.parents[0]
+        assert isinstance(gate, Gate)
+        z, off = reached.values[before], reached.rounding[before]
+        # How far the argument moves, each entry and as a whole.
+        moved, whole = torch.zeros_like(z), 0.0
+        jacobian = 0.0
+        turned = 0.0
+        for source, found in jacobians.items():
+            if source == 0:
+                rows = found.sums if ball.norm == "linf" else found.rows
+                moved = moved + ball.radius * rows
+                whole += found.norm * radius
+                jacobian += found.norm
+            else:
+                moved = moved + known[source].remainder * found.rows
+                whole += found.norm * known[source].remainder
+                turned += found.norm * known[source].turn * known[source].jacobian
+        seen = reached.reach[before]
+        other = torch.maximum(-seen.change.low, seen.change.high)
+        moved = torch.minimum(moved * WIDEN, other)
+        moved = torch.where(z.isinf(), 0.0, moved)  # padding
+        whole = min(whole * WIDEN, seen.ball, WIDEN * float(moved.norm()))
+        # How far its derivative moves.
+        box = Range(z - moved - off, z + moved + off)
+        slope, slopes = at.slopes[number], gate.slopes(box)
+        away = torch.maximum(slopes.high - slope, slope - slopes.low).clamp(0, 1) + 8 * EPS
+        bends = gate.bends(box).clamp(max=gate.bend)
+        slack = torch.where(bends.isinf(), 0.0, bends)
+        slack = gate.spread(slack) * off + 8 * EPS
+        finite = torch.nan_to_num(bends, posinf=1e300)
+        squares = gate.gather(moved.square())
+        by_bend = finite / 2 * squares + gate.gather(slack * moved)
+        remainders = torch.minimum(gate.gather(away * moved), by_bend)
+        per_output = gate.gather(away.square()).sqrt()
+        remainder = min(
+            float(remainders.norm()),
+            float(per_output.max()) * whole,
+            float((finite / 2 * squares.sqrt()).max()) * whole + float((slack * moved).norm()),
+        )
+        turn = min(
+            float(per_output.max()),
+            float((finite * squares.sqrt() + gate.gather(slack.square()).sqrt()).max()),
+        )
+        jacobian = WIDEN * (jacobian + turned)
+        if seen.jacobian < jacobian:
+            jacobian = seen.jacobian
+        known[number] = _Gate(WIDEN * remainder, WIDEN * turn, jacobian)
+        pull = at.pulls.get(number)
+        if pull is None:
+            continue
+        r = gate.spread(pull)
+        source_of_change = min(
+            float((away * r).norm()),
+            float((finite * pull).max()) * whole + float((slack * r).norm()),
+        )
+        change += WIDEN * jacobian * source_of_change
+        columns = (at.jacobians[number][0].columns + WIDEN * turned).clamp(max=jacobian)
+        entries = entries + WIDEN * columns * source_of_change
+    return Moved(WIDEN * change, entries)

@@ -1,0 +1,83 @@
+"""The network linearised at x, and the telescoped bounds, against dense oracles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from random_nets import random_case
+from torch import Tensor, nn
+
+import trompe
+from trompe.geometry.forward import Ball
+from trompe.geometry.linearised import _Sweep
+from trompe.geometry.methods import Prepared, certified
+
+
+def wide() -> tuple[nn.Module, Tensor]:
+    """Places far apart have nothing in common: their rows are computed in one sweep."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3)]
+    head = [nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3)]
+    net = nn.Sequential(*layers, *head).double().eval()
+    return trompe.smooth(net, beta=2.0, pooling=True), torch.randn(1, 2, 16, 16).double()
+
+
+def jacobians_hold(prepared: Prepared, tight: bool) -> None:
+    network, at = prepared.network, prepared.linearised
+    sweep = _Sweep(network, at.slopes)
+    for number, found in at.jacobians.items():
+        last = network.nodes[number].parents[0]
+        shape = prepared.values[last].shape[1:]
+        rows = sweep.pull(last, torch.eye(shape.numel()).double().view(-1, *shape))
+        assert set(found) == set(rows)
+        for source, jacobian in found.items():
+            matrix = rows[source].flatten(1)
+            norm = float(torch.linalg.matrix_norm(matrix, 2))
+            assert (matrix.norm(dim=1) <= jacobian.rows.flatten()).all()
+            assert (matrix.abs().sum(dim=1) <= jacobian.sums.flatten()).all()
+            assert (matrix.norm(dim=0) <= jacobian.columns.flatten()).all()
+            assert norm <= jacobian.norm
+            if tight:
+                torch.testing.assert_close(matrix.norm(dim=1), jacobian.rows.flatten())
+                assert jacobian.norm <= 5 * norm
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_norms_of_jacobians(seed: int) -> None:
+    net, x, *_ = random_case(seed)
+    jacobians_hold(Prepared(net, x), tight=False)
+
+
+def test_rows_computed_together_are_those_computed_alone() -> None:
+    prepared = Prepared(*wide())
+    sweep = _Sweep(prepared.network, prepared.linearised.slopes)
+    convolution = [node.name for node in prepared.network.nodes].index("torch.conv2d", 2)
+    shape = prepared.values[convolution].shape[1:]
+    assert len(sweep._apart(convolution, shape)) < shape[1] * shape[2] / 2
+    jacobians_hold(prepared, tight=True)
+
+
+def test_the_jacobian_is_autograds() -> None:
+    net, x = wide()
+    prepared = Prepared(net, x, 1)
+    exact = torch.autograd.functional.jacobian(lambda x: net(x)[0, 1], x)
+    torch.testing.assert_close(prepared.linearised.gradient, exact)
+
+
+def test_close_to_the_image_it_is_near_the_hessians_norm() -> None:
+    net, x = wide()
+    prepared = Prepared(net, x, 1)
+    hessian = torch.autograd.functional.hessian(lambda x: net(x)[0, 1], x)
+    norm = float(torch.linalg.matrix_norm(hessian.view(x.numel(), x.numel()), 2))
+    radius = 1e-5
+    bound = certified(prepared, Ball(radius, "l2"), "telescope").bounds["telescope"]["gradient_l2"]
+    assert norm * radius <= bound <= 20 * norm * radius
+
+
+def test_as_a_method_of_certify() -> None:
+    net, x = wide()
+    telescoped = trompe.certify(net, x, radius=0.01, method="telescope")
+    best = trompe.certify(net, x, radius=0.01)
+    assert float(best.gradient_l2) <= float(telescoped.gradient_l2)
+    interval = trompe.certify(net, x, radius=0.01, method="interval")
+    assert float(telescoped.gradient_l2) < float(interval.gradient_l2)
