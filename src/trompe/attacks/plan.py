@@ -51,7 +51,12 @@ class Plan:
                 heatmap(method(judge, x, target))  # raises, and says which image has no map
         surrogate = None
         if settings.beta_start is not None:
-            surrogate = smooth(judge, beta=settings.beta_start, pooling=settings.pooling)
+            surrogate = smooth(
+                judge,
+                beta=settings.beta_start,
+                pooling=settings.pooling,
+                activations=settings.activations,
+            )
         attack = Attack(
             model=judge,
             surrogate=surrogate,

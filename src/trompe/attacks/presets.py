@@ -24,6 +24,7 @@ class Preset:
             attack runs on the model itself.
         beta_end: to which beta grows; not reached, as in the reference implementation.
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
+        activations: whether the surrogate smooths activations; without, pooling alone.
         relative: whether the map's error counts as a share of what it was at the start.
         radius: ``None`` for Adam, as the paper; a number for signed momentum steps within a ball of
             this radius in the maximum norm, pixel units 0..1.
@@ -40,6 +41,7 @@ class Preset:
     beta_start: float | None = 10.0
     beta_end: float = 100.0
     pooling: float = 0.0
+    activations: bool = True
     relative: bool = False
     radius: float | None = None
     step: float = 0.05
@@ -120,7 +122,8 @@ def fast(method: Method, height: int) -> Preset:
         prefactors=(1.0, 1e4),
         beta_start=10.0,
         beta_end=100.0,
-        pooling=3.0,
+        pooling=1.0 if relevance else 3.0,
+        activations=not relevance,
         relative=True,
         radius=(2 if relevance else 1) * 2.5 / 255 * math.sqrt(224 / height),
         step=0.05 if relevance else min(0.05, 0.02 * 224 / height),

@@ -32,7 +32,7 @@ class _Smoothing(TorchFunctionMode):
     ) -> Any:
         args, kwargs = self.redirects.resolve((args, kwargs or {}))
         owner = self.owner
-        if func in ACTIVATIONS:
+        if func in ACTIVATIONS and owner.activations:
             (_, args, kwargs), overwritten = out_of_place(func, args, kwargs)
             out = ACTIVATIONS[func](owner.beta, *args, **kwargs)
             if out is not NotImplemented:
@@ -53,13 +53,17 @@ class Smoothed(nn.Module):
         model: any module; it is shared, not copied.
         beta: strength of the activations' softplus; may be set anew at any time.
         pooling: max pooling is smoothed by log-sum-exp at this multiple of beta; 0 leaves it.
+        activations: whether they are smoothed; without, pooling alone is.
     """
 
-    def __init__(self, model: nn.Module, beta: Beta, pooling: float = 0.0) -> None:
+    def __init__(
+        self, model: nn.Module, beta: Beta, pooling: float = 0.0, activations: bool = True
+    ) -> None:
         super().__init__()
         self.model = model
         self.beta = beta
         self.pooling = pooling
+        self.activations = activations
         self.training = model.training
         self._active: list[_Smoothing] = []
 
@@ -99,7 +103,9 @@ def check_beta(beta: Beta) -> Beta:
     return beta
 
 
-def smooth(model: nn.Module, *, beta: Beta, pooling: bool | float = False) -> Smoothed:
+def smooth(
+    model: nn.Module, *, beta: Beta, pooling: bool | float = False, activations: bool = True
+) -> Smoothed:
     """The model with softplus_beta in place of its kinks (PAPER.md, section 4: beta-smoothing).
 
     Args:
@@ -107,6 +113,7 @@ def smooth(model: nn.Module, *, beta: Beta, pooling: bool | float = False) -> Sm
         beta: positive; about 1 to protect an explanation, 10 to 100 as the surrogate of an attack.
         pooling: whether max pooling is smoothed too, by log-sum-exp with the same beta; a number
             multiplies beta there.
+        activations: whether they are smoothed; without, pooling alone is.
 
     Returns:
         A callable module with the same inputs and outputs. It is a context too: within
@@ -122,7 +129,7 @@ def smooth(model: nn.Module, *, beta: Beta, pooling: bool | float = False) -> Sm
         torch.Size([1, 3])
     """
     inner = model.model if isinstance(model, Smoothed) else model
-    return Smoothed(inner, check_beta(beta), float(pooling))
+    return Smoothed(inner, check_beta(beta), float(pooling), activations)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

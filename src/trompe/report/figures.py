@@ -230,15 +230,38 @@ def panel_figure(panel: Panel) -> Figure:
 
 
 def joint_figure(panels: Sequence[Panel], columns: int = 3) -> Figure:
-    """A figure of several panels with their titles, as in the paper."""
+    """A figure of several panels with their titles, as in the paper.
+
+    Where all panels have the same legend, it stands once, above them.
+    """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(columns * WIDTH, rows * (HEIGHT + 0.2))
+    drawn = []
     for number, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, number)
         panel.draw(axes)
-        legend = axes.get_legend()
-        lines = 0 if legend is None else -(-len(legend.get_texts()) // 3)
+        drawn.append(axes)
+    names = [_legend_names(axes) for axes in drawn]
+    shared = len(panels) > 1 and len(names[0]) > 1 and all(one == names[0] for one in names)
+    for axes, panel, entries in zip(drawn, panels, names, strict=True):
+        lines = 0 if shared else -(-len(entries) // 3)
         axes.set_title(panel.title, fontsize=FONT + 1, pad=5 + 12 * lines, parse_math=False)
-    figure.tight_layout(pad=0.6)
+    if not shared:
+        figure.tight_layout(pad=0.6)
+        return figure
+    handles, labels = drawn[0].get_legend_handles_labels()
+    for axes in drawn:
+        legend = axes.get_legend()
+        if legend is not None:
+            legend.remove()
+    figure.legend(
+        handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=FONT - 1
+    )
+    figure.tight_layout(pad=0.6, rect=(0, 0, 1, 1 - 0.25 / figure.get_size_inches()[1]))
     return figure
+
+
+def _legend_names(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
