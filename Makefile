@@ -41,7 +41,8 @@ bench: $(STAMP)  ## one attack step against plain autograd and zennit, about a m
 # and a folder of photos. IMAGES: an npz of validation images, as tiny-vgg was trained on.
 # CIFAR, CIFAR_WEIGHTS: the same of the ResNet-20. Hours on one core.
 benchmarks: $(STAMP)  ## measure everything anew and render the READMEs (see benchmarks/README.md)
-	BIN=$(BIN) bash benchmarks/all.sh
+	BIN=$(BIN) REFERENCE=$(REFERENCE) WEIGHTS=$(WEIGHTS) PHOTOS=$(PHOTOS) IMAGES=$(IMAGES) \
+		CIFAR=$(CIFAR) CIFAR_WEIGHTS=$(CIFAR_WEIGHTS) bash benchmarks/all.sh
 
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .

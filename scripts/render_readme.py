@@ -123,7 +123,7 @@ def coverage() -> str:
             return [method for method, found in status.items() if found == wanted]
 
         errors = [row["derivative_error"] for row in entry["methods"].values()]
-        worst = max(error for error in errors if error is not None)
+        worst = max((error for error in errors if error is not None), default=0.0)
         rows.append(
             [
                 name,
