@@ -10,7 +10,7 @@ WORKERS ?= 2
 .PHONY: help venv demo test lint bench benchmarks format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 venv: $(STAMP)  ## create the virtual environment and install trompe into it
 

@@ -117,6 +117,8 @@ def draw(models: dict[str, Any]) -> Path:
                     fontsize=8,
                 )
         ax.set(xscale="log", xlabel="CPU seconds per image", title=f"{name}, {method}", ylim=(0, 1))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
         ax.grid(alpha=0.3)
     axes[0][0].set_ylabel("PCC to the target map, median")
     axes[0][0].legend(frameon=False)
