@@ -43,6 +43,13 @@ class Gate(ABC):
     def bends(self, u: Range) -> Tensor:
         """At least the norm of the second derivative in the box, of the shape of the output."""
 
+    def curbs(self, u: Range) -> Tensor:
+        """A diagonal that every second derivative in the box stays below, of the argument's shape.
+
+        Below in the order of symmetric matrices; here the norm for each entry.
+        """
+        return self.spread(self.bends(u)).expand_as(u.low)
+
     @property
     @abstractmethod
     def bend(self) -> float:
@@ -178,6 +185,10 @@ class LogSumExp(_Pool):
             # Padding: -inf against a number is a share of 0.
             shares.append(torch.sigmoid(margin))
         return torch.stack(shares, dim=1)
+
+    def curbs(self, u: Range) -> Tensor:
+        """``beta (diag(p) - p p^T)`` is below ``beta diag(p)``, and p below its upper bound."""
+        return self.beta * self.slopes(u).high
 
     def bends(self, u: Range) -> Tensor:
         """The norm of ``diag(p) - p p^T`` is at most max p, 1/2, and its trace ``1 - ||p||^2``."""
