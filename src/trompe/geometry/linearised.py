@@ -23,8 +23,8 @@ _ENTRIES = 2**22
 """So many numbers a batch of rows may hold in one layer."""
 _DECOMPOSED = 3072
 """Gram matrices of at most so many rows are decomposed."""
-_FLOOR = 1e-12
-"""Of the largest weight of a gate, which every weight is at least."""
+_FLOOR = 1e-3
+"""Every weight of a gate is at least this share of its largest: quotients stay bounded."""
 _HELD = 2**25 + 2**23
 """A Jacobian of at most so many entries is held, and its norm is that of its Gram matrix."""
 
@@ -55,10 +55,25 @@ class Curvature:
     Args:
         norm: at least the spectral norm.
         columns: at least the l2 norm of each column of ``C^(1/2) J``, of the image's shape.
+        magnitude: at least the norm of ``M^T C M``, M with every path counted as positive.
     """
 
     norm: float
     columns: Tensor
+    magnitude: float
+
+
+@dataclass
+class Hessian:
+    """Bounds of the score's second derivative at x.
+
+    Args:
+        norm: at least the spectral norm.
+        rows: at least the l2 norm of each row, of the image's shape, [1, ...].
+    """
+
+    norm: float
+    rows: Tensor
 
 
 @dataclass
@@ -76,6 +91,8 @@ class Linearised:
         origins: per gate, the gate whose argument its weights are pulled back to: its own, or the
             one it pools.
         curvatures: by origin.
+        uncertain: per gate, at least the rounding error of its pull.
+        hessian: of the score at x, where every gate has an origin.
     """
 
     slopes: dict[int, Tensor]
@@ -86,6 +103,8 @@ class Linearised:
     weights: dict[int, Tensor] = field(default_factory=dict)
     origins: dict[int, int] = field(default_factory=dict)
     curvatures: dict[int, Curvature] = field(default_factory=dict)
+    uncertain: dict[int, Tensor] = field(default_factory=dict)
+    hessian: Hessian | None = None
 
 
 def linearise(network: Network, values: list[Tensor], target: int) -> Linearised:
@@ -109,12 +128,14 @@ def linearise(network: Network, values: list[Tensor], target: int) -> Linearised
     sizes = sweep.pull(last, seed, magnitude=True)
     nothing = torch.zeros_like(values[0])
     out.gradient, out.noise = nothing, nothing
-    for number, pull in sweep.pull(last, seed).items():
+    signed = sweep.pull(last, seed)
+    for number, pull in signed.items():
         noise = sweep.relative * sizes[number]
         if number == 0:
             out.gradient, out.noise = pull, noise
         else:
             out.pulls[number] = WIDEN * pull.abs() + noise
+            out.uncertain[number] = noise
     weights = _weights(network, values, out)
     for number in slopes:
         before = network.nodes[number].parents[0]
@@ -126,6 +147,8 @@ def linearise(network: Network, values: list[Tensor], target: int) -> Linearised
                 out.curvatures[number] = curvature
         else:
             out.jacobians[number] = _selection(network, before, slopes, origin, out.jacobians)
+    if all(out.origins.get(number) in out.curvatures for number in out.pulls):
+        out.hessian = sweep.hessian(values, signed, out.curvatures)
     return out
 
 
@@ -165,7 +188,7 @@ def cost(network: Network, values: list[Tensor]) -> int:
         through += values[number].numel()
         if isinstance(node.part, Gate) and _selects(network, node.parents[0]) is None:
             total += values[node.parents[0]].numel() * through
-    return total
+    return total + 2 * values[0].numel() * through
 
 
 def _terms(part: LinearMap) -> int:
@@ -232,6 +255,61 @@ class _Sweep:
                 value = (node.part.magnitude if magnitude else node.part).apply(value)
             pushed[number] = value
         return pushed[last]
+
+    def hessian(
+        self, values: list[Tensor], pulls: dict[int, Tensor], curvatures: dict[int, Curvature]
+    ) -> Hessian:
+        """The Hessian ``sum_l J_l^T W_l J_l`` at x, column by column; W_l as computed.
+
+        Args:
+            values: of the nodes at x.
+            pulls: the derivative of the score by every gate's output.
+            curvatures: of all gates, for the rounding error.
+        """
+        shape, size = values[0].shape[1:], values[0].numel()
+        batch = max(1, _ENTRIES // max(value.numel() for value in values))
+        columns = []
+        for first in range(0, size, batch):
+            count = min(batch, size - first)
+            seed = torch.zeros(count, size, dtype=torch.float64)
+            seed[torch.arange(count), first + torch.arange(count)] = 1.0
+            columns.append(self._bent(values, pulls, seed.view(count, *shape)).flatten(1))
+        matrix = torch.cat(columns)
+        matrix = (matrix + matrix.mT) / 2
+        error = 16 * self.relative * sum(found.magnitude for found in curvatures.values())
+        rows = WIDEN * matrix.norm(dim=1).view_as(values[0]) + error
+        return Hessian(WIDEN * symmetric_norm(matrix) + error, rows)
+
+    def _bent(self, values: list[Tensor], pulls: dict[int, Tensor], seed: Tensor) -> Tensor:
+        """The Hessian times each of the seeds [B, ...]: forward, bent at the gates, backward."""
+        nodes = self.network.nodes
+        pushed, bent = [seed], {}
+        for number, node in enumerate(nodes[1:], start=1):
+            value = pushed[node.parents[0]]
+            for other in node.parents[1:]:
+                value = value + pushed[other]
+            if isinstance(node.part, Gate):
+                if number in pulls:
+                    turned = node.part.turn(values[node.parents[0]], value)
+                    bent[number] = turned * node.part.spread(pulls[number])
+                value = node.part.gather(self.slopes[number] * value)
+            elif isinstance(node.part, LinearMap):
+                value = node.part.apply(value)
+            pushed.append(value)
+        back: dict[int, Tensor] = {}
+        for number in range(len(nodes) - 1, 0, -1):
+            node, pull = nodes[number], back.pop(number, None)
+            if isinstance(node.part, Gate):
+                if pull is not None:
+                    pull = self.slopes[number] * node.part.spread(pull)
+                if number in bent:
+                    pull = bent[number] if pull is None else pull + bent[number]
+            elif isinstance(node.part, LinearMap) and pull is not None:
+                pull = node.part.transpose(pull)
+            if pull is not None:
+                for parent in node.parents:
+                    back[parent] = back[parent] + pull if parent in back else pull
+        return back.get(0, torch.zeros_like(seed))
 
     def jacobians(
         self, last: int, values: list[Tensor], weight: Tensor | None = None
@@ -469,6 +547,7 @@ class _Sums:
         return Curvature(
             WIDEN * (math.sqrt(min(bounds)) + math.sqrt(largest) * error) ** 2,
             WIDEN * (columns + math.sqrt(largest) * relative * total),
+            WIDEN * largest * float(reach.max()) * float(total.max()),
         )
 
     def _errors(self, reach: Tensor, total: Tensor, relative: float) -> tuple[float, float]:
@@ -476,6 +555,28 @@ class _Sums:
         most = float(reach.max()) * float(total.max())
         own = EPS * max(len(self.rows), self.squares.numel())
         return 2 * relative * math.sqrt(most), 4 * (relative + own) * most
+
+
+def symmetric_norm(matrix: Tensor) -> float:
+    """At least the spectral norm of a symmetric matrix [d, d].
+
+    Small ones are decomposed. Of others a space V of leading eigenvectors is split off: with the
+    blocks A on V, R on the rest and K between, the norm is at most ``max(|A|, |R|_F) + |K|``.
+    """
+    if len(matrix) <= _DECOMPOSED:
+        return float(torch.linalg.eigvalsh(matrix).abs().max()) * WIDEN
+    generator = torch.Generator().manual_seed(0)
+    space = torch.randn(len(matrix), 96, generator=generator, dtype=matrix.dtype)
+    for _ in range(12):
+        space = torch.linalg.qr(matrix @ space).Q
+    image = matrix @ space
+    block = space.mT @ image
+    between = image - space @ block
+    total = float(matrix.square().sum())
+    rest = total * (1 + 1e-10) - float(block.square().sum()) - 2 * float(between.square().sum())
+    own = float(torch.linalg.matrix_norm(block, 2))
+    found = max(own, math.sqrt(max(rest, 0.0))) + float(torch.linalg.matrix_norm(between, 2))
+    return WIDEN * min(found, math.sqrt(total))
 
 
 def _merged(places: Tensor, factor: Tensor, index: Tensor, inside: Tensor) -> Tensor:

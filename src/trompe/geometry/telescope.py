@@ -9,8 +9,15 @@ hold for every x' = x + d, primes marking what belongs to x':
 
 The remainders e_l and the moves D_l' - D_l are bounded unit by unit, over the box that the first
 identity gives z_l; and with ``J_0m' = J_0m + sum_{l<m} J_lm (D_l' - D_l) J_0l'`` the norms of J'
-follow, gate by gate. So norms are those of the products of layers at x, far below the products of
-the layers' norms, as long as the radius is small enough for the sums to stay small.
+follow, gate by gate. Without a kink within reach ``D_l' - D_l = T_l (z_l' - z_l)``, T_l second
+derivatives in the box, and W_l those at x, both times r_l, so that (H the Hessian at x)
+
+    grad g' - grad g = H d + sum_l J_0l^T (T_l - W_l) J_0l d + second order,
+
+the sum at most ``t N ||d||`` with ``N >= ||sum_l J_0l^T C_l J_0l||`` and t such that
+``-t C_l <= T_l - W_l <= t C_l``. So norms are those of the products of layers at x,
+far below the products of the layers' norms, as long as the radius is small enough for the sums to
+stay small.
 """
 
 from __future__ import annotations
@@ -57,12 +64,14 @@ class _Part(NamedTuple):
         plain: all of it, by the norm of the Jacobian.
         rest: all but the curvature's part.
         growth: at least the quotient of its weights in the ball and at x.
+        turning: at least that of their change and what they are at x.
     """
 
     origin: int | None
     plain: Moved
     rest: Moved
     growth: float
+    turning: float
 
 
 def telescope(network: Network, at: Linearised, reached: Forward, ball: Ball) -> Moved:
@@ -136,40 +145,54 @@ def telescope(network: Network, at: Linearised, reached: Forward, ball: Ball) ->
         r = gate.spread(pull)
         steepest, lost = float((finite * pull).max()), float((slack * r).norm())
         # Once more the slack: the gradient at x itself is that of the exact slopes.
-        source = min(float((away * r).norm()), steepest * whole + lost) + lost
+        made = min(float((away * r).norm()), steepest * whole + lost) + lost
         columns = jacobians[0].columns if 0 in jacobians else torch.zeros_like(entries)
         plain = Moved(
-            WIDEN * jacobian * source,
-            WIDEN * (columns + WIDEN * turned).clamp(max=jacobian) * source,
+            WIDEN * jacobian * made,
+            WIDEN * (columns + WIDEN * turned).clamp(max=jacobian) * made,
         )
         origin = at.origins.get(number)
         if origin is None or origin not in at.curvatures:
-            parts.append(_Part(None, plain, Moved(math.inf, plain.entries), math.inf))
+            parts.append(_Part(None, plain, Moved(math.inf, plain.entries), math.inf, math.inf))
             continue
         curbs = torch.where(r > 0, gate.curbs(box) * r, 0.0)
         growth = float(torch.where(curbs > 0, curbs / at.weights[number], 0.0).max())
+        weights = at.weights[number]
+        shifts = WIDEN * gate.turns(z, box) * r + gate.curbs(Range(z, z)) * gate.spread(
+            at.uncertain[number] + 64 * EPS * pull
+        )
+        turning = float(torch.where(shifts > 0, shifts / weights, 0.0).max())
         own = steepest * drift + 2 * lost
         start = jacobians[0].norm
         rest = Moved(
-            WIDEN * (start * own + WIDEN * turned * source),
-            WIDEN * (columns.clamp(max=start) * own + WIDEN * turned * source),
+            WIDEN * (start * own + WIDEN * turned * made),
+            WIDEN * (columns.clamp(max=start) * own + WIDEN * turned * made),
         )
-        parts.append(_Part(origin, plain, rest, WIDEN * growth))
+        parts.append(_Part(origin, plain, rest, WIDEN * growth, WIDEN * turning))
+    whole, each = math.inf, torch.full_like(entries, math.inf)
+    if at.hessian is not None and all(math.isfinite(part.turning) for part in parts):
+        whole, each = at.hessian.norm * radius, at.hessian.rows * radius
     for origin in {part.origin for part in parts}:
         some = [part for part in parts if part.origin == origin]
         plain = _added([part.plain for part in some])
         if origin is not None:
             curvature, growth = at.curvatures[origin], max(part.growth for part in some)
             rest = _added([part.rest for part in some])
+            once = Moved(curvature.norm * radius, curvature.norm**0.5 * radius * curvature.columns)
+            turning = max(part.turning for part in some)
+            if math.isfinite(whole):
+                whole = whole + turning * once.change + rest.change
+                each = each + turning * once.entries + rest.entries
             if math.isfinite(growth):
-                whole = growth * curvature.norm * radius + rest.change
-                each = growth * curvature.norm**0.5 * radius * curvature.columns + rest.entries
                 plain = Moved(
-                    min(plain.change, WIDEN * whole), torch.minimum(plain.entries, WIDEN * each)
+                    min(plain.change, WIDEN * (growth * once.change + rest.change)),
+                    torch.minimum(plain.entries, WIDEN * (growth * once.entries + rest.entries)),
                 )
         change += plain.change
         entries = entries + plain.entries
-    return Moved(WIDEN * change, WIDEN * entries)
+    noise = at.noise
+    change = min(change, float(noise.norm()) + WIDEN * whole)
+    return Moved(WIDEN * change, WIDEN * torch.minimum(entries, noise + WIDEN * each))
 
 
 def _added(parts: list[Moved]) -> Moved:
