@@ -93,10 +93,10 @@ def certify(
       change its sign is [0, 1]; max pooling: any combination of possible winners);
     - ``jacobian``: besides, exact Jacobians and the exact Hessian at x with bounds of how far each
       entry moves; inputs and layers must be small;
-    - ``telescope``: exact Jacobians at x between all layers, by norms of their rows, and how far
-      each unit's derivative moves: far below products of layer norms, on convolutional networks
-      too, as long as the radius is small; takes minutes there, so ``best`` has it for small
-      networks only;
+    - ``telescope``: exact Jacobians at x between all layers, by norms of their rows, the exact
+      Hessian at x, and how far each unit's derivatives move: far below products of layer norms,
+      on convolutional networks too, as long as the radius is small; takes minutes there, so
+      ``best`` has it for small networks only;
     - ``smoothgrad``: for any network, its SmoothGrad map instead (``certify_smoothgrad``).
 
     Args:

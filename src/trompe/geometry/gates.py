@@ -43,6 +43,24 @@ class Gate(ABC):
     def bends(self, u: Range) -> Tensor:
         """At least the norm of the second derivative in the box, of the shape of the output."""
 
+    def curbs(self, u: Range) -> Tensor:
+        """A diagonal that every second derivative in the box stays below, of the argument's shape.
+
+        Below in the order of symmetric matrices; here the norm for each entry.
+        """
+        return self.spread(self.bends(u)).expand_as(u.low)
+
+    def turn(self, u: Tensor, du: Tensor) -> Tensor:
+        """The derivative of the slopes at u along du, of its shape; 0 for gates with kinks."""
+        return torch.zeros_like(du)
+
+    def turns(self, u: Tensor, box: Range) -> Tensor:
+        """A diagonal that the second derivative in the box, less that at u, stays within.
+
+        Within in the order of symmetric matrices, from below and above; of the argument's shape.
+        """
+        return self.curbs(box)
+
     @property
     @abstractmethod
     def bend(self) -> float:
@@ -112,6 +130,15 @@ class Softplus(Gate):
         slope = self.slope(u.abs())
         return self.beta * slope * torch.sigmoid(-self.beta * u.abs())
 
+    def turn(self, u: Tensor, du: Tensor) -> Tensor:
+        """See ``Gate``."""
+        return self.second(u) * du
+
+    def turns(self, u: Tensor, box: Range) -> Tensor:
+        """See ``Gate``."""
+        low, high = self.seconds(box)
+        return torch.maximum(high - self.second(u), self.second(u) - low)
+
     def seconds(self, u: Range) -> Range:
         """All second derivatives in the box."""
         far = torch.maximum(u.low.abs(), u.high.abs())
@@ -178,6 +205,21 @@ class LogSumExp(_Pool):
             # Padding: -inf against a number is a share of 0.
             shares.append(torch.sigmoid(margin))
         return torch.stack(shares, dim=1)
+
+    def turn(self, u: Tensor, du: Tensor) -> Tensor:
+        """``beta (diag(p) - p p^T) du``."""
+        p = self.slope(u)
+        return self.beta * p * (du - (p * du).sum(dim=1, keepdim=True))
+
+    def turns(self, u: Tensor, box: Range) -> Tensor:
+        """By row sums (Gershgorin): p moves by a, and ``p_i p_j`` by ``a_i p_j + p_i' a_j``."""
+        p, (low, high) = self.slope(u), self.slopes(box)
+        away = torch.maximum(high - p, p - low).clamp(min=0)
+        return self.beta * (2 * away + torch.maximum(high, p) * away.sum(dim=1, keepdim=True))
+
+    def curbs(self, u: Range) -> Tensor:
+        """``beta (diag(p) - p p^T)`` is below ``beta diag(p)``, and p below its upper bound."""
+        return self.beta * self.slopes(u).high
 
     def bends(self, u: Range) -> Tensor:
         """The norm of ``diag(p) - p p^T`` is at most max p, 1/2, and its trace ``1 - ||p||^2``."""

@@ -21,6 +21,10 @@ from trompe.geometry.network import Network
 
 _ENTRIES = 2**22
 """So many numbers a batch of rows may hold in one layer."""
+_DECOMPOSED = 3072
+"""Gram matrices of at most so many rows are decomposed."""
+_FLOOR = 1e-3
+"""Every weight of a gate is at least this share of its largest: quotients stay bounded."""
 _HELD = 2**25 + 2**23
 """A Jacobian of at most so many entries is held, and its norm is that of its Gram matrix."""
 
@@ -43,6 +47,36 @@ class Jacobian:
 
 
 @dataclass
+class Curvature:
+    """Bounds of ``J^T C J`` for the Jacobian J of a gate's argument by the image.
+
+    C is the diagonal of that gate's weights, and of those of the pools over its output.
+
+    Args:
+        norm: at least the spectral norm.
+        columns: at least the l2 norm of each column of ``C^(1/2) J``, of the image's shape.
+        magnitude: at least the norm of ``M^T C M``, M with every path counted as positive.
+    """
+
+    norm: float
+    columns: Tensor
+    magnitude: float
+
+
+@dataclass
+class Hessian:
+    """Bounds of the score's second derivative at x.
+
+    Args:
+        norm: at least the spectral norm.
+        rows: at least the l2 norm of each row, of the image's shape, [1, ...].
+    """
+
+    norm: float
+    rows: Tensor
+
+
+@dataclass
 class Linearised:
     """All Jacobians between gates, and the derivative of the score by every gate's output.
 
@@ -52,6 +86,13 @@ class Linearised:
         pulls: at least the magnitude of the score's derivative by the gate's output, [1, ...].
         gradient: of the score by the image, [1, ...], as computed.
         noise: at least its rounding error, entry by entry.
+        weights: per gate, ``curbs`` of its second derivative at x times the magnitude of its pull,
+            of the argument's shape.
+        origins: per gate, the gate whose argument its weights are pulled back to: its own, or the
+            one it pools.
+        curvatures: by origin.
+        uncertain: per gate, at least the rounding error of its pull.
+        hessian: of the score at x, where every gate has an origin.
     """
 
     slopes: dict[int, Tensor]
@@ -59,6 +100,11 @@ class Linearised:
     pulls: dict[int, Tensor] = field(default_factory=dict)
     gradient: Tensor = field(default_factory=lambda: torch.zeros(0))
     noise: Tensor = field(default_factory=lambda: torch.zeros(0))
+    weights: dict[int, Tensor] = field(default_factory=dict)
+    origins: dict[int, int] = field(default_factory=dict)
+    curvatures: dict[int, Curvature] = field(default_factory=dict)
+    uncertain: dict[int, Tensor] = field(default_factory=dict)
+    hessian: Hessian | None = None
 
 
 def linearise(network: Network, values: list[Tensor], target: int) -> Linearised:
@@ -82,20 +128,57 @@ def linearise(network: Network, values: list[Tensor], target: int) -> Linearised
     sizes = sweep.pull(last, seed, magnitude=True)
     nothing = torch.zeros_like(values[0])
     out.gradient, out.noise = nothing, nothing
-    for number, pull in sweep.pull(last, seed).items():
+    signed = sweep.pull(last, seed)
+    for number, pull in signed.items():
         noise = sweep.relative * sizes[number]
         if number == 0:
             out.gradient, out.noise = pull, noise
         else:
             out.pulls[number] = WIDEN * pull.abs() + noise
+            out.uncertain[number] = noise
+    weights = _weights(network, values, out)
     for number in slopes:
         before = network.nodes[number].parents[0]
         origin = _selects(network, before)
         if origin is None:
-            out.jacobians[number] = sweep.jacobians(before, values)
+            weight = weights.get(number)
+            out.jacobians[number], curvature = sweep.jacobians(before, values, weight)
+            if curvature is not None:
+                out.curvatures[number] = curvature
         else:
             out.jacobians[number] = _selection(network, before, slopes, origin, out.jacobians)
+    if all(out.origins.get(number) in out.curvatures for number in out.pulls):
+        out.hessian = sweep.hessian(values, signed, out.curvatures)
     return out
+
+
+def _weights(network: Network, values: list[Tensor], out: Linearised) -> dict[int, Tensor]:
+    """Note the weights of all gates; those of each origin added up."""
+    total: dict[int, Tensor] = {}
+    for number, pull in sorted(out.pulls.items()):
+        node = network.nodes[number]
+        gate, before = node.part, node.parents[0]
+        assert isinstance(gate, Gate)
+        z = values[before]
+        weight = gate.curbs(Range(z, z)) * gate.spread(pull)
+        weight = torch.where(gate.spread(pull) > 0, weight, 0.0)
+        if not bool(weight.isfinite().all()):
+            continue
+        weight = weight + _FLOOR * weight.max()
+        origin, pulled = _selects(network, before), weight
+        if origin is None:
+            origin = number
+        else:
+            first, part = network.nodes[origin], network.nodes[before].part
+            assert isinstance(first.part, Gate)
+            assert isinstance(part, LinearMap)
+            if first.part.windowed or _selects(network, first.parents[0]) is not None:
+                continue
+            # Of a selection P and slopes D: (P D)^T C P D is the diagonal D^2 P^T C.
+            pulled = WIDEN * part.transpose(weight) * out.slopes[origin].square()
+        out.weights[number], out.origins[number] = weight, origin
+        total[origin] = total[origin] + pulled if origin in total else pulled
+    return total
 
 
 def cost(network: Network, values: list[Tensor]) -> int:
@@ -105,7 +188,7 @@ def cost(network: Network, values: list[Tensor]) -> int:
         through += values[number].numel()
         if isinstance(node.part, Gate) and _selects(network, node.parents[0]) is None:
             total += values[node.parents[0]].numel() * through
-    return total
+    return total + 2 * values[0].numel() * through
 
 
 def _terms(part: LinearMap) -> int:
@@ -173,13 +256,75 @@ class _Sweep:
             pushed[number] = value
         return pushed[last]
 
-    def jacobians(self, last: int, values: list[Tensor]) -> dict[int, Jacobian]:
-        """The Jacobians of node ``last`` by the image and by the outputs of the gates before."""
+    def hessian(
+        self, values: list[Tensor], pulls: dict[int, Tensor], curvatures: dict[int, Curvature]
+    ) -> Hessian:
+        """The Hessian ``sum_l J_l^T W_l J_l`` at x, column by column; W_l as computed.
+
+        Args:
+            values: of the nodes at x.
+            pulls: the derivative of the score by every gate's output.
+            curvatures: of all gates, for the rounding error.
+        """
+        shape, size = values[0].shape[1:], values[0].numel()
+        batch = max(1, _ENTRIES // max(value.numel() for value in values))
+        columns = []
+        for first in range(0, size, batch):
+            count = min(batch, size - first)
+            seed = torch.zeros(count, size, dtype=torch.float64)
+            seed[torch.arange(count), first + torch.arange(count)] = 1.0
+            columns.append(self._bent(values, pulls, seed.view(count, *shape)).flatten(1))
+        matrix = torch.cat(columns)
+        matrix = (matrix + matrix.mT) / 2
+        error = 16 * self.relative * sum(found.magnitude for found in curvatures.values())
+        rows = WIDEN * matrix.norm(dim=1).view_as(values[0]) + error
+        return Hessian(WIDEN * symmetric_norm(matrix) + error, rows)
+
+    def _bent(self, values: list[Tensor], pulls: dict[int, Tensor], seed: Tensor) -> Tensor:
+        """The Hessian times each of the seeds [B, ...]: forward, bent at the gates, backward."""
+        nodes = self.network.nodes
+        pushed, bent = [seed], {}
+        for number, node in enumerate(nodes[1:], start=1):
+            value = pushed[node.parents[0]]
+            for other in node.parents[1:]:
+                value = value + pushed[other]
+            if isinstance(node.part, Gate):
+                if number in pulls:
+                    turned = node.part.turn(values[node.parents[0]], value)
+                    bent[number] = turned * node.part.spread(pulls[number])
+                value = node.part.gather(self.slopes[number] * value)
+            elif isinstance(node.part, LinearMap):
+                value = node.part.apply(value)
+            pushed.append(value)
+        back: dict[int, Tensor] = {}
+        for number in range(len(nodes) - 1, 0, -1):
+            node, pull = nodes[number], back.pop(number, None)
+            if isinstance(node.part, Gate):
+                if pull is not None:
+                    pull = self.slopes[number] * node.part.spread(pull)
+                if number in bent:
+                    pull = bent[number] if pull is None else pull + bent[number]
+            elif isinstance(node.part, LinearMap) and pull is not None:
+                pull = node.part.transpose(pull)
+            if pull is not None:
+                for parent in node.parents:
+                    back[parent] = back[parent] + pull if parent in back else pull
+        return back.get(0, torch.zeros_like(seed))
+
+    def jacobians(
+        self, last: int, values: list[Tensor], weight: Tensor | None = None
+    ) -> tuple[dict[int, Jacobian], Curvature | None]:
+        """The Jacobians of node ``last`` by the image and by the outputs of the gates before.
+
+        With a weight of each entry of the node, [1, ...], also the curvature it makes.
+        """
         shape = values[last].shape[1:]
         size = math.prod(shape)
         ones = torch.ones(1, *shape, dtype=torch.float64)
         sources = self.pull(last, ones, magnitude=True)
         sums = {source: _Sums(size, total) for source, total in sources.items()}
+        if weight is not None and 0 in sums:
+            sums[0].weigh(weight.flatten())
         groups = self._apart(last, shape) if len(shape) == 3 else []
         if len(groups) < math.prod(shape[1:]) / 2 and groups:
             self._in_groups(last, shape, groups, sums)
@@ -194,13 +339,15 @@ class _Sweep:
                     known = sums[source]
                     known.add(first, rows.flatten(1))
                     if source == 0 and known.held is None:
-                        known.add_gram(self.push(0, rows, last).flatten(1))
-        found = {}
+                        known.add_gram(first, self.push(0, rows, last).flatten(1))
+        found, curvature = {}, None
         for source, known in sums.items():
             start = torch.ones(1, *known.shape, dtype=torch.float64)
             reach = self.push(source, start, last, magnitude=True)
             found[source] = known.jacobian(reach, sources[source], self.relative)
-        return found
+            if known.weight is not None:
+                curvature = known.curvature(reach, sources[source], self.relative)
+        return found, curvature
 
     def _apart(self, last: int, shape: torch.Size) -> list[dict[int, Tensor]]:
         """Groups of places of a node [C, H, W] that depend on different places of every source.
@@ -280,6 +427,14 @@ class _Sums:
         fits = size * like.numel() <= _HELD
         self.held = torch.zeros(size, like.numel(), dtype=torch.float64) if fits else None
         self.gram_sum = self.gram_square = 0.0
+        self.weight: Tensor | None = None
+
+    def weigh(self, weight: Tensor) -> None:
+        """Add up ``J^T C J`` too; the diagonal of C, [rows]."""
+        self.weight = weight
+        self.weighted_squares = torch.zeros_like(self.squares)
+        self.weighted_sums = torch.zeros_like(self.squares)
+        self.weighted_gram_sum = self.weighted_gram_square = 0.0
 
     def add(self, first: int, rows: Tensor) -> None:
         """Rows [count, source] from number ``first`` on."""
@@ -291,6 +446,10 @@ class _Sums:
         self.squares += rows.square().sum(dim=0)
         if self.held is not None:
             self.held[part] = rows
+        if self.weight is not None:
+            weight = self.weight[part]
+            self.weighted_squares += weight @ rows.square()
+            self.weighted_sums += (weight * self.sums[part]) @ sizes
 
     def add_merged(self, number: Tensor, rows: Tensor, label: Tensor, count: int) -> None:
         """Sums of rows [channels, *source] with nothing in common, told apart by a map of places.
@@ -312,30 +471,42 @@ class _Sums:
         self.magnitudes += rows.abs().sum(dim=0).flatten()
         self.squares += rows.square().sum(dim=0).flatten()
         self.held = None
+        if self.weight is not None:
+            weight = self.weight[number.flatten()].view(len(rows), count)
+            self.weighted_squares[:] += _merged(places.square(), weight, index, inside)
+            self.weighted_sums[:] += _merged(places.abs(), weight * sizes, index, inside)
 
-    def add_gram(self, rows: Tensor) -> None:
-        """Rows of the Gram matrix ``J J^T``, [count, size]."""
+    def add_gram(self, first: int, rows: Tensor) -> None:
+        """Rows of the Gram matrix ``J J^T``, [count, size], from number ``first`` on."""
         self.gram_sum = max(self.gram_sum, float(rows.abs().sum(dim=1).max()))
         self.gram_square += float(rows.square().sum())
+        if self.weight is not None:
+            root = self.weight.sqrt()
+            rows = rows.abs() * root * root[first : first + len(rows), None]
+            self.weighted_gram_sum = max(self.weighted_gram_sum, float(rows.sum(dim=1).max()))
+            self.weighted_gram_square += float(rows.square().sum())
 
-    def norm(self) -> float:
+    def norm(self, rounding: float) -> float:
         """The spectral norm, or the smallest bound of it that the sums give.
 
         Schur's test of J, and of J J^T, whose root is never larger; and Frobenius norms of both.
+
+        Args:
+            rounding: at least the norm of the rounding error of a Gram matrix.
         """
         if self.held is not None:
             tall = self.held.shape[0] > self.held.shape[1]
             gram = self.held.mT @ self.held if tall else self.held @ self.held.mT
-            if len(gram) <= 2048:
-                return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))
+            if len(gram) <= _DECOMPOSED:
+                return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0) + rounding)
             squared = float(gram.abs().sum(dim=1).max())
-            return min(squared, float(gram.norm())) ** 0.5
+            return math.sqrt(min(squared, float(gram.norm())) + rounding)
         bounds = [
             math.sqrt(float(self.sums.max()) * float(self.magnitudes.max())),
             float(self.rows.norm()),
         ]
         if self.gram_sum:
-            bounds += [math.sqrt(self.gram_sum), self.gram_square**0.25]
+            bounds.append(math.sqrt(min(self.gram_sum, self.gram_square**0.5) + rounding))
         return min(bounds)
 
     def jacobian(self, reach: Tensor, total: Tensor, relative: float) -> Jacobian:
@@ -347,14 +518,79 @@ class _Sums:
             relative: rounding error against such sums.
         """
         off, across = relative * reach, relative * total
-        # Twice: a Gram matrix takes the rounding of both its factors.
-        error = 2 * math.sqrt(float(off.max()) * float(across.max()))
+        error, rounding = self._errors(reach, total, relative)
         return Jacobian(
             WIDEN * self.rows.view_as(reach) + off,
             WIDEN * self.sums.view_as(reach) + off,
             WIDEN * self.squares.sqrt().view_as(total) + across,
-            WIDEN * self.norm() + error,
+            WIDEN * self.norm(rounding) + error,
         )
+
+    def curvature(self, reach: Tensor, total: Tensor, relative: float) -> Curvature:
+        """Bounds of ``J^T C J``, rounding included; see ``jacobian``."""
+        assert self.weight is not None
+        error, rounding = self._errors(reach, total, relative)
+        largest = float(self.weight.max())
+        # The trace, and Schur's test of |J|^T C |J|.
+        bounds = [float(self.weighted_squares.sum()), float(self.weighted_sums.max())]
+        if self.held is not None:
+            scaled = self.weight.sqrt()[:, None] * self.held
+            gram = scaled @ scaled.mT if len(scaled) < scaled.shape[1] else scaled.mT @ scaled
+            exact = float(gram.norm())
+            if len(gram) <= _DECOMPOSED:
+                exact = max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0)
+            bounds.append(exact + largest * rounding)
+        elif self.gram_sum:
+            exact = min(self.weighted_gram_sum, self.weighted_gram_square**0.5)
+            bounds.append(exact + largest * rounding)
+        columns = self.weighted_squares.sqrt().view_as(total)
+        return Curvature(
+            WIDEN * (math.sqrt(min(bounds)) + math.sqrt(largest) * error) ** 2,
+            WIDEN * (columns + math.sqrt(largest) * relative * total),
+            WIDEN * largest * float(reach.max()) * float(total.max()),
+        )
+
+    def _errors(self, reach: Tensor, total: Tensor, relative: float) -> tuple[float, float]:
+        """Of the Jacobian in the spectral norm, and of a Gram matrix of it as computed."""
+        most = float(reach.max()) * float(total.max())
+        own = EPS * max(len(self.rows), self.squares.numel())
+        return 2 * relative * math.sqrt(most), 4 * (relative + own) * most
+
+
+def symmetric_norm(matrix: Tensor) -> float:
+    """At least the spectral norm of a symmetric matrix [d, d].
+
+    Small ones are decomposed. Of others a space V of leading eigenvectors is split off: with the
+    blocks A on V, R on the rest and K between, the norm is at most ``max(|A|, |R|_F) + |K|``.
+    """
+    if len(matrix) <= _DECOMPOSED:
+        return float(torch.linalg.eigvalsh(matrix).abs().max()) * WIDEN
+    generator = torch.Generator().manual_seed(0)
+    space = torch.randn(len(matrix), 96, generator=generator, dtype=matrix.dtype)
+    for _ in range(12):
+        space = torch.linalg.qr(matrix @ space).Q
+    image = matrix @ space
+    block = space.mT @ image
+    between = image - space @ block
+    total = float(matrix.square().sum())
+    rest = total * (1 + 1e-10) - float(block.square().sum()) - 2 * float(between.square().sum())
+    own = float(torch.linalg.matrix_norm(block, 2))
+    found = max(own, math.sqrt(max(rest, 0.0))) + float(torch.linalg.matrix_norm(between, 2))
+    return WIDEN * min(found, math.sqrt(total))
+
+
+def _merged(places: Tensor, factor: Tensor, index: Tensor, inside: Tensor) -> Tensor:
+    """Sum over channels of merged rows, [channels, C, places], each times its factor; all places.
+
+    Args:
+        places: those inside only.
+        factor: of each row, [channels, count].
+        index: which row a place belongs to, [channels, places].
+        inside: mask of the places.
+    """
+    out = torch.zeros(places.shape[1], len(inside), dtype=torch.float64)
+    out[:, inside] = (places * factor.gather(1, index)[:, None]).sum(dim=0)
+    return out.flatten()
 
 
 def _selects(network: Network, before: int) -> int | None:
