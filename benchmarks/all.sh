@@ -14,6 +14,7 @@ for model in squeezenet1_1 tiny-vgg; do
     --batch 2 --batch 4 --batch 8 --batch 16 --batch 32 --batch 64 --rounds 3
 done
 $python benchmarks/maps.py
+$python benchmarks/audit_memory.py
 $python benchmarks/soundness.py
 $python benchmarks/sandwich.py mlp tiny-vgg
 $python scripts/architecture_table.py

@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "trompe"
 # From the top down (DESIGN.md, "Layers"); modules at the root are below all.
 LAYERS = (
+    "__main__",
     "cli",
     "report",
     "audit",

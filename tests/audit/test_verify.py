@@ -7,6 +7,7 @@ import pytest
 
 from trompe.audit import open_run, run_audit
 from trompe.audit.leaderboard import leaderboard, robust
+from trompe.audit.measures import measured
 from trompe.audit.results import Row
 from trompe.audit.verify import Verifier
 from trompe.cli import main
@@ -41,6 +42,36 @@ def test_changed_numbers_and_arrays_are_found(capfd: pytest.CaptureFixture[str])
     assert "cell 1: map_target_pcc" in line
     assert "cell 2: array file" in line
     assert "made-up.json is not what follows" in line
+
+
+@pytest.mark.parametrize("kind", ["target", "adv"])
+def test_a_made_up_map_under_a_checksum_that_fits_is_found(kind: str) -> None:
+    run_audit("run", small())
+    run = open_run("run")
+    one = run.rows[0]
+    arrays = run.store.arrays.get(one.arrays or "")
+    other = {"target": "adv", "adv": "target"}[kind]
+    arrays[f"map_{kind}"] = arrays[f"map_{other}"].clone()
+    name = run.store.arrays.put(arrays)
+    loaded = run.settings.models[0].load("cpu")
+    values = measured(run.arrays(one)["x"], arrays, loaded.input_space)
+    with run.store.transaction() as db:
+        db.execute("UPDATE cells SET arrays = ? WHERE id = 1", (name,))
+        for key, value in values.items():
+            db.execute("UPDATE metrics SET value = ? WHERE cell = 1 AND name = ?", (value, key))
+    first, *others = Verifier(open_run("run")).check_all()
+    assert any(f"the {kind} map differs" in text for text in first.problems)
+    assert not any(checked.problems for checked in others)
+
+
+def test_a_flag_taken_away_is_found() -> None:
+    run_audit("run", small())
+    run = open_run("run")
+    with run.store.transaction() as db:
+        db.execute("UPDATE cells SET flags = '[\"class changed\"]' WHERE id = 1")
+    first, *others = Verifier(open_run("run")).check_all()
+    assert any("class changed" in text for text in first.problems)
+    assert not any(checked.problems for checked in others)
 
 
 def row(**values: float) -> Row:

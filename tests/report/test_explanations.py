@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -53,3 +54,11 @@ def test_missing_maps_are_refused(tmp_path: Path) -> None:
         explanations_figure(PIXELS, {}, [10])
     with pytest.raises(UsageError, match="3 maps for 2 columns"):
         reference_explanations(tmp_path / "a.png", PIXELS, MAPS, [10])
+
+
+def test_every_row_may_show_an_image_of_its_own() -> None:
+    pair = torch.stack([PIXELS, 1 - PIXELS])
+    axes = explanations_figure(pair, {"before": MAPS, "after": MAPS}, [10, 0.8]).axes
+    photos = [one.images[0].get_array() for one in axes if one.get_ylabel()]
+    assert len(photos) == 2
+    assert not np.array_equal(*photos)

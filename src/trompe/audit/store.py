@@ -118,10 +118,16 @@ class Store:
         found = self.db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
+        # In this order: another process may be making both.
+        if self.arrays.folder.exists() and not self._tables():
+            raise StoreError(
+                f"the run's store '{self.path}' is empty although its arrays are there: restore it "
+                "from a copy, or choose another folder"
+            )
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=FULL")
         with self.transaction():
-            tables = {row[0] for row in self.db.execute("SELECT name FROM sqlite_master")}
+            tables = self._tables()
             if "meta" not in tables:
                 if tables or not create:
                     raise StoreError(f"'{self.path}' is no run of trompe: choose another folder")
@@ -133,6 +139,9 @@ class Store:
                 f"'{self.path}' was written by another version of trompe (format "
                 f"{self.get('schema')}, this one reads {SCHEMA}): use that one"
             )
+
+    def _tables(self) -> set[str]:
+        return {row[0] for row in self.db.execute("SELECT name FROM sqlite_master")}
 
     def close(self) -> None:
         """Close the connection."""

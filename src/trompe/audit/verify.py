@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from trompe.audit.flags import CLASS_CHANGED
 from trompe.audit.measures import measured
 from trompe.audit.methods import make_explainer
 from trompe.audit.results import Row, Run
@@ -75,26 +76,34 @@ class Verifier:
                 seed=self.run.settings.seed,
             )
             model = frozen(loaded.model)
-            target = arrays["logits_original"].argmax(dim=1).to(self.device)
-            for kind, x in (("original", arrays["x"]), ("adv", arrays["x_adv"])):
+            winner = arrays["logits_original"].argmax(dim=1).to(self.device)
+            images = {"original": arrays["x"], "adv": arrays["x_adv"], "target": arrays["target_x"]}
+            for kind, x in images.items():
                 x = x.to(self.device)
                 with torch.no_grad():
-                    heat = relative(explainer(model, x, target)).cpu()
-                    logits = model(x).cpu()
+                    found = model(x)
+                    # What is aimed at explains the target image's own class.
+                    explained = found.argmax(dim=1) if kind == "target" else winner
+                    heat, logits = relative(explainer(model, x, explained)).cpu(), found.cpu()
                 kept = arrays[f"map_{kind}"]
                 away = float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
                 if not away <= 0.01:
                     problems.append(f"the {kind} map differs by {away:.2g} of its maximum")
+                arrays[f"map_{kind}"] = heat
+                if kind == "target":
+                    continue  # its logits are not kept
                 if not torch.allclose(
                     logits, arrays[f"logits_{kind}"], rtol=TOLERANCE, atol=TOLERANCE
                 ):
                     problems.append(f"the {kind} logits differ")
-                arrays[f"map_{kind}"], arrays[f"logits_{kind}"] = heat, logits
+                arrays[f"logits_{kind}"] = logits
         values = measured(arrays["x"], arrays, loaded.input_space)
         for name, value in values.items():
             kept_value = row.values.get(name, math.nan)
             if math.isfinite(value) and not _same(value, kept_value):
                 problems.append(f"{name} is {value:.6g}, not {kept_value:.6g}")
+        if (CLASS_CHANGED in row.flags) == (values["class_kept"] == 1):
+            problems.append(f"the flag '{CLASS_CHANGED}' is not what follows from the classes")
         return Checked(dataclasses.replace(row, values={**row.values, **values}), tuple(problems))
 
     def check_all(self) -> Iterator[Checked]:

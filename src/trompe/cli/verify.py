@@ -43,9 +43,10 @@ def verify(
 ) -> int:
     """Check every cell of RUN, and recompute its leaderboard entries.
 
-    The arrays' checksums are compared, the models run again on the images kept, all numbers
-    computed anew, and the entries in RUN/leaderboard compared. Ends with code 2 if something
-    does not agree.
+    The arrays' checksums are compared, the models run again on the images kept, all numbers that
+    compare images, maps and outputs computed anew, and the entries in RUN/leaderboard compared;
+    not so the control with noise and the maps by beta. Ends with code 2 if something does not
+    agree.
     """
     from trompe.audit import open_run
     from trompe.audit.leaderboard import leaderboard

@@ -40,7 +40,7 @@ def explanations_figure(
     The maps of a row share one colour scale.
 
     Args:
-        pixels: the image, 0..1, [3, H, W].
+        pixels: the image, 0..1, [3, H, W]; or one per row, [rows, 3, H, W].
         maps: per method its heat maps [H, W]: of the ReLU network, then one per beta.
         betas: of the softplus networks, in the order of the maps.
         title: above all, such as the predicted class.
@@ -54,7 +54,8 @@ def explanations_figure(
     if not maps:
         raise UsageError("no explanation to show: name at least one method")
     captions = ["ReLU", *(f"softplus, β = {beta:g}" for beta in betas)]
-    height = _PANEL * pixels.shape[1] / pixels.shape[2]
+    photos = pixels.expand(len(maps), -1, -1, -1)
+    height = _PANEL * photos.shape[2] / photos.shape[3]
     head = _LINE * (2 if title else 1)
     figure = new_figure(
         _NAMES + (1 + len(captions)) * (_PANEL + _GAP), head + len(maps) * (height + _GAP)
@@ -67,7 +68,7 @@ def explanations_figure(
             )
         top = head + row * (height + _GAP)
         photo = axes_at(figure, _NAMES, top, _PANEL, height)
-        show_photo(photo, pixels, "" if row else "image")
+        show_photo(photo, photos[row], "" if row else "image")
         photo.set_ylabel(method.replace("_", " "), fontsize=FONT, parse_math=False)
         for column, (heat, caption) in enumerate(zip(heats, captions, strict=True), start=1):
             axes = axes_at(figure, _NAMES + column * (_PANEL + _GAP), top, _PANEL, height)
@@ -113,7 +114,8 @@ def reference_explanations(
     captions = ["Expl. with ReLU", *(f"Expl. with softplus \nbeta={beta:g}" for beta in betas)]
     if len(maps) != len(captions):
         raise UsageError(f"{len(maps)} maps for {len(captions)} columns: give one per column")
-    height = _PANEL * pixels.shape[1] / pixels.shape[2]
+    photos = pixels.expand(len(maps), -1, -1, -1)
+    height = _PANEL * photos.shape[2] / photos.shape[3]
     figure = new_figure((1 + len(maps)) * (_PANEL + _GAP) + _GAP, 2 * _LINE + height + _GAP)
     places = [
         axes_at(figure, _GAP + column * (_PANEL + _GAP), 2 * _LINE, _PANEL, height)

@@ -93,7 +93,7 @@ def draw_boxes(axes: Axes, groups: Groups, *, log: bool = False) -> None:
         text.set_rotation(0 if len(groups) <= 2 else 25)
         text.set_horizontalalignment("center" if len(groups) <= 2 else "right")
     if len(series) > 1:
-        _legend_above(axes, len(series))
+        _legend_above(axes)
     _plain(axes)
 
 
@@ -114,12 +114,18 @@ def draw_scatter(
         up: name of the second.
         log: logarithmic scales.
     """
+    from matplotlib.ticker import NullFormatter
+
     everything = [value for some in points.values() for point in some for value in point]
     everything = [value for value in everything if np.isfinite(value)] or [0.0, 1.0]
     low, high = min(everything), max(everything)
     if log and low > 0:
         axes.set_xscale("log")
         axes.set_yscale("log")
+        if np.floor(np.log10(high)) > np.log10(low):  # a power of ten is named: that is enough
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.tick_params(axis="x", which="both", rotation=30)
     axes.axline((low, low), (high, high) if high > low else (low + 1, low + 1), **_GUIDE)
     for number, (name, some) in enumerate(points.items()):
         axes.plot(
@@ -134,7 +140,7 @@ def draw_scatter(
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     if len(points) > 1:
-        _legend_above(axes, len(points))
+        _legend_above(axes)
     _plain(axes)
 
 
@@ -186,7 +192,7 @@ def draw_curves(
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     if len(curves) > 1:
-        _legend_above(axes, len(curves))
+        _legend_above(axes)
     _plain(axes)
 
 
@@ -194,14 +200,20 @@ def _spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _legend_above(axes: Axes, count: int) -> None:
+def _legend_columns(labels: Sequence[str]) -> int:
+    """As many columns as fit above a panel."""
+    return 3 if sum(sorted(map(len, labels))[-3:]) <= 36 else 2
+
+
+def _legend_above(axes: Axes) -> None:
     """A legend that hides nothing."""
+    labels = axes.get_legend_handles_labels()[1]
     axes.legend(
         fontsize=FONT - 1,
         frameon=False,
         loc="lower left",
         bbox_to_anchor=(-0.1, 1.0),
-        ncols=min(count, 3),
+        ncols=min(len(labels), _legend_columns(labels)),
         borderaxespad=0.2,
         columnspacing=1.0,
         handletextpad=0.4,
@@ -245,7 +257,7 @@ def joint_figure(panels: Sequence[Panel], columns: int = 3) -> Figure:
     names = [_legend_names(axes) for axes in drawn]
     shared = len(panels) > 1 and len(names[0]) > 1 and all(one == names[0] for one in names)
     for axes, panel, entries in zip(drawn, panels, names, strict=True):
-        lines = 0 if shared else -(-len(entries) // 3)
+        lines = 0 if shared else -(-len(entries) // _legend_columns(entries))
         axes.set_title(panel.title, fontsize=FONT + 1, pad=5 + 12 * lines, parse_math=False)
     if not shared:
         figure.tight_layout(pad=0.6)

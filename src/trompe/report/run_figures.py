@@ -123,7 +123,7 @@ def scatter_panels(rows: Sequence[Row], smoothing: str) -> tuple[Panel, ...]:
                         draw_scatter,
                         points=points,
                         across="attack on the plain explanation",
-                        up=f"on that with {smoothing}",
+                        up=f"on {smoothing}",
                         log=measure.log,
                     ),
                 )

@@ -27,6 +27,9 @@ from trompe.zoo.targets import text_map
 #: The first that can be read in the map is the target.
 TEXTS = ("this explanation was manipulated", "fooled", "X")
 
+#: How much nearer to a text (PCC) a map must come for the text to be read in it.
+READABLE = 0.2
+
 
 def middle(rows: Sequence[Row], key: str) -> float:
     """The median of a metric; NaN if no cell has it."""
@@ -49,7 +52,7 @@ def _nearer(rows: Sequence[Row]) -> list[Claim]:
             f"{method}: PCC of manipulated and target map, median",
             "0.75 to 0.98; the original map before the attack is far from it",
             f"{middle(some, 'map_target_pcc'):.3f}, before {middle(some, 'map_start_pcc'):.3f}",
-            middle(some, "map_target_pcc") > middle(some, "map_start_pcc") + 0.05,
+            middle(some, "map_target_pcc") >= max(0.75, middle(some, "map_start_pcc") + 0.05),
         )
         for method, some in methods_of(rows).items()
     ]
@@ -121,7 +124,7 @@ def figure_2(context: Context) -> Redrawn:
                 f"{name}: PCC of manipulated map and text",
                 "the text can be read in the map, the class is kept",
                 f"{after:.3f}, before {before:.3f}, class {'kept' if kept else 'changed'}",
-                kept and after > before + 0.05,
+                kept and after > before + READABLE,
             )
         )
     drawing = strips(columns, x[0].cpu(), context.loaded.input_space)
@@ -143,7 +146,7 @@ def _similar(rows: Sequence[Row]) -> tuple[Claim, ...]:
             # Nearer to the target than in the paper is no disagreement.
             holds = value <= high if key == "image_mse" else value >= low
             claims.append(
-                Claim(f"{method}: {words}, median", f"{low:g} to {high:g}", f"{value:.3g}", holds)
+                Claim(f"{method}: {words}, median", f"{low:g} to {high:g}", f"{value:.4g}", holds)
             )
     return tuple(claims)
 

@@ -50,7 +50,7 @@ class Scale:
 
 SCALES: dict[str, Scale] = {
     "smoke": Scale(
-        Settings(methods=METHODS, presets=("fast",), pairs=2, batch_size=2),
+        Settings(methods=METHODS, presets=("fast",), pairs=2, batch_size=2, iterations=200),
         ModelSpec("tiny-resnet"),
         "embedded networks of 64 pixels",
     ),

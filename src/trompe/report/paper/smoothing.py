@@ -66,7 +66,7 @@ def figure_4(context: Context) -> Redrawn:
         x = arrays[key].to(context.device)
         target = arrays["logits_original"].argmax(dim=1).to(context.device)
         strips[words] = list(_maps(context, row.method, x, target, (None, 5.0, 0.8))[:, 0])
-    pixels = space.to_pixels(arrays["x_adv"])[0]
+    pixels = space.to_pixels(torch.cat([arrays["x"], arrays["x_adv"]]))
     title = row.method.replace("_", " ")
     panels = recovery_panels(run.done, context.settings.recovery)
     return Redrawn(
