@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from trompe.cli.coverage import candidates, check
 from trompe.errors import UnsupportedOp
 
 sys.path.insert(0, str(Path(__file__).parent))
-from families import SMALL, build, images
+from families import SMALL, WHOLE, Builder, build, images
 
 
 def test_the_matrix_of_a_residual_network() -> None:
@@ -27,6 +28,25 @@ def test_the_matrix_of_a_residual_network() -> None:
     assert rows["pattern_net"].status == "not defined"
     assert rows["attention_rollout"].status == "not defined"
     assert not [row for row in rows.values() if row.status == "refused"]
+
+
+def sound(name: str, families: Mapping[str, Builder]) -> None:
+    """Nothing is wrong, and only DeepLIFT lacks rules: for layer norm and attention."""
+    net, size = build(families[name])
+    for row in check(net, images(size, 1)):
+        assert row.status != "wrong", row
+        assert row.status != "refused" or row.method == "deeplift", row
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_matrix_of_the_small(name: str) -> None:
+    sound(name, SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_matrix(name: str) -> None:
+    sound(name, WHOLE)
 
 
 def test_the_matrix_of_a_transformer() -> None:
