@@ -122,7 +122,7 @@ def fast(method: Method, height: int) -> Preset:
         prefactors=(1.0, 1e4),
         beta_start=10.0,
         beta_end=100.0,
-        pooling=1.0 if relevance else 3.0,
+        pooling=3.0,
         activations=not relevance,
         relative=True,
         radius=(2 if relevance else 1) * 2.5 / 255 * math.sqrt(224 / height),

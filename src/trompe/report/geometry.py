@@ -55,16 +55,17 @@ def sandwich_figure(found: Sandwich, title: str = "") -> Figure:
     for axes in grid.flat:
         handles, labels = axes.get_legend_handles_labels()
         entries.update(dict(zip(labels, handles, strict=True)))
+    across = min(len(entries), 2 * len(betas))
     figure.subplots_adjust(
         left=0.75 / figure.get_size_inches()[0],
         right=1 - 0.1 / figure.get_size_inches()[0],
-        top=1 - 0.75 / figure.get_size_inches()[1],
+        top=1 - (0.59 + 0.16 * -(-len(entries) // across)) / figure.get_size_inches()[1],
         bottom=0.45 / figure.get_size_inches()[1],
         wspace=0.06,
         hspace=0.12,
     )
     figure.legend(
-        entries.values(), entries.keys(), loc="upper center", ncols=len(entries), fontsize=FONT,
+        entries.values(), entries.keys(), loc="upper center", ncols=across, fontsize=FONT,
         frameon=False, bbox_to_anchor=(0.5, 1 - 0.22 / figure.get_size_inches()[1]),
     )  # fmt: skip
     if title:
