@@ -10,7 +10,8 @@ from torch import Tensor, nn
 import trompe
 from trompe.geometry.forward import Ball
 from trompe.geometry.gates import LogSumExp, Range, Softplus
-from trompe.geometry.linearised import _Sweep, symmetric_norm
+from trompe.geometry.jacobian_norms import symmetric_norm
+from trompe.geometry.linear_sweep import Sweep
 from trompe.geometry.methods import Prepared, certified
 
 
@@ -25,7 +26,7 @@ def wide() -> tuple[nn.Module, Tensor]:
 
 def jacobians_hold(prepared: Prepared, tight: bool) -> None:
     network, at = prepared.network, prepared.linearised
-    sweep = _Sweep(network, at.slopes)
+    sweep = Sweep(network, at.slopes)
     for number, found in at.jacobians.items():
         last = network.nodes[number].parents[0]
         shape = prepared.values[last].shape[1:]
@@ -51,7 +52,7 @@ def test_norms_of_jacobians(seed: int) -> None:
 
 def test_rows_computed_together_are_those_computed_alone() -> None:
     prepared = Prepared(*wide())
-    sweep = _Sweep(prepared.network, prepared.linearised.slopes)
+    sweep = Sweep(prepared.network, prepared.linearised.slopes)
     convolution = [node.name for node in prepared.network.nodes].index("torch.conv2d", 2)
     shape = prepared.values[convolution].shape[1:]
     assert len(sweep._apart(convolution, shape)) < shape[1] * shape[2] / 2
@@ -97,7 +98,7 @@ def test_curvatures_and_hessians_of_random_networks(seed: int) -> None:
     if at.hessian is not None:
         assert norm <= at.hessian.norm <= 1.001 * norm + 1e-9
         assert (hessian.norm(dim=1) <= at.hessian.rows.flatten()).all()
-    sweep = _Sweep(network, at.slopes)
+    sweep = Sweep(network, at.slopes)
     for origin, curvature in at.curvatures.items():
         total = torch.zeros_like(hessian)
         for number in (n for n, own in at.origins.items() if own == origin):
@@ -141,7 +142,7 @@ def test_second_derivatives_in_a_box_stay_within_their_diagonals(
 
 
 def test_the_norm_of_large_symmetric_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    import trompe.geometry.linearised as linearised
+    import trompe.geometry.jacobian_norms as linearised
 
     torch.manual_seed(0)
     for decay in (0.0, 1.0):
