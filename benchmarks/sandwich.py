@@ -196,7 +196,8 @@ def main() -> None:
                 "tiny-vgg",
                 loaded.model.double(),
                 x,
-                betas=(0.8,),  # half an hour each
+                betas=(0.8,),
+                patient=True,  # a quarter of an hour for each beta
                 radii=[1e-6, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 1.0],
                 steps=10,
                 restarts=3,

@@ -24,6 +24,7 @@ _QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
 _EXAMPLES = """\b
 Examples:
   trompe sandwich
+  trompe sandwich --beta 0.8 --smallest 1e-4 --largest 0.1 --patient
   trompe sandwich dog.jpg --smallest 1e-6 --largest 1 --radii 7 --beta 0.8
 """
 
@@ -53,6 +54,11 @@ Examples:
     "--steps", type=click.IntRange(1), default=10, show_default=True, help="Of each ascent."
 )
 @click.option("--restarts", type=click.IntRange(1), default=2, show_default=True, help="Of it.")
+@click.option(
+    "--patient",
+    is_flag=True,
+    help="Also the bound from exact Jacobians where it takes long (tiny-vgg: 15 minutes per beta).",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random points.")
 @output_option("trompe-out/sandwich")
 @json_option
@@ -68,6 +74,7 @@ def sandwich(
     quantities: tuple[str, ...],
     steps: int,
     restarts: int,
+    patient: bool,
     seed: int,
     output: Path,
     as_json: bool,
@@ -103,6 +110,7 @@ def sandwich(
             steps=steps,
             restarts=restarts,
             samples=8,
+            patient=patient,
             generator=torch.Generator().manual_seed(seed),
             progress=progress,
         )

@@ -88,6 +88,7 @@ def sandwich(
     restarts: int = 8,
     steps: int = 40,
     samples: int = 64,
+    patient: bool = False,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
 ) -> Sandwich:
@@ -108,6 +109,8 @@ def sandwich(
         restarts: and the next two: see ``strongest_change``.
         steps: of each ascent.
         samples: random points.
+        patient: also linearise large networks, for the bound by ``telescope``: for a network like
+            tiny-vgg a quarter of an hour per image and beta, for all radii.
         generator: of the attack.
         progress: called after every radius.
 
@@ -139,7 +142,7 @@ def sandwich(
             for radius in radii:
                 bounds: dict[str, dict[str, float]] = {}
                 if prepared is not None:
-                    bounds = every_bound(prepared, radius=radius, norm=norm)
+                    bounds = every_bound(prepared, radius=radius, norm=norm, patient=patient)
                 attacks: dict[str, Strongest] = {}
                 for name in quantities:
                     attacks[name] = strongest_change(
