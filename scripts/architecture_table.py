@@ -17,7 +17,6 @@ import argparse
 import fcntl
 import importlib.metadata
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,6 +27,7 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
+from trompe.atomic import atomic_path
 from trompe.cli.coverage import check
 from trompe.zoo.probe import Logits
 from trompe.zoo.resnet20 import ResNet20
@@ -124,9 +124,8 @@ def keep(name: str, entry: dict[str, Any]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         networks = {**known(), name: entry}
         ordered = {key: networks[key] for key in NETWORKS if key in networks}
-        fresh = RESULTS.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"networks": ordered}, indent=1) + "\n")
-        fresh.replace(RESULTS)
+        with atomic_path(RESULTS) as fresh:
+            fresh.write_text(json.dumps({"networks": ordered}, indent=1) + "\n")
 
 
 def attempt(name: str) -> dict[str, Any]:

@@ -214,6 +214,14 @@ def maps() -> str:
     return table(["network", "method", *who], rows)
 
 
+def audit_memory() -> str:
+    """Peak memory of an audit."""
+    rows = [
+        [f"{row['images']:,}", f"{row['peak_mib']:.0f}"] for row in load("audit_memory")["rows"]
+    ]
+    return table(["images and cells", "MiB"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
@@ -225,6 +233,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "step": step,
     "batches": batches,
     "maps": maps,
+    "audit_memory": audit_memory,
 }
 
 

@@ -112,7 +112,8 @@ def fast(method: Method, height: int) -> Preset:
     the paper leaves it as it is. Guided backpropagation hardly moves this way and keeps the paper's
     settings. A smaller picture has fewer pixels to hide a change in: the ball
     has a radius of 2.5/255 at 224 pixels, 4.7/255 at 64; twice that for LRP, whose maps move less.
-    Large pictures take small steps: they reach more at a smaller change.
+    Large pictures take small steps: they reach more at a smaller change. For LRP activations stay
+    as they are (``docs/decisions.md``).
     """
     if method.name == "guided_backprop":
         return paper(method, height)

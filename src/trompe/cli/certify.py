@@ -11,7 +11,7 @@ import trompe
 from trompe.cli.options import ModelOptions, json_option, model_options
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images
 
-_METHODS = ("best", "frobenius", "global", "interval", "jacobian", "smoothgrad")
+_METHODS = ("best", "frobenius", "global", "interval", "jacobian", "telescope", "smoothgrad")
 _EXAMPLES = """\b
 Examples:
   trompe certify --beta 0.8 --radius 1e-6
