@@ -283,6 +283,19 @@ def test_changed_weights_are_seen(name: str) -> None:
 
 
 @each_method
+def test_exchanged_weights_are_seen(name: str) -> None:
+    """``model.to(...)`` and ``weight.data = ...`` count no new version."""
+    model = nets.plain()
+    method = build(name, model)
+    method(model, X.float(), TARGET)
+    model.double()
+    close(method(model, X, TARGET), method(nets.plain().double(), X, TARGET), 1e-6)
+    for mine, its in zip(model.parameters(), nets.plain(seed=9).double().parameters(), strict=True):
+        mine.data = its.data
+    close(method(model, X, TARGET), method(nets.plain(seed=9).double(), X, TARGET), 1e-12)
+
+
+@each_method
 def test_bad_classes_and_outputs_are_named(name: str) -> None:
     model = nets.plain().double()
     method = build(name, model)

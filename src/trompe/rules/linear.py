@@ -153,10 +153,11 @@ class Memo:
         if weight.requires_grad or weight.grad_fn is not None:
             return make(weight)
         entry = self._values.setdefault(weight, {})
-        version = weight._version
-        if key not in entry or entry[key][0] != version:
+        # ``model.to(...)`` and ``weight.data = ...`` exchange the memory and count no new version.
+        state = (weight._version, weight.untyped_storage()._cdata, weight.dtype, weight.device)
+        if key not in entry or entry[key][0] != state:
             # ``make`` is kept too: what it closes over keeps its id, which may be in the key.
-            entry[key] = (version, make(weight), make)
+            entry[key] = (state, make(weight), make)
         value: Tensor = entry[key][1]
         return value
 
