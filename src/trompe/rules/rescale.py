@@ -6,6 +6,7 @@ is passed on are the multipliers of the images, in the first half; the second is
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from trompe.engine.surrogates import smooth_hardtanh, smooth_leaky_relu
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
 from trompe.rules.general import ELEMENTWISE, MOVING
-from trompe.rules.linear import LINEAR
+from trompe.rules.linear import LINEAR, transposed
 from trompe.rules.normalisation import IDENTICAL
 from trompe.rules.passing import ADDITIONS, STRUCTURE
 
@@ -29,6 +30,17 @@ _NEAR = 1e-7
 def _halves(tensor: Tensor) -> tuple[Tensor, Tensor]:
     image, baseline = tensor.chunk(2)
     return image, baseline
+
+
+def convolved(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """A convolution: the multipliers of the baselines are zero, so their half is not computed."""
+    tensor, alias = op.edges[0]
+    weight: Tensor = op.argument(1, "weight")
+    if len(op.edges) != 1 or alias.dim() != weight.dim():  # the weight too, or no batch
+        return vjp(relevance, op)
+    images = dataclasses.replace(op, edges=[(tensor, _halves(alias)[0])])
+    out = transposed(images, _halves(relevance)[0], weight)
+    return [torch.cat([out, torch.zeros_like(out)])]
 
 
 def rescaled(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
@@ -106,6 +118,7 @@ def _divided(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
 RULES: dict[Callable[..., Any], Rule] = {
     **{function: vjp for function in MOVING if function not in _NO_DIFFERENCE},
     **dict.fromkeys((*STRUCTURE, *LINEAR, *ADDITIONS, *_SUMS, F.batch_norm), vjp),
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), convolved),
     **{function: rescaled for function in ELEMENTWISE if function not in _NO_DIFFERENCE},
     **dict.fromkeys(_RECTIFIERS, rescaled),
     **dict.fromkeys(_MAXIMA, winner),
