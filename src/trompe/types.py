@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -13,6 +14,13 @@ from trompe.errors import ExplanationError, UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def constant_vector(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of a few numbers, made once: copying them to a GPU in every step waits for it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,7 @@ class InputSpace:
                 f"the input space has {len(values)} channels, the tensor the shape "
                 f"{tuple(like.shape)}: expected [B, {len(values)}, ...]"
             )
-        column = torch.tensor(values, dtype=like.dtype, device=like.device)
-        return column.view(1, -1, *[1] * (like.dim() - 2))
+        return constant_vector(values, like.dtype, like.device).view(1, -1, *[1] * (like.dim() - 2))
 
     def clamp(self, x: Tensor) -> Tensor:
         """The nearest valid image to normalised ``x`` [B, C, H, W]: every pixel within 0..1."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.attacks.constraints import Constraint
+from trompe.attacks.numbers import Means
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.steps import Stepper
@@ -37,8 +38,9 @@ class Best:
     def offer(self, now: Observation, loss: Tensor) -> None:
         """Take over the images that keep their class and have a lower loss."""
         better = (now.logits.argmax(dim=1) == self.target) & (loss < self.loss)
-        self.x[better] = now.x.detach()[better]
-        self.loss[better] = loss.detach()[better]
+        images = better.view(-1, *[1] * (self.x.dim() - 1))
+        self.x = torch.where(images, now.x.detach(), self.x)
+        self.loss = torch.where(better, loss.detach(), self.loss)
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Attack:
         reference: the original images.
         target: the original classes, [B].
         judge_every: how often an iterate is judged on the original model, in steps.
+        ask_every: how often it is asked whether the loss is finite, in steps. A GPU is waited for.
         progress: called after every step.
     """
 
@@ -69,6 +72,7 @@ class Attack:
     reference: Observation
     target: Tensor
     judge_every: int = 10
+    ask_every: int = 1
     progress: Progress | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
@@ -81,14 +85,13 @@ class Attack:
         self.history: list[dict[str, Tensor]] = []
         self.vanished = torch.zeros_like(first, dtype=torch.bool)
         self._broken = torch.zeros_like(first, dtype=torch.bool)
+        self._ends: list[Tensor] = []
         self._good = self.x.detach().clone()
         self.stopped = "finished"
         try:
             for iteration in range(iterations):
                 self._step(iteration, iterations)
-                if bool(self._broken.all()):
-                    self.stopped = "not finite"
-                    log.warning("the loss is no longer finite: stopped at step %d", iteration)
+                if self._over(iteration, iterations):
                     break
                 if self.surrogate is not None and (iteration + 1) % self.judge_every == 0:
                     self.judge()
@@ -96,6 +99,21 @@ class Attack:
             self.stopped = "interrupted"
         self.done = len(self.history)
         self.judge()
+
+    def _over(self, iteration: int, iterations: int) -> bool:
+        """Whether no image is left to go on with.
+
+        Steps done in vain, where that is not asked after each, are forgotten.
+        """
+        self._ends.append(self._broken.all())
+        due = (iteration + 1) % self.ask_every == 0 or iteration + 1 == iterations
+        if not due or not bool(self._ends[-1]):
+            return False
+        last = int(torch.stack(self._ends).int().argmax())
+        del self.history[last + 1 :]
+        self.stopped = "not finite"
+        log.warning("the loss is no longer finite: stopped at step %d", last)
+        return True
 
     def judge(self) -> None:
         """Offer the current iterate, seen by the original model, as the best."""
@@ -131,11 +149,8 @@ class Attack:
         self._note(now, loss, before, beta)
         if self.progress is not None:
             latest = self.history[-1]
-            numbers = {
-                "similarity": float(latest["map_pcc"].nanmean()),
-                "loss": float(latest["loss"].nanmean()),
-            }
-            self.progress(iteration + 1, iterations, numbers)
+            numbers = {"similarity": latest["map_pcc"], "loss": latest["loss"]}
+            self.progress(iteration + 1, iterations, Means(numbers))
 
     def _check_vanished(self, grad: Tensor) -> None:
         self.vanished = grad.flatten(1).abs().amax(dim=1) == 0

@@ -67,6 +67,7 @@ class Plan:
             beta=lambda iteration: settings.beta(iteration, settings.iterations),
             reference=reference,
             target=target,
+            ask_every=1 if x.device.type == "cpu" else 10,
             progress=self.progress,
         )
         attack.run(start, settings.iterations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -102,14 +103,18 @@ def progress_bar(what: str, *, unit: str, quiet: bool) -> Iterator[Progress | No
     # A log file gets a line now and then, a terminal a bar that moves.
     interval = 0.2 if sys.stderr.isatty() else 10.0
     bars: list[tqdm[Any]] = []
+    shown = -interval
 
     def update(done: int, total: int, numbers: Mapping[str, float]) -> None:
+        nonlocal shown
         if bars and done < bars[0].n:  # the next batch has begun
             bars.pop().close()
         if not bars:  # work that fails at once shall leave its error alone on the screen
             options: dict[str, Any] = {"file": sys.stderr, "mininterval": interval, "miniters": 1}
             bars.append(tqdm(desc=what, unit=unit, total=total, **options))
-        bars[0].set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
+        if done == total or time.monotonic() - shown >= interval:  # a GPU is waited for here
+            bars[0].set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
+            shown = time.monotonic()
         bars[0].update(done - bars[0].n)
 
     try:

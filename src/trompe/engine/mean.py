@@ -7,6 +7,7 @@ computed without one, and each is computed again when the gradient of the mean i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,31 @@ def division(x: Tensor, count: int, chunk: int, model: nn.Module, keep: bool) ->
         fitting = _PIXELS // (x.shape[0] * x.shape[2] * x.shape[3])
         held = max(1, min(held, fitting))
     return held, recompute
+
+
+@functools.lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def drawn(
+    kind: str, seed: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Random numbers of a seed, the same on every device, and kept for the next step.
+
+    They are drawn in double precision on the processor; doing so in every step of an attack would
+    take longer than the step does on a GPU.
+
+    Args:
+        kind: ``normal``, or ``uniform`` within -1..1.
+        seed: of the draw.
+        shape: of the result.
+        dtype: of the result.
+        device: of the result.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "normal":
+        numbers = torch.randn(shape, generator=generator, dtype=torch.float64)
+    else:
+        numbers = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
+    return numbers.to(device, dtype)
 
 
 def noisy_mean(

@@ -33,10 +33,10 @@ class DeepLIFT(Method):
         """See ``Method``."""
 
         def method(x: Tensor, keep: bool) -> Explanation:
-            start = (
-                self.baseline if isinstance(self.baseline, Tensor) else torch.tensor(self.baseline)
-            )
-            origin = start.detach().to(x.device, x.dtype).expand_as(x)
+            if isinstance(self.baseline, Tensor):
+                origin = self.baseline.detach().to(x.device, x.dtype).expand_as(x)
+            else:
+                origin = torch.full_like(x, self.baseline, requires_grad=False)
             batch = x.shape[0]
 
             def seed(logits: Tensor) -> Tensor:

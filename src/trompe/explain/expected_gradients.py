@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,44 @@ from trompe.engine.mean import chunked_sum, division
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers, pick
 from trompe.types import Explanation, InputSpace
+
+
+# Kept for the next step of an attack, as ``trompe.engine.mean.drawn`` keeps its draws.
+@functools.lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _drawn(
+    samples: int,
+    seed: int,
+    shape: tuple[int, ...],
+    space: InputSpace,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Baselines of noise within the input space, and times."""
+    generator = torch.Generator().manual_seed(seed)
+    times = _times(samples, len(shape) + 1, generator)
+    noise = torch.rand(samples, *shape, generator=generator, dtype=torch.float64)
+    low, high = min(space.low), max(space.high)
+    chosen = low + (high - low) * noise
+    if len(shape) == 3 and shape[0] == len(space.mean):
+        chosen = space.from_pixels(noise)
+    return chosen.unsqueeze(1).to(device, dtype), times.to(device, dtype)
+
+
+@functools.lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _chosen(
+    samples: int, seed: int, size: int, dims: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which of ``size`` baselines are taken, and times."""
+    generator = torch.Generator().manual_seed(seed)
+    times = _times(samples, dims, generator)
+    index = torch.randint(size, (samples,), generator=generator)
+    return index.to(device), times.to(device, dtype)
+
+
+def _times(samples: int, dims: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(samples, *[1] * dims, generator=generator, dtype=torch.float64)
 
 
 @explainers.register("expected_gradients")
@@ -52,24 +91,19 @@ class ExpectedGradients(Method):
 
     def _draws(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Baselines [samples, 1, ...] and times [samples, 1, ...]."""
-        generator = torch.Generator().manual_seed(self.seed)
-        times = torch.rand(self.samples, *[1] * x.dim(), generator=generator, dtype=torch.float64)
         if self.baselines is None:
-            noise = torch.rand(self.samples, *x.shape[1:], generator=generator, dtype=torch.float64)
-            low, high = min(self.input_space.low), max(self.input_space.high)
-            chosen = low + (high - low) * noise
-            if x.dim() == 4 and x.shape[1] == len(self.input_space.mean):
-                chosen = self.input_space.from_pixels(noise)
-        else:
-            if self.baselines.shape[1:] != x.shape[1:]:
-                raise UsageError(
-                    f"the baselines have the shape {tuple(self.baselines.shape)}, the images "
-                    f"{tuple(x.shape)}: give baselines [N, {', '.join(map(str, x.shape[1:]))}]"
-                )
-            size = self.baselines.shape[0]
-            index = torch.randint(size, (self.samples,), generator=generator)
-            chosen = self.baselines.detach().cpu()[index]
-        return chosen.unsqueeze(1).to(x.device, x.dtype), times.to(x.device, x.dtype)
+            return _drawn(
+                self.samples, self.seed, tuple(x.shape[1:]), self.input_space, x.dtype, x.device
+            )
+        if self.baselines.shape[1:] != x.shape[1:]:
+            raise UsageError(
+                f"the baselines have the shape {tuple(self.baselines.shape)}, the images "
+                f"{tuple(x.shape)}: give baselines [N, {', '.join(map(str, x.shape[1:]))}]"
+            )
+        size = self.baselines.shape[0]
+        index, times = _chosen(self.samples, self.seed, size, x.dim(), x.dtype, x.device)
+        given = self.baselines.detach().to(x.device, x.dtype)
+        return given[index].unsqueeze(1), times
 
     def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
         batch = x.shape[0]

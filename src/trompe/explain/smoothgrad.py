@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import noisy_mean
+from trompe.engine.mean import drawn, noisy_mean
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
 from trompe.explain.gradient import Gradient
@@ -59,12 +58,10 @@ class SmoothGrad(Method):
         """See ``Method``."""
 
         def method(x: Tensor, keep: bool) -> Explanation:
-            generator = torch.Generator().manual_seed(self.seed)
             shape = (self.samples, 1, *x.shape[1:])
-            draws = torch.randn(shape, generator=generator, dtype=torch.float64)
             mean = noisy_mean(
                 *(self.base, model, x, target),
-                draws=draws,
+                draws=drawn("normal", self.seed, shape, x.dtype, x.device),
                 size=self.noise if self.sigma is None else self.sigma,
                 chunk=self.chunk,
                 keep=keep,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.mean import noisy_mean
+from trompe.engine.mean import drawn, noisy_mean
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
 from trompe.explain.gradient import Gradient
@@ -52,12 +51,10 @@ class UniformGradient(Method):
         """See ``Method``."""
 
         def method(x: Tensor, keep: bool) -> Explanation:
-            generator = torch.Generator().manual_seed(self.seed)
             shape = (self.samples, 1, *x.shape[1:])
-            draws = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
             mean = noisy_mean(
                 *(Gradient(), model, x, target),
-                draws=draws,
+                draws=drawn("uniform", self.seed, shape, x.dtype, x.device),
                 size=self.radius,
                 chunk=self.chunk,
                 keep=keep,

@@ -13,6 +13,7 @@ from trompe.engine.tape import OpCall
 from trompe.rules.affine import channels, checked
 from trompe.rules.linear import apply, input_of, negative, positive, transposed, weight_of
 from trompe.rules.passing import stabilised
+from trompe.types import constant_vector
 
 
 @dataclass(frozen=True)
@@ -49,5 +50,5 @@ class ZBox:
         spatial = x.dim() > 2 and op.func is not F.linear
         if not spatial or x.shape[-int(op.func.__name__[-2]) - 1] != len(values):
             return torch.full_like(x, bound(values)).detach()
-        column = torch.tensor(values, dtype=x.dtype, device=x.device)
+        column = constant_vector(values, x.dtype, x.device)
         return channels(column, op, x).expand_as(x)

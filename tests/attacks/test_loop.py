@@ -1,0 +1,83 @@
+"""The loop itself: when it ends, what it keeps, and what it asks of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import nets
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trompe
+from trompe.attacks.constraints import ValidImage
+from trompe.attacks.loop import Attack, Best
+from trompe.attacks.numbers import Means
+from trompe.attacks.objectives import ReachMap
+from trompe.attacks.observation import Observation, observe
+from trompe.attacks.steps import AdamStep
+from trompe.engine import smooth
+
+SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+X = SPACE.clamp(0.6 * nets.images(3))
+AIM = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+
+class Breaks(nn.Module):
+    """Not a number for images that have moved too far."""
+
+    def __init__(self, smoothed: bool) -> None:
+        super().__init__()
+        net = nets.plain().double()
+        self.net = smooth(net, beta=5.0, pooling=1.0) if smoothed else net
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = ((x - X[: len(x)]).square().detach() > 0.035**2).flatten(1).any(dim=1)
+        return self.net(x) + torch.where(moved, torch.nan, 0.0).view(-1, 1)
+
+
+def attacked(ask_every: int, surrogate: bool) -> Attack:
+    net, method = Breaks(smoothed=not surrogate), trompe.explainer("gradient")
+    target = net(X).argmax(1)
+    attack = Attack(
+        model=net,
+        surrogate=smooth(net, beta=5.0) if surrogate else None,
+        explainer=method,
+        objective=ReachMap(AIM / AIM.sum((1, 2), keepdim=True)),
+        constraint=ValidImage(SPACE),
+        stepper=AdamStep(0.01),
+        beta=lambda iteration: 5.0,
+        reference=observe(net, method, X, target),
+        target=target,
+        ask_every=ask_every,
+    )
+    attack.run(X, 25)
+    return attack
+
+
+@pytest.mark.parametrize("surrogate", [False, True])
+@pytest.mark.parametrize("ask_every", [3, 10, 100])
+def test_how_often_it_is_asked_changes_nothing(ask_every: int, surrogate: bool) -> None:
+    always, seldom = attacked(1, surrogate), attacked(ask_every, surrogate)
+    assert always.stopped == seldom.stopped == "not finite"
+    assert 1 < always.done == seldom.done < 10
+    torch.testing.assert_close(seldom.best.x, always.best.x)
+    torch.testing.assert_close(seldom.x, always.x)
+    for one, other in zip(always.history, seldom.history, strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_the_best_is_taken_image_by_image() -> None:
+    best = Best(torch.zeros(4, 1, 2, 2), torch.tensor([1.0, 1.0, 1.0, 1.0]), torch.zeros(4).long())
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    now = Observation(torch.ones(4, 1, 2, 2), torch.ones(4, 2, 2), logits)
+    best.offer(now, torch.tensor([0.5, 0.5, 2.0, torch.nan]))
+    assert best.loss.tolist() == [0.5, 1, 1, 1]  # the class changed; worse; none
+    assert best.x.flatten(1).amax(1).tolist() == [1, 0, 0, 0]
+
+
+def test_numbers_are_means_without_those_that_are_none() -> None:
+    numbers = Means({"loss": torch.tensor([1.0, torch.nan, 3.0]), "rate": torch.tensor([0.5])})
+    assert isinstance(numbers, Mapping)
+    assert dict(numbers) == {"loss": 2.0, "rate": 0.5}
+    assert len(numbers) == 2
