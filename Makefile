@@ -33,9 +33,10 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## one attack step against plain autograd and zennit, about a minute: a report
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py --print --model tiny-vgg --rounds 7 \
-		--method gradient --method lrp
+bench: $(STAMP)  ## one attack step against plain autograd and zennit, start-up times: a report
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py --print --model tiny-vgg --rounds 7 \
+		--method gradient --method grad_times_input --method lrp --method smoothgrad
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/startup.py --print
 
 # REFERENCE: a clone of pankessel/adv_explanation_ref. WEIGHTS, PHOTOS: SqueezeNet 1.1 as safetensors
 # and a folder of photos. IMAGES: an npz of validation images, as tiny-vgg was trained on.

@@ -6,13 +6,36 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 python=${BIN:-.venv/bin}/python
 reference=${REFERENCE:+--reference $REFERENCE}
 
-left_out() { echo "left out: $1 (set $2)" >&2; }
+left_out() { echo "left out: $1 ($2)" >&2; }
 
-$python benchmarks/step.py $reference --memory
-for model in squeezenet1_1 tiny-vgg; do
-  $python benchmarks/step.py --model "$model" --method gradient --method lrp --alone \
-    --batch 2 --batch 4 --batch 8 --batch 16 --batch 32 --batch 64 --rounds 3
+# Methods of one pass, and those that average over many, where a step takes as long as thirty.
+once=""
+for method in gradient grad_times_input guided_backprop lrp pattern_attribution beta_smoothing \
+  deconvnet deeplift excitation_backprop grad_cam pattern_net; do once+=" --method $method"; done
+means="--method integrated_grad --method smoothgrad --method expected_gradients"
+means+=" --method uniform_gradient"
+
+$python benchmarks/startup.py
+$python benchmarks/step.py $reference --memory $once
+$python benchmarks/step.py $reference --memory $means --rounds 3 --steps 1
+many="--alone --memory --rounds 3 --steps 1"
+several="--batch 2 --batch 4 --batch 8 --batch 16"
+for method in gradient lrp integrated_grad smoothgrad; do
+  $python benchmarks/step.py --model squeezenet1_1 --method $method $several $many
+  $python benchmarks/step.py --model tiny-vgg --method $method $several --batch 32 --batch 64 $many
 done
+
+if $python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+  for precision in "" --tf32; do
+    card="--device cuda $precision"
+    $python benchmarks/step.py $card $reference --memory $once --rounds 7 --steps 5
+    $python benchmarks/step.py $card $reference --memory $means --rounds 3 --steps 2
+    $python benchmarks/step.py $card --method paper $several --batch 32 --batch 64 $many --steps 5
+  done
+else
+  left_out "step.py on a GPU" "there is none"
+fi
+
 $python benchmarks/maps.py
 $python benchmarks/audit_memory.py
 $python benchmarks/soundness.py
@@ -22,7 +45,7 @@ $python scripts/architecture_table.py
 if [ -n "${REFERENCE:-}" ]; then
   $python benchmarks/against_reference.py $reference
 else
-  left_out against_reference.py REFERENCE
+  left_out against_reference.py "set REFERENCE"
 fi
 
 if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
@@ -33,7 +56,7 @@ if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
     done
   done
 else
-  left_out photos.py "WEIGHTS and PHOTOS"
+  left_out photos.py "set WEIGHTS and PHOTOS"
 fi
 
 fewer="--iterations 25 --iterations 50 --iterations 100 --iterations 200 --iterations 400"
@@ -41,14 +64,14 @@ if [ -n "${IMAGES:-}" ]; then
   $python benchmarks/quality.py --data "$IMAGES" --preset fast $fewer
   $python benchmarks/quality.py --data "$IMAGES" --preset paper --iterations 200 --iterations 1500
 else
-  left_out "quality.py, tiny-vgg" IMAGES
+  left_out "quality.py, tiny-vgg" "set IMAGES"
 fi
 if [ -n "${CIFAR:-}" ] && [ -n "${CIFAR_WEIGHTS:-}" ]; then
   cifar="--model resnet20-cifar10 --weights $CIFAR_WEIGHTS --data $CIFAR"
   $python benchmarks/quality.py $cifar --preset fast $fewer
   $python benchmarks/quality.py $cifar --preset paper --iterations 200 --iterations 1500
 else
-  left_out "quality.py, ResNet-20" "CIFAR and CIFAR_WEIGHTS"
+  left_out "quality.py, ResNet-20" "set CIFAR and CIFAR_WEIGHTS"
 fi
 $python benchmarks/quality.py --draw
 $python scripts/render_readme.py

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from contenders import composite_of
 from machine import RESULTS, describe, save
-from step import images, network
+from peers import composite_of
+from problem import images, network
 from torch import Tensor, nn
 
 import trompe

@@ -162,25 +162,81 @@ def soundness() -> str:
     )
 
 
+PEERS = ("trompe", "autograd", "zennit", "reference")
+
+
+def _forwards(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return ""
+    memory = entry.get("peak_mib")
+    return f"{entry['forwards']:.1f}" + ("" if memory is None else f" ({memory:,.0f} MiB)")
+
+
 def step() -> str:
-    """One attack step beside the peers', one image."""
+    """One attack step beside the peers', one image; variants of trompe in rows of their own."""
     rows = []
-    who = ("trompe", "autograd", "zennit", "reference")
     for model, methods in load("step")["models"].items():
         for method, entry in methods.items():
             if entry["batch"] > 1:
                 continue
-            found = entry["contenders"]
-            cells = [f"`{model}`", f"`{method}`", str(entry["floor"] or "")]
-            for name in who:
-                if name not in found:
-                    cells.append("")
-                    continue
-                memory = found[name].get("peak_mib")
-                extra = "" if memory is None else f" ({memory:,.0f} MiB)"
-                cells.append(f"{found[name]['forwards']:.1f}{extra}")
-            rows.append(cells)
-    return table(["network", "method", "floor", *who], rows)
+            found = dict(entry["contenders"])
+            variants = [name for name in found if name.startswith("trompe, ")]
+            # On ReLU stands zennit, where it knows nothing else.
+            beside = {}
+            if "trompe, ReLU" in found:
+                beside["trompe, ReLU"] = found.pop("zennit", None)
+            floor = "" if entry["floor"] is None else f"{entry['floor']:g}"
+            cells = [f"`{model}`", f"`{method}`", floor]
+            rows.append([*cells, *(_forwards(found.get(name)) for name in PEERS)])
+            for variant in variants:
+                name = variant.removeprefix("trompe, ")
+                cells = [f"`{model}`", f"`{method}`, {name}", ""]
+                shown = (found[variant], None, beside.get(variant), None)
+                rows.append([*cells, *(_forwards(one) for one in shown)])
+    return table(["network", "method", "floor", *PEERS], rows)
+
+
+def gpu() -> str:
+    """The step on each card that was measured: image-steps per second."""
+    parts = []
+    for path in sorted(RESULTS.glob("step_*.json")):
+        result = json.loads(path.read_text())
+        most = result["matrix_operations_per_second"]
+        rows = []
+        for model, entries in result["models"].items():
+            for method in dict.fromkeys(key.split(" x")[0] for key in entries):
+                runs = [e for key, e in entries.items() if key.split(" x")[0] == method]
+                single = next((e["contenders"] for e in runs if e["batch"] == 1), {})
+                best = max(runs, key=lambda e: e["contenders"]["trompe"]["images_per_second"])
+                ours = best["contenders"]["trompe"]
+                rate, its = (
+                    single.get(who, {}).get("images_per_second") for who in ("trompe", "reference")
+                )
+                operations = ours["operations_per_second"]
+                rows.append(
+                    [
+                        f"`{model}`",
+                        f"`{method}`",
+                        "" if its is None else f"{its:.3g}",
+                        "" if rate is None else f"{rate:.3g}",
+                        f"{ours['images_per_second']:.3g} ({best['batch']})",
+                        "" if its is None else f"{ours['images_per_second'] / its:.0f} x",
+                        "" if operations is None else f"{100 * operations / most:.0f} %",
+                    ]
+                )
+        name = result["machine"]["gpu"] + (", TF32" if result["tf32"] else ", float32")
+        header = ["network", "method", "reference", "trompe", "trompe at best (batch)", "ratio"]
+        parts.append(
+            f"{name} (a large matrix product: {most / 1e12:.0f} TFLOP/s):\n\n"
+            + table([*header, "share of the matrix rate"], rows)
+        )
+    return "\n\n".join(parts) or "There was no GPU at hand yet."
+
+
+def startup() -> str:
+    """How long trompe takes to begin."""
+    found = load("startup")["seconds"]
+    return table(["process", "seconds"], [[f"`{k}`", f"{v:.2f}"] for k, v in found.items()])
 
 
 def batches() -> str:
@@ -232,6 +288,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "soundness": soundness,
     "step": step,
     "batches": batches,
+    "gpu": gpu,
+    "startup": startup,
     "maps": maps,
     "audit_memory": audit_memory,
 }
