@@ -74,6 +74,24 @@ def test_not_even_one_image_fits() -> None:
         manipulate(Small(0), X, AIM, **SOON)
 
 
+def test_an_image_too_large_is_explained_in_smaller_chunks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    small = Small(3)
+    small.seen.clear()
+    method = trompe.explainer("integrated_grad", steps=10)
+    with caplog.at_level(logging.WARNING, logger="trompe"):
+        result = manipulate(small, X[:2], AIM[:2], explainer=method, **SOON)
+    whole = manipulate(small.net, X[:2], AIM[:2], explainer=method, **SOON)
+    nets.close(result.x_adv, whole.x_adv, 1e-6)
+    notices = [record.message.split(": ")[1] for record in caplog.records]
+    assert notices == [
+        "going on with 1 images at once",
+        *["going on with half as many copies of it at once"] * 2,  # of ten: five, two
+    ]
+    assert max(small.seen[-20:]) <= 3
+
+
 def test_other_errors_are_not_taken_for_it() -> None:
     with pytest.raises(ModelError, match="mat1"):
         manipulate(Small(0, "mat1 and mat2 do not fit"), X, AIM, **SOON)

@@ -123,6 +123,7 @@ def test_every_method_can_be_attacked(run: Callable, method: str, folder: Path) 
     [
         ("--beta", 0.8),
         ("--smoothgrad", 2),
+        ("--method", "expected_gradients", "--chunk", 8, "--batch-size", 1),
         ("--smooth-pooling", 1, "--constant", "logits", "--prefactors", 1e11, 10),
         ("--beta-growth", 30, 300, "--lr", 1e-3, "--threads", 1),
         ("--model", "tiny-resnet", "--method", "lrp"),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from trompe.errors import MemoryLimitError
-from trompe.types import AttackResult
+from trompe.explain.base import Method
+from trompe.types import AttackResult, Explainer
 
 log = logging.getLogger("trompe")
 
@@ -28,17 +29,21 @@ _PER_IMAGE = (
 
 
 def in_batches(
-    count: int, batch_size: int | None, attack: Callable[[slice], AttackResult]
+    count: int,
+    batch_size: int | None,
+    method: Explainer,
+    attack: Callable[[Explainer, slice], AttackResult],
 ) -> AttackResult:
     """Attack ``count`` images, ``batch_size`` at a time; after an interruption the rest is left.
 
     A batch for which memory does not suffice is tried again at half its size, and so are those
-    after it.
+    after it. Where one image is too much, the method holds fewer copies of it at once.
 
     Args:
         count: of the images.
         batch_size: all at once if ``None``.
-        attack: attacks a part of the images.
+        method: the explanation method attacked.
+        attack: attacks a method on a part of the images.
 
     Raises:
         MemoryLimitError: if memory does not suffice for one image.
@@ -50,7 +55,7 @@ def in_batches(
         part = slice(first, min(first + size, count))
         failure: str | None = None
         try:
-            results.append(attack(part))
+            results.append(attack(method, part))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -58,11 +63,9 @@ def in_batches(
         if failure is not None:  # out of the handler, which keeps the tensors of the attempt alive
             size = (part.stop - part.start) // 2
             if size == 0:
-                raise MemoryLimitError(
-                    f"memory does not suffice to attack one image ({failure}): use a smaller image "
-                    "or network, or fewer samples or steps of the explanation"
-                )
-            log.warning("memory does not suffice: going on with %d images at once", size)
+                size, method = 1, _lighter(method, failure)
+            else:
+                log.warning("memory does not suffice: going on with %d images at once", size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue
@@ -70,6 +73,20 @@ def in_batches(
         if results[-1].stopped == "interrupted":
             break
     return joined(results)
+
+
+def _lighter(method: Explainer, failure: str) -> Explainer:
+    """The method holding half as many copies of an image; a notice says so."""
+    less = method.lighter() if isinstance(method, Method) else None
+    if less is None:
+        raise MemoryLimitError(
+            f"memory does not suffice to attack one image ({failure}): use a smaller image "
+            "or network"
+        )
+    log.warning(
+        "memory does not suffice for one image: going on with half as many copies of it at once"
+    )
+    return less
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -104,10 +104,10 @@ def manipulate(
     plan = Plan(frozen(model), method, space, settings, output, keep, progress)
     aims = checked_target(target_map, x)
 
-    def attack(part: slice) -> AttackResult:
-        return plan.run(x[part], start[part], aims[part])
+    def attack(method: Explainer, part: slice) -> AttackResult:
+        return dataclasses.replace(plan, method=method).run(x[part], start[part], aims[part])
 
-    result = in_batches(len(x), batch_size, attack)
+    result = in_batches(len(x), batch_size, method, attack)
     return dataclasses.replace(
         result,
         provenance={

@@ -56,7 +56,13 @@ def check_smoothing(smoothing: str) -> None:
 
 
 def make_explainer(
-    method: str, smoothing: str, loaded: LoadedModel, *, patterns: str | None, seed: int
+    method: str,
+    smoothing: str,
+    loaded: LoadedModel,
+    *,
+    patterns: str | None,
+    seed: int,
+    chunk: int | None = None,
 ) -> Method:
     """The explanation method ``method`` under ``smoothing``, for a model.
 
@@ -67,11 +73,16 @@ def make_explainer(
         loaded: the model.
         patterns: file of learned patterns, in place of those that come with the model.
         seed: of SmoothGrad's noise.
+        chunk: how many copies are held in memory at once, where a method averages over many.
 
     Raises:
         TrompeError: if a name is unknown or the patterns cannot be used.
     """
-    base = fitted(method, loaded, patterns=patterns)
+    made = _smoothed(fitted(method, loaded, patterns=patterns), smoothing, loaded, seed)
+    return made if chunk is None else made.holding(chunk)
+
+
+def _smoothed(base: Method, smoothing: str, loaded: LoadedModel, seed: int) -> Method:
     chosen = _parsed(smoothing)
     if chosen.kind == "beta":
         return explainer("beta_smoothing", base=base, beta=chosen.number)

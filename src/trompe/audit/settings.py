@@ -85,6 +85,8 @@ class Settings:
             it decides which, so that a resumed run repeats an undisturbed one exactly.
         recovery: betas at which the manipulated image is explained again (figure 4).
         patterns: file of learned patterns for pattern_attribution.
+        chunk: how many copies of images are held in memory at once by explanations that average
+            over many; theirs if not given.
 
     Raises:
         UsageError: if a setting is unknown or out of range.
@@ -103,6 +105,7 @@ class Settings:
     batch_size: int = 4
     recovery: tuple[float, ...] = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
     patterns: str | None = None
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         for kind in ("models", "methods", "smoothings", "presets"):
@@ -123,12 +126,16 @@ class Settings:
             raise UsageError(
                 f"pairs and batch_size must be at least 1, not {self.pairs}, {self.batch_size}"
             )
+        if self.chunk is not None and self.chunk < 1:
+            raise UsageError(f"chunk must be at least 1, not {self.chunk}")
         if not all(beta > 0 for beta in self.recovery):
             raise UsageError(f"betas must be positive, not {self.recovery}")
 
     def recorded(self, source: Source) -> dict[str, Any]:
         """The settings as they are written down: with checksums of what files they name."""
         plain = dataclasses.asdict(self)
+        if self.chunk is None:  # as in the records of runs from before there was one
+            del plain["chunk"]
         for entry in plain["models"]:
             entry["weights_sha256"] = _checksum(entry["weights"])
         plain["patterns_sha256"] = _checksum(self.patterns)

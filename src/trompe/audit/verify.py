@@ -74,6 +74,7 @@ class Verifier:
                 loaded,
                 patterns=self.run.settings.patterns,
                 seed=self.run.settings.seed,
+                chunk=self.run.settings.chunk,
             )
             model = frozen(loaded.model)
             winner = arrays["logits_original"].argmax(dim=1).to(self.device)

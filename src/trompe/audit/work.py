@@ -77,7 +77,10 @@ class Worker:
         self.problem: str | None = None
         try:
             self.explainer = make_explainer(
-                method, self.smoothing, loaded, patterns=settings.patterns, seed=settings.seed
+                *(method, self.smoothing, loaded),
+                patterns=settings.patterns,
+                seed=settings.seed,
+                chunk=settings.chunk,
             )
         except Exception as error:  # not the run's fault but that of all cells of this kind
             self.problem = in_words(error)

@@ -14,6 +14,7 @@ from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.options import (
     ModelOptions,
     batch_option,
+    chunk_option,
     json_option,
     make_method,
     method_option,
@@ -76,6 +77,7 @@ Examples:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @batch_option
+@chunk_option
 @output_option("trompe-out/attack")
 @json_option
 @quiet_option
@@ -91,6 +93,7 @@ def attack(
     smoothgrad: int | None,
     seed: int,
     batch_size: int,
+    chunk: int | None,
     output: Path,
     as_json: bool,
     quiet: bool,
@@ -107,7 +110,12 @@ def attack(
     """
     loaded = network.load()
     chosen = make_method(
-        method, loaded, patterns=patterns, beta=beta, smoothgrad=smoothgrad, seed=seed
+        *(method, loaded),
+        patterns=patterns,
+        beta=beta,
+        smoothgrad=smoothgrad,
+        seed=seed,
+        chunk=chunk,
     )
     pictures = read_images(images, loaded, DEFAULT_IMAGE)
     aim = read_target(target, target_text, target_map, loaded, chosen)

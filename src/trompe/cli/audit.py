@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trompe.cli.console import progress_bar
-from trompe.cli.options import batch_option, json_option, method_option, quiet_option
+from trompe.cli.options import batch_option, chunk_option, json_option, method_option, quiet_option
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ Examples:
 @click.option("--size", type=click.IntRange(1), help="Height and width of the input.")
 @click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
 @batch_option
+@chunk_option
 @click.option(
     "--device", metavar="[cpu|cuda|auto]", default="cpu", show_default=True, help="Where to work."
 )

@@ -78,7 +78,7 @@ def guarded(work: Callable[[], Any]) -> int:
         if log.isEnabledFor(logging.DEBUG):
             raise
         if isinstance(error, MemoryError) or _out_of_memory(error):
-            message = "out of memory: lower --batch-size, or choose a smaller --model"
+            message = "out of memory: lower --batch-size or --chunk, or choose a smaller --model"
         else:
             message = f"unexpected {type(error).__name__}: {error} ('trompe --debug' shows where)"
             code = UNEXPECTED

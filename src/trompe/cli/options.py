@@ -132,6 +132,12 @@ batch_option = click.option(
     show_default=True,
     help="Images worked on at once.",
 )
+chunk_option = click.option(
+    "--chunk",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Copies held in memory at once, of explanations that average over many.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 quiet_option = click.option(
     "--quiet",
@@ -177,6 +183,7 @@ def make_method(
     beta: float | None = None,
     smoothgrad: int | None = None,
     seed: int = 0,
+    chunk: int | None = None,
 ) -> Method:
     """An explanation method for a model, as the options say.
 
@@ -187,6 +194,7 @@ def make_method(
         beta: explain the model smoothed with it.
         smoothgrad: average over this number of noisy copies.
         seed: of their noise.
+        chunk: how many copies are held in memory at once, where a method averages over many.
 
     Raises:
         TrompeError: if an option is out of range or the patterns cannot be used.
@@ -198,4 +206,4 @@ def make_method(
         method = explainer("beta_smoothing", base=method, beta=beta)
     if smoothgrad is not None:
         method = explainer("smoothgrad", base=method, samples=smoothgrad, seed=seed)
-    return method
+    return method if chunk is None else method.holding(chunk)

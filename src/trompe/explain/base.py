@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,37 @@ class Method:
             picture.
         """
         return self.explain(model, x, target).map
+
+    @property
+    def copies(self) -> int:
+        """How many inputs the map is a mean over; ``chunk`` bounds how many are held at once."""
+        return 1
+
+    def holding(self, chunk: int) -> Method:
+        """The same map with at most ``chunk`` images held with their graph at once.
+
+        That goes for the method and the one it wraps; where a method holds one image per map,
+        nothing changes.
+
+        Raises:
+            UsageError: if chunk is not positive.
+        """
+        changes: dict[str, Any] = {}
+        base = getattr(self, "base", None)
+        if isinstance(base, Method):
+            changes["base"] = base.holding(chunk)
+        if hasattr(self, "chunk"):
+            changes["chunk"] = chunk
+        return dataclasses.replace(self, **changes)
+
+    def lighter(self) -> Method | None:
+        """The same map of one image in about half the memory; ``None`` where that cannot be."""
+        held = min(int(getattr(self, "chunk", 1)), self.copies)
+        if held > 1:
+            return dataclasses.replace(self, **{"chunk": held // 2})
+        base = getattr(self, "base", None)
+        less = base.lighter() if isinstance(base, Method) else None
+        return None if less is None else dataclasses.replace(self, **{"base": less})
 
 
 explainers: Registry[type[Method]] = Registry("explanation method", "trompe.explain")

@@ -85,6 +85,11 @@ class ExpectedGradients(Method):
                 f"samples and chunk must be at least 1, not {self.samples} and {self.chunk}"
             )
 
+    @property
+    def copies(self) -> int:
+        """See ``Method``."""
+        return self.samples
+
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
         return explained(lambda x, keep: self._method(model, x, target, keep), model, x)

@@ -49,6 +49,11 @@ class IntegratedGrad(Method):
         if self.score not in ("softmax", "logit"):
             raise UsageError(f"unknown score '{self.score}': choose from softmax, logit")
 
+    @property
+    def copies(self) -> int:
+        """See ``Method``."""
+        return self.steps
+
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
         return explained(lambda x, keep: self._method(model, x, target, keep), model, x)

@@ -54,6 +54,11 @@ class SmoothGrad(Method):
         if self.sigma is not None and not 0 <= self.sigma < math.inf:
             raise UsageError(f"sigma must not be negative, nor infinite, not {self.sigma}")
 
+    @property
+    def copies(self) -> int:
+        """See ``Method``."""
+        return self.samples
+
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
 

@@ -47,6 +47,11 @@ class UniformGradient(Method):
         if self.radius < 0:
             raise UsageError(f"radius must not be negative, not {self.radius}")
 
+    @property
+    def copies(self) -> int:
+        """See ``Method``."""
+        return self.samples
+
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
 
