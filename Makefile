@@ -34,8 +34,8 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## one attack step against plain autograd and zennit, start-up times: a report
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py --print --model tiny-vgg --rounds 7 \
-		--method gradient --method grad_times_input --method lrp --method smoothgrad
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py --print --processor-time --rounds 7 \
+		--model tiny-vgg --method gradient --method lrp --method smoothgrad
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/startup.py --print
 
 # REFERENCE: a clone of pankessel/adv_explanation_ref. WEIGHTS, PHOTOS: SqueezeNet 1.1 as safetensors

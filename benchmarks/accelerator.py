@@ -20,11 +20,22 @@ from torch.utils.flop_counter import FlopCounterMode
 _SIDES = {"cuda": 8192, "cpu": 2048}
 
 
+_clock = [time.perf_counter]
+
+
+def count_processor_time() -> None:
+    """Let ``now`` count the time that this thread was running, which a busy machine changes less.
+
+    For one thread on a processor.
+    """
+    _clock[0] = time.thread_time
+
+
 def now(device: torch.device) -> float:
     """Seconds, once all work handed to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return _clock[0]()
 
 
 def precision(tf32: bool) -> None:

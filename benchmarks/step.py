@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerator import forward_operations, matrix_rate, now, peak_mib, precision, results_name
+from accelerator import (
+    count_processor_time,
+    forward_operations,
+    matrix_rate,
+    now,
+    peak_mib,
+    precision,
+    results_name,
+)
 from contenders import contenders, disagreement, in_double
 from machine import RESULTS, describe, save
 from problem import METHODS, MODELS, PAPER, Problem, images, network, problem
@@ -68,6 +76,7 @@ def measure(task: Problem, chosen: argparse.Namespace) -> dict[str, Any]:
         "batch": len(x),
         "size": x.shape[-1],
         "threads": describe()["threads"],
+        "clock": "processor" if chosen.processor_time else "wall",
         "forward_seconds": unit,
         "floor": floor,
         "contenders": {},
@@ -128,12 +137,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
     parser.add_argument("--tf32", action="store_true", help="let a GPU round factors to TF32")
+    parser.add_argument("--processor-time", action="store_true", help="of one thread; no waiting")
     parser.add_argument("--memory", action="store_true", help="measure the peak memory too")
     parser.add_argument("--check", action="store_true", help="compare gradients, time nothing")
     parser.add_argument("--print", dest="keep", action="store_false", help="write nothing")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     groups = {"all": tuple(METHODS), "paper": PAPER}
+    if chosen.processor_time and (chosen.threads > 1 or chosen.device.type != "cpu"):
+        parser.error("--processor-time counts one thread on a processor")
     named = (groups.get(method, (method,)) for method in chosen.method or ["all"])
     chosen.method = list(dict.fromkeys(itertools.chain.from_iterable(named)))
     return chosen
@@ -144,6 +156,8 @@ def main() -> None:
     chosen = arguments()
     torch.set_num_threads(chosen.threads)
     precision(chosen.tf32)
+    if chosen.processor_time:
+        count_processor_time()
     cases = itertools.product(chosen.model or MODELS, chosen.method, chosen.batch or [1])
     if chosen.only:
         for case in cases:

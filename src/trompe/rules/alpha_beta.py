@@ -65,7 +65,9 @@ class AlphaBeta:
         for term in terms[1:]:
             z = z + apply(op, *term)
         z = plus(z, None if bias is None else same(bias))
-        share = relevance / stabilised(z, self.stabiliser)
+        # The positive contributions add up to nothing negative.
+        safe = z + self.stabiliser if same is positive else stabilised(z, self.stabiliser)
+        share = relevance / safe
         parts = [part * transposed(op, share, w) for part, w in terms]
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
