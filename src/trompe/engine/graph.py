@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine.decompose import Decomposed
-from trompe.engine.lean import Lean
+from trompe.engine.lean import ONCE, Lean
 from trompe.errors import ModelError
 from trompe.types import Explanation
 
@@ -43,8 +43,8 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        # What is lean about it pays in the second derivative only.
-        with Lean() if keep else nullcontext(), Decomposed():
+        # Decomposed is what has no second derivative.
+        with Lean() if keep else Lean(ONCE), Decomposed() if keep else nullcontext():
             relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)

@@ -9,7 +9,7 @@ functions, each the other's derivative, cover every order of differentiation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -169,14 +169,35 @@ LEAN: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 """The lean form of each function; it returns ``NotImplemented`` where it does not apply."""
 
+_LARGE = 2**16  # a smaller pool takes less time than the call of the function in its place
+
+
+def _large_max_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    large = input.device.type == "cpu" and input.numel() >= _LARGE
+    return max_pool2d(input, *args, **kwargs) if large else NotImplemented
+
+
+ONCE: dict[Callable[..., Any], Callable[..., Any]] = dict.fromkeys(
+    (F.max_pool2d, torch.max_pool2d), _large_max_pool2d
+)
+"""What pays even where nothing is differentiated twice."""
+
 
 class Lean(TorchFunctionMode):
-    """While active, the operations of ``LEAN`` take their lean form."""
+    """While active, operations take their lean form.
+
+    Args:
+        forms: by function; ``LEAN`` or ``ONCE``.
+    """
+
+    def __init__(self, forms: Mapping[Callable[..., Any], Callable[..., Any]] = LEAN) -> None:
+        super().__init__()
+        self._forms = forms
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        lean = LEAN.get(func)
+        lean = self._forms.get(func)
         if lean is not None:
             out = lean(*args, **(kwargs or {}))
             if out is not NotImplemented:

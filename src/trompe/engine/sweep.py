@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.direct import Hook, NotDirect, directly
 from trompe.engine.tape import OpCall, Tape, record
 from trompe.errors import UnsupportedOp
 
@@ -57,12 +58,15 @@ class RuleSet:
         default: the rule of all others; ``None`` refuses them.
         prepare: called with the tape before the sweep, to note what rules need to know of their
             neighbours (a batch norm to fold, the first layer).
+        hooks: where every rule is the vector-Jacobian product with a change of the signal: that
+            change as hooks of a backward pass, which serve where no graph is wanted.
     """
 
     name: str
     rules: Mapping[Callable[..., Any], Rule]
     default: Rule | None = None
     prepare: Callable[[Tape], None] | None = field(default=None)
+    hooks: Mapping[Callable[..., Any], Hook] | None = None
 
 
 def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
@@ -82,6 +86,12 @@ def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tens
     """
     if rules.prepare is not None:
         rules.prepare(tape)
+    # Rules are made of operations that need no function mode, whose calls would take longer.
+    with torch._C.DisableTorchFunction():
+        return _walk(tape, output, relevance, rules)
+
+
+def _walk(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
     arrived: dict[int, Tensor] = {id(output): relevance}
     for call in reversed(tape.calls):
         parts: list[Tensor | None] = [arrived.pop(id(t), None) for t in call.outputs]
@@ -121,6 +131,11 @@ def relevance_of(
         The relevance of x, and the logits.
     """
     chosen = rules(model)
+    if chosen.hooks is not None and not keep and x.is_leaf:
+        try:
+            return directly(model, x, seed, chosen.hooks)
+        except NotDirect:
+            pass
     try:
         tape, logits = record(model, x)
         with torch.set_grad_enabled(keep):
