@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,19 @@ from trompe.engine.decompose import Decomposed
 from trompe.engine.lean import ONCE, Lean
 from trompe.errors import ModelError
 from trompe.types import Explanation
+
+
+_LARGE = 2**16  # in smaller batches no pool is large enough for what the mode costs per call
+
+
+def _modes(x: Tensor, keep: bool) -> AbstractContextManager[Any]:
+    """What the model runs in: it depends on whether its derivative is differentiated again."""
+    if not keep:
+        return Lean(ONCE) if x.numel() >= _LARGE else nullcontext()
+    modes = ExitStack()
+    modes.enter_context(Lean())
+    modes.enter_context(Decomposed())
+    return modes
 
 
 def explained(
@@ -43,8 +57,7 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        # Decomposed is what has no second derivative.
-        with Lean() if keep else Lean(ONCE), Decomposed() if keep else nullcontext():
+        with _modes(start, keep):
             relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)

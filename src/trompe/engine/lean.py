@@ -169,7 +169,7 @@ LEAN: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 """The lean form of each function; it returns ``NotImplemented`` where it does not apply."""
 
-_LARGE = 2**16  # a smaller pool takes less time than the call of the function in its place
+_LARGE = 2**19  # of a smaller pool the change of layout costs what it gains
 
 
 def _large_max_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.adjoints import ADJOINTS
 from trompe.engine.direct import Hook, NotDirect, directly
 from trompe.engine.tape import OpCall, Tape, record
 from trompe.errors import UnsupportedOp
@@ -33,6 +34,11 @@ def vjp(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     It carries a graph unless gradients are disabled.
     """
     several = isinstance(relevance, list)
+    written = None if several else ADJOINTS.get(op.func)
+    if written is not None:
+        share = written(relevance.reshape(op.out.shape), op)
+        if share is not NotImplemented:
+            return [share]
     pairs = [
         (out, r)
         for out, r in zip(op.outputs, relevance if several else [relevance], strict=True)

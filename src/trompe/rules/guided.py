@@ -17,14 +17,15 @@ from trompe.engine.tape import OpCall
 
 
 def guided_relu(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
-    """``relu(R) [z > 0]``."""
-    return vjp(torch.relu(relevance), op)
+    """``relu(R) [z > 0] = R [min(R, relu(z)) > 0]``, whose mask is constant nearly everywhere."""
+    lower = torch.minimum(relevance.detach(), op.out.detach())
+    return [torch.ops.aten.threshold_backward(relevance, lower, 0)]
 
 
 def guided_clamp(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """A clamp at zero is a ReLU; any other passes its vector-Jacobian product."""
     relu = cuts_the_negative(op.argument(1, "min"), op.argument(2, "max"))
-    return guided_relu(relevance, op) if relu else vjp(relevance, op)
+    return vjp(torch.relu(relevance) if relu else relevance, op)
 
 
 def guided_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
