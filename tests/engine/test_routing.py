@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.lean import ONCE, Lean
+from trompe.engine.lean import Lean, Once
 
 POOLS: list[dict[str, Any]] = [
     {"kernel_size": 2},
@@ -119,7 +119,7 @@ def test_large_pools_are_lean_where_nothing_is_differentiated_twice(settings: An
     for size, lean in ((128, True), (64, False)):
         x = torch.randn(2, 16, size, size).relu().requires_grad_(True)
         expected = F.max_pool2d(x, 3, **settings)
-        with Lean(ONCE):
+        with Once():
             found = F.max_pool2d(x, 3, **settings)
         assert (type(found.grad_fn).__name__ == "_MaxPoolBackward") is lean
         assert torch.equal(found, expected)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.layout import channels_last
 from trompe.engine.routing import concatenation, max_pool2d
 
@@ -183,23 +184,31 @@ ONCE: dict[Callable[..., Any], Callable[..., Any]] = dict.fromkeys(
 """What pays even where nothing is differentiated twice."""
 
 
-class Lean(TorchFunctionMode):
-    """While active, operations take their lean form.
+def _run(
+    forms: Mapping[Callable[..., Any], Callable[..., Any]], func: Any, args: Any, kw: Any
+) -> Any:
+    """The lean form's result, or ``NotImplemented``."""
+    form = forms.get(func)
+    return NotImplemented if form is None else form(*args, **(kw or {}))
 
-    Args:
-        forms: by function; ``LEAN`` or ``ONCE``.
-    """
 
-    def __init__(self, forms: Mapping[Callable[..., Any], Callable[..., Any]] = LEAN) -> None:
-        super().__init__()
-        self._forms = forms
+class Lean(Decomposed):
+    """While active, everything can be differentiated twice, in the forms of ``LEAN``."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        lean = self._forms.get(func)
-        if lean is not None:
-            out = lean(*args, **(kwargs or {}))
-            if out is not NotImplemented:
-                return out
-        return func(*args, **(kwargs or {}))
+        out = _run(LEAN, func, args, kwargs)
+        return (
+            super().__torch_function__(func, types, args, kwargs) if out is NotImplemented else out
+        )
+
+
+class Once(TorchFunctionMode):
+    """While active, operations take the forms of ``ONCE``."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = _run(ONCE, func, args, kwargs)
+        return func(*args, **(kwargs or {})) if out is NotImplemented else out

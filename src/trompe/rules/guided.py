@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trompe.engine.direct import Hook, grad_fn
 from trompe.engine.smoothing import cuts_the_negative
-from trompe.engine.softplus import softplus
+from trompe.engine.softplus import gated_softplus, slope_of, softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
 
@@ -30,7 +30,7 @@ def guided_clamp(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
 
 def guided_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """``softplus_b(R) sigmoid(b z)``, the smooth form (PAPER.md, section 2)."""
-    return vjp(softplus(relevance, op.argument(1, "beta")), op)
+    return [gated_softplus(relevance, slope_of(op.out), op.argument(1, "beta"))]
 
 
 RULES: dict[Callable[..., Any], Rule] = {
