@@ -130,8 +130,8 @@ def relevance_of(
         x: requires grad.
         seed: the relevance at the output, from the logits.
         rules: the rules, given the model.
-        keep: whether the relevance must carry a graph; ``False`` saves time and memory, and is for
-            rules that are made of vector-Jacobian products alone.
+        keep: whether the relevance must carry a graph; ``False`` saves time and memory, and runs
+            the rules with gradients disabled.
 
     Returns:
         The relevance of x, and the logits.

@@ -98,7 +98,9 @@ def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
     geometry = geometry_of_call(op)
     if geometry is not None and not weight.requires_grad:
         return lean.transposed(relevance, weight, geometry, x.shape)
-    (out,) = torch.autograd.grad(apply(op, x, weight), x, relevance, create_graph=True)
+    with torch.enable_grad():  # a graph of its own, also where the map is to carry none
+        again = apply(op, x, weight)
+    (out,) = torch.autograd.grad(again, x, relevance, create_graph=torch.is_grad_enabled())
     return out
 
 
