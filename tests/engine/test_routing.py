@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.lean import Lean
+from trompe.engine.lean import Lean, Once
 
 POOLS: list[dict[str, Any]] = [
     {"kernel_size": 2},
@@ -112,3 +112,17 @@ def test_mixed_types_are_promoted_as_ever() -> None:
     with Lean():
         out = torch.cat([x, x.detach().float()], dim=1)
     assert out.dtype == torch.float64
+
+
+@pytest.mark.parametrize("settings", [{}, {"padding": 1}, {"stride": 3, "ceil_mode": True}])
+def test_large_pools_are_lean_where_nothing_is_differentiated_twice(settings: Any) -> None:
+    for size, lean in ((128, True), (64, False)):
+        x = torch.randn(2, 16, size, size).relu().requires_grad_(True)
+        expected = F.max_pool2d(x, 3, **settings)
+        with Once():
+            found = F.max_pool2d(x, 3, **settings)
+        assert (type(found.grad_fn).__name__ == "_MaxPoolBackward") is lean
+        assert torch.equal(found, expected)
+        assert found.is_contiguous()
+        grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in (found, expected)]
+        torch.testing.assert_close(*grads)

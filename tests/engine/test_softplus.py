@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trompe.engine.softplus import softplus, softplus_and_slope
+from trompe.engine.softplus import gated_softplus, slope_of, softplus, softplus_and_slope
 
 BETAS = [0.8, 10.0, torch.tensor(3.0, dtype=torch.float64)]
 Z = torch.linspace(-4, 4, 33, dtype=torch.float64)
@@ -112,3 +112,28 @@ def test_works_within_modules_without_a_graph() -> None:
 
     with torch.no_grad():
         assert not Net()(torch.zeros(2)).requires_grad
+
+
+@pytest.mark.parametrize("beta", [0.7, 5.0, torch.tensor(5.0, dtype=torch.float64)])
+def test_the_gated_softplus_is_the_product_to_the_third_derivative(beta: float | Tensor) -> None:
+    z = Z.clone().requires_grad_(True)
+    r = Z.flip(0).clone().requires_grad_(True)
+    results = []
+    for fused in (True, False):
+        value, slope = softplus_and_slope(z, beta)
+        if fused:
+            assert torch.equal(slope_of(value), slope)
+            out = gated_softplus(r, slope_of(value), beta)
+        else:
+            out = softplus(r, beta) * torch.sigmoid(beta * z)
+        terms = [out]
+        for power in (3, 2):
+            made = torch.autograd.grad(terms[-1].pow(power).sum(), (r, z), create_graph=True)
+            terms += [made[1], made[0]]
+        terms += torch.autograd.grad(terms[-1].sum(), (r, z))
+        results.append([term.detach() for term in terms])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    assert torch.autograd.gradcheck(
+        lambda r, z: gated_softplus(r, torch.sigmoid(beta * z), beta), (r, z)
+    )

@@ -344,3 +344,19 @@ def test_other_clamps_have_no_rule() -> None:
     net[2] = Clamp()
     with pytest.raises(UnsupportedOp, match=r"clamp' at '2' \(Clamp\) at another bound"):
         LRP(net, X, TARGET)
+
+
+@pytest.mark.parametrize("composite", ["paper", "epsilon", "epsilon_plus", "alpha2_beta1_flat"])
+def test_transposed_convolutions_without_a_graph_have_the_map_with_one(composite: str) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 3, 3, stride=2), nn.ReLU()
+    )
+    net.append(nn.Flatten()).append(nn.Linear(3 * 13 * 13, 4))
+    nets.seeded(net)
+    net.double()
+    method, x = trompe.explainer("lrp", composite=composite), 0.6 * nets.images()
+    found = method(net, x, torch.tensor([0, 1]))
+    expected = method(net, x.clone().requires_grad_(True), torch.tensor([0, 1]))
+    assert not found.requires_grad
+    assert found.any()
+    nets.close(found, expected.detach(), 1e-12)

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    handle_torch_function,
+    has_torch_function_unary,
+)
 
 
 def hard_sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -209,3 +215,9 @@ class Decomposed(TorchFunctionMode):
             with self:
                 return DECOMPOSITIONS[func](*args, **(kwargs or {}))
         return SUBSTITUTES.get(func, func)(*args, **(kwargs or {}))
+
+
+def decomposed() -> AbstractContextManager[Any]:
+    """``Decomposed``, where it is not active already: every mode costs time in every call."""
+    active = any(isinstance(mode, Decomposed) for mode in _get_current_function_mode_stack())
+    return nullcontext() if active else Decomposed()

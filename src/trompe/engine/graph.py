@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trompe.engine.decompose import Decomposed
-from trompe.engine.lean import Lean
+from trompe.engine.lean import Lean, Once
 from trompe.errors import ModelError
 from trompe.types import Explanation
+
+_LARGE = 2**16  # in smaller batches no pool is large enough for what the mode costs per call
+
+
+def _mode(x: Tensor, keep: bool) -> AbstractContextManager[Any]:
+    """What the model runs in: it depends on whether its derivative is differentiated again."""
+    if keep:
+        return Lean()
+    return Once() if x.numel() >= _LARGE else nullcontext()
 
 
 def explained(
@@ -43,8 +52,7 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        # What is lean about it pays in the second derivative only.
-        with Lean() if keep else nullcontext(), Decomposed():
+        with _mode(start, keep):
             relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+
+from trompe.engine.trees import swapped
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -91,7 +92,7 @@ class Redirects:
 
     def resolve(self, tree: Any) -> Any:
         """``tree`` with every overwritten tensor replaced."""
-        return tree_map_only(Tensor, self._follow, tree) if self._new else tree
+        return swapped(tree, self._follow) if self._new else tree
 
 
 def out_of_place(

@@ -9,7 +9,7 @@ functions, each the other's derivative, cover every order of differentiation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.decompose import Decomposed
 from trompe.engine.layout import channels_last
 from trompe.engine.routing import concatenation, max_pool2d
 
@@ -169,16 +170,45 @@ LEAN: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 """The lean form of each function; it returns ``NotImplemented`` where it does not apply."""
 
+_LARGE = 2**19  # of a smaller pool the change of layout costs what it gains
 
-class Lean(TorchFunctionMode):
-    """While active, the operations of ``LEAN`` take their lean form."""
+
+def _large_max_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    large = input.device.type == "cpu" and input.numel() >= _LARGE
+    return max_pool2d(input, *args, **kwargs) if large else NotImplemented
+
+
+ONCE: dict[Callable[..., Any], Callable[..., Any]] = dict.fromkeys(
+    (F.max_pool2d, torch.max_pool2d), _large_max_pool2d
+)
+"""What pays even where nothing is differentiated twice."""
+
+
+def _run(
+    forms: Mapping[Callable[..., Any], Callable[..., Any]], func: Any, args: Any, kw: Any
+) -> Any:
+    """The lean form's result, or ``NotImplemented``."""
+    form = forms.get(func)
+    return NotImplemented if form is None else form(*args, **(kw or {}))
+
+
+class Lean(Decomposed):
+    """While active, everything can be differentiated twice, in the forms of ``LEAN``."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        lean = LEAN.get(func)
-        if lean is not None:
-            out = lean(*args, **(kwargs or {}))
-            if out is not NotImplemented:
-                return out
-        return func(*args, **(kwargs or {}))
+        out = _run(LEAN, func, args, kwargs)
+        return (
+            super().__torch_function__(func, types, args, kwargs) if out is NotImplemented else out
+        )
+
+
+class Once(TorchFunctionMode):
+    """While active, operations take the forms of ``ONCE``."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = _run(ONCE, func, args, kwargs)
+        return func(*args, **(kwargs or {})) if out is NotImplemented else out

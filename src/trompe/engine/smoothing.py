@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from trompe.engine.decompose import Decomposed
+from trompe.engine.decompose import decomposed
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.kinks import kinks as kinks
 from trompe.engine.replacements import ACTIVATIONS, POOLINGS
@@ -87,7 +87,7 @@ class Smoothed(nn.Module):
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function with the kinks in it smoothed, as those of this model are."""
-        with Decomposed(), _Smoothing(self) as mode:
+        with decomposed(), _Smoothing(self) as mode:
             return mode.redirects.resolve(function(*args, **kwargs))
 
 

@@ -80,3 +80,41 @@ def softplus_and_slope(z: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]
     """Softplus and its derivative ``sigmoid(beta z)``, both differentiable, in one pass."""
     value, slope = _Softplus.apply(z, beta)
     return value, slope
+
+
+def slope_of(value: Tensor) -> Tensor:
+    """The derivative ``sigmoid(beta z)`` belonging to ``value = softplus(z, beta)``.
+
+    Args:
+        value: as ``softplus`` returned it, of a z that requires grad; its graph is still whole.
+    """
+    node: Any = value.grad_fn
+    (slope,) = node.saved_tensors
+    found: Tensor = slope
+    return found
+
+
+class _Gated(torch.autograd.Function):
+    """``softplus_b(r) slope``, differentiable any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, r: Tensor, slope: Tensor, beta: float | Tensor) -> Tensor:
+        value, own = _value_and_slope(r, beta)
+        ctx.beta = beta
+        ctx.save_for_backward(r, slope, value, own)
+        return value * slope
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        r, slope, value, own = ctx.saved_tensors
+        if (
+            torch.is_grad_enabled()
+        ):  # what the forward pass kept has no graph for a third derivative
+            value, own = softplus_and_slope(r, ctx.beta)
+        return grad * own * slope, grad * value, None
+
+
+def gated_softplus(r: Tensor, slope: Tensor, beta: float | Tensor) -> Tensor:
+    """``softplus(r, beta) * slope`` as one operation, for guided backpropagation."""
+    out: Tensor = _Gated.apply(r, slope, beta)
+    return out

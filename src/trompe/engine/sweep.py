@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.adjoints import ADJOINTS
+from trompe.engine.direct import Hook, NotDirect, directly
 from trompe.engine.tape import OpCall, Tape, record
 from trompe.errors import UnsupportedOp
 
@@ -32,6 +34,11 @@ def vjp(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     It carries a graph unless gradients are disabled.
     """
     several = isinstance(relevance, list)
+    written = None if several else ADJOINTS.get(op.func)
+    if written is not None:
+        share = written(relevance.reshape(op.out.shape), op)
+        if share is not NotImplemented:
+            return [share]
     pairs = [
         (out, r)
         for out, r in zip(op.outputs, relevance if several else [relevance], strict=True)
@@ -57,12 +64,15 @@ class RuleSet:
         default: the rule of all others; ``None`` refuses them.
         prepare: called with the tape before the sweep, to note what rules need to know of their
             neighbours (a batch norm to fold, the first layer).
+        hooks: where every rule is the vector-Jacobian product with a change of the signal: that
+            change as hooks of a backward pass, which serve where no graph is wanted.
     """
 
     name: str
     rules: Mapping[Callable[..., Any], Rule]
     default: Rule | None = None
     prepare: Callable[[Tape], None] | None = field(default=None)
+    hooks: Mapping[Callable[..., Any], Hook] | None = None
 
 
 def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
@@ -82,6 +92,12 @@ def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tens
     """
     if rules.prepare is not None:
         rules.prepare(tape)
+    # Rules are made of operations that need no function mode, whose calls would take longer.
+    with torch._C.DisableTorchFunction():
+        return _walk(tape, output, relevance, rules)
+
+
+def _walk(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
     arrived: dict[int, Tensor] = {id(output): relevance}
     for call in reversed(tape.calls):
         parts: list[Tensor | None] = [arrived.pop(id(t), None) for t in call.outputs]
@@ -114,13 +130,18 @@ def relevance_of(
         x: requires grad.
         seed: the relevance at the output, from the logits.
         rules: the rules, given the model.
-        keep: whether the relevance must carry a graph; ``False`` saves time and memory, and is for
-            rules that are made of vector-Jacobian products alone.
+        keep: whether the relevance must carry a graph; ``False`` saves time and memory, and runs
+            the rules with gradients disabled.
 
     Returns:
         The relevance of x, and the logits.
     """
     chosen = rules(model)
+    if chosen.hooks is not None and not keep and x.is_leaf:
+        try:
+            return directly(model, x, seed, chosen.hooks)
+        except NotDirect:
+            pass
     try:
         tape, logits = record(model, x)
         with torch.set_grad_enabled(keep):

@@ -19,11 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
+from trompe.engine.trees import swapped, tensors_in
 from trompe.errors import ModelError, UnsupportedOp
+
+_unobserved = torch._C.DisableTorchFunction
+"""A context in which what is done to tensors passes no function mode; each costs microseconds."""
 
 _PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 
@@ -146,25 +149,29 @@ class Tape(TorchFunctionMode):
             return func(*args, **kwargs)
         func = SUBSTITUTES.get(func, func)
         edges: list[tuple[Tensor, Tensor]] = []
-        args, kwargs = tree_map_only(Tensor, lambda t: self._alias(edges, t), (args, kwargs))
+        with _unobserved():
+            args, kwargs = swapped((args, kwargs), lambda t: self._alias(edges, t))
         out = func(*args, **kwargs)
-        if edges:
-            outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
-            if outputs:
-                call = OpCall(func, args, kwargs, edges, outputs, len(self.calls), self._place())
-                self.calls.append(call)
-                self._known.update((id(t), t) for t in outputs)
-                for tensor in outputs:
-                    if tensor._base is not None:
-                        self._viewed[id(tensor._base)] = tensor._base
-                if overwritten is not None and self._seen_elsewhere(overwritten):
-                    self.view_overwritten = call
-        else:
-            apart = (t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad)
-            self._apart.update((id(t), t) for t in apart)
+        with _unobserved():
+            made = [t for t in tensors_in(out) if t.requires_grad]
+            if not edges:
+                self._apart.update((id(t), t) for t in made)
+            elif made:
+                call = OpCall(func, args, kwargs, edges, made, len(self.calls), self._place())
+                self._enter(call, overwritten)
         if overwritten is not None and isinstance(out, Tensor):
             self._redirects.overwrite(overwritten, out)
         return out
+
+    def _enter(self, call: OpCall, overwritten: Tensor | None) -> None:
+        """Take a call into the record."""
+        self.calls.append(call)
+        self._known.update((id(t), t) for t in call.outputs)
+        for tensor in call.outputs:
+            if tensor._base is not None:
+                self._viewed[id(tensor._base)] = tensor._base
+        if overwritten is not None and self._seen_elsewhere(overwritten):
+            self.view_overwritten = call
 
     def _seen_elsewhere(self, overwritten: Tensor) -> bool:
         """Whether other tensors of the pass share its memory, so that they change with it."""
@@ -172,7 +179,7 @@ class Tape(TorchFunctionMode):
 
     def _constant_view(self, overwritten: Tensor, args: Any, kwargs: Any) -> bool:
         """Whether part of a constant is overwritten by constants: that is safe as it is."""
-        tensors = (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        tensors = tensors_in(args, kwargs)
         return overwritten._base is not None and not any(id(t) in self._known for t in tensors)
 
     @staticmethod

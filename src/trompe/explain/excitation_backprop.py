@@ -37,6 +37,6 @@ class ExcitationBackprop(Method):
             return torch.zeros_like(logits).scatter(1, target.view(-1, 1), 1.0)
 
         def method(x: Tensor, keep: bool) -> Explanation:
-            return Explanation(*relevance_of(model, x, start, lambda _: rules))
+            return Explanation(*relevance_of(model, x, start, lambda _: rules, keep))
 
         return explained(method, model, x)

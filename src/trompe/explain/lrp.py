@@ -44,7 +44,9 @@ class LRP(Method):
 
         def method(x: Tensor, keep: bool) -> Explanation:
             return Explanation(
-                *relevance_of(model, x, lambda logits: one_hot(logits, target), lambda _: rules)
+                *relevance_of(
+                    model, x, lambda logits: one_hot(logits, target), lambda _: rules, keep
+                )
             )
 
         return explained(method, model, x)

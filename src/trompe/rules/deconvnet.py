@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.direct import Hook, grad_fn
 from trompe.engine.smoothing import cuts_the_negative
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
@@ -41,6 +42,37 @@ RULES: dict[Callable[..., Any], Rule] = {
 """The rule of each activation; all other operations pass their vector-Jacobian product."""
 
 
+def _replace(op: OpCall, rectify: Callable[[Tensor], Tensor]) -> None:
+    """Send the rectified signal back in place of what the activation would send."""
+
+    def replace(shares: Any, relevance: Any) -> Any:
+        return (None if relevance[0] is None else rectify(relevance[0]), *shares[1:])
+
+    grad_fn(op).register_hook(replace)
+
+
+def _rectify(op: OpCall) -> None:
+    _replace(op, torch.relu)
+
+
+def _rectify_clamp(op: OpCall) -> None:
+    if cuts_the_negative(op.argument(1, "min"), op.argument(2, "max")):
+        _rectify(op)
+
+
+def _rectify_smoothly(op: OpCall) -> None:
+    beta = op.argument(1, "beta")
+    _replace(op, lambda relevance: softplus(relevance, beta))
+
+
+HOOKS: dict[Callable[..., Any], Hook] = {
+    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _rectify),
+    **dict.fromkeys((torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min), _rectify_clamp),
+    softplus: _rectify_smoothly,
+}
+"""The same as hooks of one backward pass, for maps without a graph."""
+
+
 def deconvnet_rules() -> RuleSet:
     """The rules of the deconvnet."""
-    return RuleSet("deconvnet", RULES, default=vjp)
+    return RuleSet("deconvnet", RULES, default=vjp, hooks=HOOKS)

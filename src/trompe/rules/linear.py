@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trompe.engine import lean
+from trompe.engine.adjoints import geometry_of_call
 from trompe.engine.tape import OpCall, Tape
 
 LINEAR: tuple[Callable[..., Any], ...] = (
@@ -74,7 +75,7 @@ def input_of(op: OpCall) -> Tensor:
 
 def apply(op: OpCall, x: Tensor, weight: Tensor) -> Tensor:
     """The operation without its bias, with another input and weight."""
-    geometry = _geometry(op)
+    geometry = geometry_of_call(op)
     if geometry is not None and not weight.requires_grad:
         return lean.convolution(x, weight, geometry)
     args, kwargs = list(op.args), {k: v for k, v in op.kwargs.items() if k != "bias"}
@@ -94,10 +95,12 @@ def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
     x = input_of(op)
     if op.func is F.linear:
         return relevance @ weight
-    geometry = _geometry(op)
+    geometry = geometry_of_call(op)
     if geometry is not None and not weight.requires_grad:
         return lean.transposed(relevance, weight, geometry, x.shape)
-    (out,) = torch.autograd.grad(apply(op, x, weight), x, relevance, create_graph=True)
+    with torch.enable_grad():  # a graph of its own, also where the map is to carry none
+        again = apply(op, x, weight)
+    (out,) = torch.autograd.grad(again, x, relevance, create_graph=torch.is_grad_enabled())
     return out
 
 
@@ -108,7 +111,7 @@ def transposed_pair(
 
     A first layer takes so few channels that two maps would cost twice as much as one.
     """
-    x, geometry = input_of(op), _geometry(op)
+    x, geometry = input_of(op), geometry_of_call(op)
     if geometry is None or geometry.groups > 1 or first.requires_grad or second.requires_grad:
         return transposed(op, relevance, first), transposed(op, relevance, second)
 
@@ -119,23 +122,6 @@ def transposed_pair(
     shape = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
     of_first, of_second = lean.transposed(relevance, stacked, geometry, shape).chunk(2, dim=1)
     return of_first, of_second
-
-
-def _geometry(op: OpCall) -> lean.Geometry | None:
-    """The geometry of a batched convolution; ``None`` for other operations."""
-    dims = lean.CONVOLUTIONS.get(op.func)
-    if dims is None or input_of(op).dim() != dims + 2:
-        return None
-    settings = (
-        op.argument(position, name, default)
-        for position, name, default in (
-            (3, "stride", 1),
-            (4, "padding", 0),
-            (5, "dilation", 1),
-            (6, "groups", 1),
-        )
-    )
-    return lean.geometry_of(dims, *settings)
 
 
 class Memo:
