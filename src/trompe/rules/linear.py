@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trompe.engine import lean
+from trompe.engine.layout import channels_last
 from trompe.engine.tape import OpCall, Tape
 
 LINEAR: tuple[Callable[..., Any], ...] = (
@@ -96,6 +97,8 @@ def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
         return relevance @ weight
     geometry = _geometry(op)
     if geometry is not None and not weight.requires_grad:
+        if channels_last(op.out):  # as the activations that it is multiplied by
+            relevance = relevance.contiguous(memory_format=torch.channels_last)
         return lean.transposed(relevance, weight, geometry, x.shape)
     (out,) = torch.autograd.grad(apply(op, x, weight), x, relevance, create_graph=True)
     return out
