@@ -191,6 +191,21 @@ def test_hooks_run_in_every_step_unless_a_capture_was_asked_for(
     assert attack(model, iterations=20, capture="graph").provenance["runner"] == "graph"
 
 
+def test_memory_that_does_not_suffice_for_a_capture_leaves_the_eager_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def greedy(*_: Any) -> Any:
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(capturing, "_WORTH", 4)
+    monkeypatch.setitem(capturing.RUNNERS, "graph", greedy)
+    with caplog.at_level(logging.INFO, logger="trompe"):
+        assert attack(nets.plain(), capture="auto").provenance["runner"] == "eager"
+    assert "out of memory" in caplog.text
+    with pytest.raises(trompe.errors.MemoryLimitError):
+        attack(nets.plain(), capture="graph")
+
+
 def test_an_attack_on_no_steps_and_unknown_ways() -> None:
     assert attack(nets.plain(), iterations=0, capture="graph").iterations == 0
     with pytest.raises(UsageError, match="unknown capture 'x': choose from auto, never, graph"):

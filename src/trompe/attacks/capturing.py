@@ -28,6 +28,8 @@ _WORTH = 60
 _TRIALS = 3
 _KEPT = 8
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 Inputs = tuple[Tensor, ...]
 
 
@@ -135,7 +137,7 @@ class Steps:
     def _watched(self) -> bool:
         """Whether somebody's hooks would miss steps that do not run the model."""
         for module in self.look.model.modules():
-            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            if any(getattr(module, name) for name in _HOOKS):
                 log.debug("steps are not captured: the model has hooks, which would not run")
                 return True
         return False
@@ -156,6 +158,7 @@ class Steps:
             return
         medians = {way: statistics.median(times) for way, times in self._times.items()}
         self.ran = self._kind.choice = min(medians, key=lambda way: medians[way])
+        self._kind.functions = {k: f for k, f in self._kind.functions.items() if k == self.ran}
         log.debug("the steps run as %s: seconds per step %s", self.ran, medians)
 
     def _add(self, ways: Sequence[str], inputs: Inputs) -> None:
@@ -172,24 +175,37 @@ class Steps:
         failure: CaptureError | None = None
         try:
             graph = capture(self._eager, inputs)
-        except CaptureError as error:
-            raise CaptureError(_message(str(error))) from error
         except Exception as error:
             if out_of_memory(error):
                 raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise CaptureError(_message(reason)) from error
+            raise CaptureError(_message(_first_line(error))) from error
+        self._forget_launched()
         for way in ways:
             try:
                 function = RUNNERS[way](graph, inputs)
                 if not agree(function(*other), expected):
                     raise CaptureError("the captured step gives other numbers")
                 self._kind.functions[way] = function
-            except CaptureError as error:
-                failure = CaptureError(_message(str(error)))
+            except (CaptureError, MemoryError, RuntimeError) as error:
+                if not isinstance(error, CaptureError) and not (
+                    self.how == "auto" and out_of_memory(error)
+                ):
+                    raise
+                failure = CaptureError(_message(_first_line(error)))
                 log.debug("%s", failure)
         if failure is not None and not self._kind.functions:
             raise failure
+
+    def _forget_launched(self) -> None:
+        """Each CUDA graph holds the memory of a whole step: one per model is kept, the last."""
+        for kind in _kinds.get(self._owner, {}).values():
+            if kind.functions.pop("cuda-graph", None) is not None:
+                kind.choice = None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0] if isinstance(error, CaptureError) else f"{type(error).__name__}: {lines[0]}"
 
 
 def _message(reason: str) -> str:
