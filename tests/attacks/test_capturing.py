@@ -60,6 +60,20 @@ def test_a_captured_attack_gives_the_same(method: str, preset: str) -> None:
     torch.testing.assert_close(found.x_adv, expected.x_adv, rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize("library", ["captum", "zennit"])
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_explanations_of_other_libraries_are_captured_too(library: str) -> None:
+    if library == "captum":
+        method = trompe.adapters.captum(pytest.importorskip("captum.attr").GuidedBackprop)
+    else:
+        composites = pytest.importorskip("zennit.composites")
+        method = trompe.adapters.zennit(composites.EpsilonPlus())
+    found = attack(nets.plain(), explainer=method, capture="graph")
+    expected = attack(nets.plain(), explainer=method, capture="never")
+    assert found.provenance["runner"] == "graph"
+    torch.testing.assert_close(found.history["loss"], expected.history["loss"], rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("fastest", ["graph", "eager"])
 def test_what_auto_chooses_does_not_change_the_numbers(
     fastest: str, monkeypatch: pytest.MonkeyPatch, eager_steps: list[int]
@@ -150,7 +164,7 @@ class Branching(nn.Module):
         self.net = nets.plain()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x if float(x.mean()) < 100 else -x)
+        return self.net(x if float(x.detach().mean()) < 100 else -x)
 
 
 class Sly(Branching):

@@ -76,7 +76,7 @@ class Steps:
         """Look at ``x``."""
         if self.how == "never":
             return self.look(x, beta, *self._constants)
-        number = torch.tensor(1.0 if beta is None else beta, dtype=x.dtype, device=x.device)
+        number = torch.full((), 1.0 if beta is None else beta, dtype=x.dtype, device=x.device)
         inputs = (x.detach(), number, *self._constants)
         if self._kind is None:
             self._begin(inputs)
