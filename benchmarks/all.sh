@@ -37,6 +37,9 @@ else
 fi
 
 $python benchmarks/maps.py
+$python benchmarks/capture.py runners
+$python benchmarks/capture.py runners --compile --model tiny-vgg --batch 1 --method gradient
+$python benchmarks/capture.py layouts
 $python benchmarks/audit_memory.py
 $python benchmarks/soundness.py
 $python benchmarks/sandwich.py mlp tiny-vgg
@@ -55,6 +58,7 @@ if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
         --method lrp --preset $run $keep
     done
   done
+  $python benchmarks/capture.py precision --weights "$WEIGHTS" --photos "$PHOTOS" --pairs 4
 else
   left_out photos.py "set WEIGHTS and PHOTOS"
 fi
@@ -63,6 +67,7 @@ fewer="--iterations 25 --iterations 50 --iterations 100 --iterations 200 --itera
 if [ -n "${IMAGES:-}" ]; then
   $python benchmarks/quality.py --data "$IMAGES" --preset fast $fewer
   $python benchmarks/quality.py --data "$IMAGES" --preset paper --iterations 200 --iterations 1500
+  $python benchmarks/capture.py precision --data "$IMAGES" --method gradient --method lrp
 else
   left_out "quality.py, tiny-vgg" "set IMAGES"
 fi

@@ -270,6 +270,73 @@ def maps() -> str:
     return table(["network", "method", *who], rows)
 
 
+def capture() -> str:
+    """A step eager, replayed and compiled."""
+    rows = []
+    for model, cases in load("capture")["runners"].items():
+        for key, entry in cases.items():
+            seconds = entry["seconds"]
+            eager, graph = seconds["eager"], seconds["graph"]
+            method, batch = key.split(" x")
+            compiled = ""
+            if "compile" in seconds:
+                compiled = f"{eager / seconds['compile']:.2f} ({entry['compile_seconds']:,.0f} s)"
+            rows.append(
+                [
+                    f"`{model}` x{batch}",
+                    f"`{method}`",
+                    f"{1000 * eager:.0f} ms",
+                    f"{eager / graph:.2f}",
+                    f"{entry['capture_seconds'] / eager:.0f}",
+                    f"{entry['make_fx_seconds'] / eager:.0f}",
+                    f"{entry['calls']:,}",
+                    compiled,
+                ]
+            )
+    header = ["network", "method", "eager step", "replayed: times as fast", "recording, in steps"]
+    return table(
+        [*header, "`make_fx`, in steps", "calls", "compiled: times as fast (compilation)"], rows
+    )
+
+
+def layouts() -> str:
+    """Channels last beside channels first."""
+    rows = []
+    for model, cases in load("capture")["layouts"].items():
+        for key, entry in cases.items():
+            seconds = entry["seconds"]
+            cells = [f"{1000 * seconds['first, eager']:.0f} ms"]
+            cells += [
+                f"{seconds[f'first, {way}'] / seconds[f'last, {way}']:.2f}"
+                for way in ("eager", "graph")
+            ]
+            rows.append([f"`{model}`", f"`{key.split(' x')[0]}`", *cells])
+    header = ["network", "method", "channels first, eager", "channels last, eager: times as fast"]
+    return table([*header, "replayed"], rows)
+
+
+def precision() -> str:
+    """Mixed precision: speed, and what the preset ``fast`` reaches."""
+    rows = []
+    for model, methods in load("capture")["precision"].items():
+        for method, entry in methods.items():
+            for kind in ("float32", "bfloat16"):
+                found = entry[kind]
+                rows.append(
+                    [
+                        f"`{model}`",
+                        f"`{method}`",
+                        kind,
+                        f"{1000 * entry['seconds'][kind]:.0f} ms",
+                        f"{found['map_pcc']:.3f}",
+                        f"{found['psnr_db']:.1f} dB",
+                        f"{found['class_kept']}/{entry['pairs']}",
+                    ]
+                )
+    header = ["network", "method", "convolutions", "step", "PCC to the target", "image PSNR"]
+    return table([*header, "class kept"], rows)
+
+
 def audit_memory() -> str:
     """Peak memory of an audit."""
     rows = [
@@ -291,6 +358,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "startup": startup,
     "maps": maps,
+    "capture": capture,
+    "layouts": layouts,
+    "precision": precision,
     "audit_memory": audit_memory,
 }
 

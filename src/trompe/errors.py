@@ -39,6 +39,10 @@ class ExplanationError(TrompeError):
     """
 
 
+class CaptureError(TrompeError):
+    """The step of an attack cannot be captured as one graph, or gives other numbers there."""
+
+
 class MemoryLimitError(TrompeError):
     """Memory does not suffice, not even for one image at a time."""
 

@@ -56,6 +56,19 @@ def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     assert metrics["images"][0]["target"] == "rocket"
 
 
+def test_how_the_steps_run_can_be_chosen(run: Callable, photo: Path) -> None:
+    for capture, runner in (("auto", "eager"), ("never", "eager"), ("graph", "graph")):
+        code, out, err = run(
+            *("attack", photo, "--json", "--quiet", "--capture", capture, "--output", "o", *QUICK)
+        )
+        assert code == 0, err
+        settings = json.loads(out)["run"]["settings"]
+        assert (settings["capture"], settings["runner"]) == (capture, runner)
+    code, _, err = run("attack", photo, "--capture", "cuda-graph", "--output", "o", *QUICK)
+    assert code == 2
+    assert "trompe: the step cannot be captured: a CUDA graph needs" in err
+
+
 def test_several_images_are_attacked_in_batches_as_if_each_were_alone(
     run: Callable, folder: Path
 ) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.engine import smooth
+from trompe.engine.capture import capture
 from trompe.explain import Method, explainers
 
 # Options that a method needs, or that make it quick. A method not named here has its defaults.
@@ -280,6 +281,34 @@ def test_changed_weights_are_seen(name: str) -> None:
     after = method(model, X, TARGET)
     assert not torch.allclose(after, before, rtol=1e-2)
     close(after, method(other, X, TARGET), 1e-12)
+
+
+@each_method_and_net
+def test_captured_equals_as_written(name: str, make: Callable[[], nn.Module]) -> None:
+    """One graph for all images of a shape, all classes and a growing beta, to the last bit."""
+    original = make()
+    model = smooth(original, beta=1.0, pooling=1.0)
+    method = build(name, original)
+
+    def look(x: Tensor, beta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        model.beta = beta
+        x = x.detach().requires_grad_(True)
+        relevance, logits = method.explain(model, x, target)
+        (grad,) = torch.autograd.grad(relevance.square().sum() + logits[:, 0].sum(), x)
+        return relevance.detach(), logits.detach(), grad
+
+    for batch in (1, 3):
+        x, target = 0.6 * nets.images(batch, dtype=torch.float32), torch.arange(batch)
+        look(x, torch.tensor(2.0), target)
+        graph = capture(look, (x, torch.tensor(2.0), target))
+        for seed, beta in ((1, 2.0), (2, 2.0), (3, 7.0), (4, 50.0)):
+            other = 0.6 * nets.images(batch, seed, torch.float32)
+            inputs = (other, torch.tensor(beta), (target + seed) % nets.CLASSES)
+            with torch.no_grad():
+                found = graph(*inputs)
+            for one, expected in zip(found, look(*inputs), strict=True):
+                assert torch.equal(one, expected)
+            assert bool(expected.any())
 
 
 @each_method

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from trompe.attacks.batches import out_of_memory
+from trompe.engine.runners import RUNNERS
 from trompe.errors import ModelError, TargetError, UsageError
 
 
-def check_choices(output: str, keep: str, start_noise: float, batch_size: int | None) -> None:
+def check_choices(
+    output: str, keep: str, start_noise: float, batch_size: int | None, capture: str
+) -> None:
     """Refuse settings of ``manipulate`` that are none.
 
     Raises:
@@ -21,6 +24,9 @@ def check_choices(output: str, keep: str, start_noise: float, batch_size: int | 
         raise UsageError(f"unknown output '{output}': choose from softmax, logits")
     if keep not in ("best", "last"):
         raise UsageError(f"unknown keep '{keep}': choose from best, last")
+    captures = ("auto", "never", *RUNNERS)
+    if capture not in captures:
+        raise UsageError(f"unknown capture '{capture}': choose from {', '.join(captures)}")
     if not 0 <= start_noise < math.inf:
         raise UsageError(f"start_noise must not be negative, not {start_noise}")
     if batch_size is not None and batch_size < 1:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trompe.attacks.capturing import Steps
 from trompe.attacks.constraints import Constraint
+from trompe.attacks.look import Look
 from trompe.attacks.numbers import Means
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import Observation, observe
@@ -60,6 +62,8 @@ class Attack:
         judge_every: how often an iterate is judged on the original model, in steps.
         ask_every: how often it is asked whether the loss is finite, in steps. A GPU is waited for.
         progress: called after every step.
+        capture: how the differentiable part of a step runs; see ``Steps``.
+        owner: the user's model, with which captured steps are kept; ``model`` if not given.
     """
 
     model: nn.Module
@@ -74,6 +78,8 @@ class Attack:
     judge_every: int = 10
     ask_every: int = 1
     progress: Progress | None = None
+    capture: str = "never"
+    owner: nn.Module | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
         """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``."""
@@ -88,6 +94,15 @@ class Attack:
         self._ends: list[Tensor] = []
         self._good = self.x.detach().clone()
         self.stopped = "finished"
+        self.steps = Steps(
+            Look(
+                *(self.model, self.surrogate, self.explainer),
+                *(self.objective, self.reference, self.target),
+            ),
+            self.capture,
+            self.model if self.owner is None else self.owner,
+            iterations,
+        )
         try:
             for iteration in range(iterations):
                 self._step(iteration, iterations)
@@ -123,20 +138,13 @@ class Attack:
 
     def _step(self, iteration: int, iterations: int) -> None:
         beta = self.beta(iteration)
-        model: nn.Module = self.model
-        if self.surrogate is not None and beta is not None:
-            self.surrogate.beta = beta
-            model = self.surrogate
-        now = observe(model, self.explainer, self.x, self.target)
-        loss = self.objective(now, self.reference)
-        grad = torch.zeros_like(self.x)
-        if loss.requires_grad:
-            (grad,) = torch.autograd.grad(loss.sum(), self.x, materialize_grads=True)
+        heat, logits, loss, grad = self.steps(self.x, beta)
+        now = Observation(self.x, heat, logits)
         if iteration == 0:
             self._check_vanished(grad)
         if self.surrogate is None:
             self.best.offer(now, loss)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(grad).flatten(1).all(dim=1)
+        finite = torch.isfinite(loss) & torch.isfinite(grad).flatten(1).all(dim=1)
         self._broken |= ~finite
         moving = (~self._broken).view(-1, *[1] * (self.x.dim() - 1))
         before = self.x.detach().clone()

@@ -42,6 +42,7 @@ def manipulate(
     start_noise: float = 0.0,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
+    capture: Literal["auto", "never", "graph", "compile", "cuda-graph"] = "auto",
     progress: Progress | None = None,
 ) -> AttackResult:
     """Change images so that their explanation becomes ``target_map`` and the output stays.
@@ -69,6 +70,11 @@ def manipulate(
         generator: of that noise.
         batch_size: how many images are attacked at once, all if not given. Where memory does not
             suffice it is halved, and a warning says so.
+        capture: whether the differentiable part of a step is captured as one graph, kept with the
+            model for other images of the shape. ``auto``: where measured to be faster, and never
+            where the model has hooks; ``never``; or one way of running it: ``graph`` replays its
+            calls, ``compile`` goes through ``torch.compile``, which may take minutes,
+            ``cuda-graph`` launches them as one.
         progress: called after every step, of every batch.
 
     Returns:
@@ -80,6 +86,7 @@ def manipulate(
         ModelError: if the model does not behave as a classifier.
         ExplanationError: if an original image has no map.
         MemoryLimitError: if memory does not suffice for one image.
+        CaptureError: if the step cannot be run as ``capture`` says; ``auto`` goes on eagerly.
 
     Example:
         >>> import torch, trompe
@@ -89,7 +96,7 @@ def manipulate(
         >>> result.x_adv.shape
         torch.Size([1, 3, 2, 2])
     """
-    check_choices(output, keep, start_noise, batch_size)
+    check_choices(output, keep, start_noise, batch_size, capture)
     space = input_space or InputSpace()
     method = _method(explainer, space)
     x = checked_images(x)
@@ -101,7 +108,11 @@ def manipulate(
     if start_noise:
         noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         start = x + start_noise * (2 * noise - 1)
-    plan = Plan(frozen(model), method, space, settings, output, keep, progress)
+    plan = Plan(
+        *(frozen(model), method, space, settings, output, keep, progress),
+        capture=capture,
+        owner=model,
+    )
     aims = checked_target(target_map, x)
 
     def attack(method: Explainer, part: slice) -> AttackResult:
@@ -117,6 +128,7 @@ def manipulate(
             "output": output,
             "keep": keep,
             "start_noise": start_noise,
+            "capture": capture,
             **result.provenance,
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),

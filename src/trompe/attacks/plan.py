@@ -31,6 +31,8 @@ class Plan:
         output: whether the softmax or the logits are kept.
         keep: per image the best iterate that keeps the class, or the last one.
         progress: called after every step.
+        capture: how the differentiable part of a step runs.
+        owner: the model as it was given, with which captured steps are kept.
     """
 
     judge: nn.Module
@@ -40,6 +42,8 @@ class Plan:
     output: Literal["softmax", "logits"]
     keep: str
     progress: Progress | None
+    capture: str
+    owner: nn.Module
 
     def run(self, x: Tensor, start: Tensor, aim: Tensor) -> AttackResult:
         """Attack ``x`` [B, C, H, W] from ``start`` towards the heat maps ``aim`` [B, H, W]."""
@@ -69,6 +73,8 @@ class Plan:
             target=target,
             ask_every=1 if x.device.type == "cpu" else 10,
             progress=self.progress,
+            capture=self.capture,
+            owner=self.owner,
         )
         attack.run(start, settings.iterations)
         found = attack.x.detach() if self.keep == "last" else attack.best.x
@@ -89,7 +95,10 @@ class Plan:
             },
             iterations=attack.done,
             stopped=attack.stopped,
-            provenance={"vanishing_gradient": attack.vanished.tolist()},
+            provenance={
+                "vanishing_gradient": attack.vanished.tolist(),
+                "runner": attack.steps.ran,
+            },
         )
 
     def _constraint(self) -> Constraint:

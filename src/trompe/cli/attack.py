@@ -75,6 +75,13 @@ Examples:
     show_default=True,
     help="Output that is to stay.",
 )
+@click.option(
+    "--capture",
+    type=click.Choice(["auto", "never", "graph", "compile", "cuda-graph"]),
+    default="auto",
+    show_default=True,
+    help="Run steps as one captured graph: where faster, never, or in this way.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @batch_option
 @chunk_option
@@ -190,6 +197,7 @@ def _attack_options(
     no_beta_growth: bool,
     smooth_pooling: float | None,
     constant: str,
+    capture: str,
 ) -> dict[str, Any]:
     """The options of ``trompe.manipulate`` that the command's options stand for."""
     if no_beta_growth and beta_growth is not None:
@@ -203,4 +211,5 @@ def _attack_options(
         "beta_growth": None if no_beta_growth else growth,
         "pooling": smooth_pooling,
         "output": constant,
+        "capture": capture,
     }

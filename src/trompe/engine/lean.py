@@ -45,16 +45,19 @@ class _Convolution(torch.autograd.Function):
         ctx.weight, ctx.geometry, ctx.shape = weight, geometry, x.shape
         stride, padding, dilation, groups = geometry
         none = [0] * len(stride)
+        ctx.last = channels_last(x) or channels_last(weight)
         if channels_last(x):  # a 1x1 weight counts as both layouts, and PyTorch may take the other
             if pointwise(weight, geometry):
-                return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+                return _per_pixel(x, weight.flatten(1).t(), bias)
             weight = weight.contiguous(memory_format=torch.channels_last)
-        return torch.ops.aten.convolution(
+        out = torch.ops.aten.convolution(
             x, weight, bias, stride, padding, dilation, False, none, groups
         )
+        return _in_layout(out, ctx.last)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
+        grad = _in_layout(grad, ctx.last)
         return _Transposed.apply(grad, ctx.weight, ctx.geometry, ctx.shape), None, None, None
 
 
@@ -66,22 +69,50 @@ class _Transposed(torch.autograd.Function):
         ctx: Any, grad: Tensor, weight: Tensor, geometry: Geometry, shape: torch.Size
     ) -> Tensor:
         ctx.weight, ctx.geometry = weight, geometry
+        ctx.last = channels_last(grad) or channels_last(weight)
         if channels_last(grad) and pointwise(weight, geometry):
-            return (grad.permute(0, 2, 3, 1) @ weight.flatten(1)).permute(0, 3, 1, 2)
+            return _per_pixel(grad, weight.flatten(1), None)
         stride, padding, dilation, groups = geometry
         # Only the shape and the layout of the input matter: its memory is never touched. A 1x1
         # weight counts as both layouts: what came in decides.
         like = torch.empty(shape, dtype=grad.dtype, device=grad.device)
-        if channels_last(grad) or channels_last(weight):
+        if ctx.last:
             like = torch.empty_like(like, memory_format=torch.channels_last)
-        return torch.ops.aten.convolution_backward(
+        out = torch.ops.aten.convolution_backward(
             *(grad, like, weight, None, stride, padding, dilation, False),
             *([0] * len(stride), groups, [True, False, False]),
         )[0]
+        return _in_layout(out, ctx.last)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
+        grad = _in_layout(grad, ctx.last)
         return _Convolution.apply(grad, ctx.weight, ctx.geometry, None), None, None, None
+
+
+def _in_layout(t: Tensor, last: bool) -> Tensor:
+    """``t``, channels last if it should be: the derivative of an average comes as it likes.
+
+    So may the convolution of a single image.
+    """
+    return t.contiguous(memory_format=torch.channels_last) if last else t
+
+
+def _per_pixel(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """The channels of each pixel times ``matrix`` [in, out]; ``x`` is channels last.
+
+    The result is no view, since the model may change it in place: recorded, a change through a view
+    costs a run of the model that checks it.
+    """
+    batch, _, height, width = x.shape
+    shape, last = (batch, matrix.shape[1], height, width), torch.channels_last
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last)
+    pixels, results = (t.permute(0, 2, 3, 1).flatten(0, 2) for t in (x, out))
+    if bias is None:
+        torch.mm(pixels, matrix, out=results)
+    else:
+        torch.addmm(bias, pixels, matrix, out=results)
+    return out
 
 
 def geometry_of(

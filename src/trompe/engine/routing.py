@@ -34,7 +34,7 @@ def _pooled(x: Tensor, windows: _Windows) -> tuple[Tensor, Tensor]:
         value, index = torch.ops.aten.max_pool2d_with_indices(x, *windows)
         return value.contiguous(), index.contiguous()
     value, index = torch.ops.aten.max_pool2d_with_indices(x, *windows)
-    return value, index
+    return like(value, x), like(index, x)  # of a single image PyTorch may take the other layout
 
 
 class _MaxPool(torch.autograd.Function):
@@ -57,7 +57,9 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, index: Tensor, windows: _Windows, image: Tensor) -> Tensor:
         ctx.index, ctx.windows, ctx.image = index, windows, image
-        return torch.ops.aten.max_pool2d_with_indices_backward(grad, image, *windows, index)
+        grad = like(grad, index)
+        out = torch.ops.aten.max_pool2d_with_indices_backward(grad, image, *windows, index)
+        return like(out, image)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

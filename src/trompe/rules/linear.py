@@ -12,6 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from trompe.engine import lean
 from trompe.engine.adjoints import geometry_of_call
+from trompe.engine.layout import channels_last
 from trompe.engine.tape import OpCall, Tape
 
 LINEAR: tuple[Callable[..., Any], ...] = (
@@ -97,6 +98,8 @@ def transposed(op: OpCall, relevance: Tensor, weight: Tensor) -> Tensor:
         return relevance @ weight
     geometry = geometry_of_call(op)
     if geometry is not None and not weight.requires_grad:
+        if channels_last(op.out):  # as the activations that it is multiplied by
+            relevance = relevance.contiguous(memory_format=torch.channels_last)
         return lean.transposed(relevance, weight, geometry, x.shape)
     with torch.enable_grad():  # a graph of its own, also where the map is to carry none
         again = apply(op, x, weight)
