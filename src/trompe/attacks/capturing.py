@@ -72,12 +72,15 @@ class Steps:
         self._waiting: list[str] = []  # the ways of the next steps, to be timed
         self._times: dict[str, list[float]] = {}
 
-    def __call__(self, x: Tensor, beta: float | None) -> Seen:
+    def __call__(self, x: Tensor, beta: float | None, strictness: float = 1.0) -> Seen:
         """Look at ``x``."""
         if self.how == "never":
-            return self.look(x, beta, *self._constants)
-        number = torch.full((), 1.0 if beta is None else beta, dtype=x.dtype, device=x.device)
-        inputs = (x.detach(), number, *self._constants)
+            return self.look(x, beta, strictness, *self._constants)
+        numbers = (
+            torch.full((), number, dtype=x.dtype, device=x.device)
+            for number in (1.0 if beta is None else beta, strictness)
+        )
+        inputs = (x.detach(), *numbers, *self._constants)
         if self._kind is None:
             self._begin(inputs)
         self._left -= 1
@@ -88,8 +91,8 @@ class Steps:
             self._next(inputs)
         return seen
 
-    def _eager(self, x: Tensor, beta: Tensor, *constants: Tensor) -> Seen:
-        return self.look(x, None if self.look.surrogate is None else beta, *constants)
+    def _eager(self, x: Tensor, beta: Tensor, strictness: Tensor, *constants: Tensor) -> Seen:
+        return self.look(x, None if self.look.surrogate is None else beta, strictness, *constants)
 
     def _run(self, way: str, inputs: Inputs) -> Seen:
         if way == EAGER or self._kind is None:
@@ -170,7 +173,7 @@ class Steps:
         assert self._kind is not None
         # Other images, another beta: nothing of the recorded ones may have become a constant. Run
         # before recording: what is derived from weights alone is derived once.
-        other = (inputs[0].flip(-1), 2 * inputs[1], *inputs[2:])
+        other = (inputs[0].flip(-1), 2 * inputs[1], inputs[2] / 2, *inputs[3:])
         expected = self._eager(*other)
         failure: CaptureError | None = None
         try:

@@ -73,7 +73,13 @@ class Look:
             smoothing = (self.surrogate.pooling, self.surrogate.activations)
         return fingerprint(self.model, smoothing, self.explainer, type(self.objective), settings)
 
-    def __call__(self, x: Tensor, beta: float | Tensor | None, *constants: Tensor) -> Seen:
+    def __call__(
+        self,
+        x: Tensor,
+        beta: float | Tensor | None,
+        strictness: float | Tensor,
+        *constants: Tensor,
+    ) -> Seen:
         """Look at ``x`` [B, C, H, W]; the constants are ``constants``, or others like them."""
         target, *known = constants
         reference = Observation(*known[:3])
@@ -85,7 +91,7 @@ class Look:
             model = self.surrogate
         x = x.detach().requires_grad_(True)
         now = observe(model, self.explainer, x, target)
-        loss = objective(now, reference)
+        loss = objective(now, reference, strictness)
         grad = torch.zeros_like(x)
         if loss.requires_grad:
             (grad,) = torch.autograd.grad(loss.sum(), x, materialize_grads=True)

@@ -59,6 +59,8 @@ class Attack:
         beta: of the surrogate at a step.
         reference: the original images.
         target: the original classes, [B].
+        strictness: share of the output's prefactor that counts at a step; iterates are judged by
+            all of it.
         judge_every: how often an iterate is judged on the original model, in steps.
         ask_every: how often it is asked whether the loss is finite, in steps. A GPU is waited for.
         progress: called after every step.
@@ -75,6 +77,7 @@ class Attack:
     beta: Callable[[int], float | None]
     reference: Observation
     target: Tensor
+    strictness: Callable[[int], float] = lambda _: 1.0
     judge_every: int = 10
     ask_every: int = 1
     progress: Progress | None = None
@@ -138,12 +141,12 @@ class Attack:
 
     def _step(self, iteration: int, iterations: int) -> None:
         beta = self.beta(iteration)
-        heat, logits, loss, grad = self.steps(self.x, beta)
+        heat, logits, loss, grad = self.steps(self.x, beta, self.strictness(iteration))
         now = Observation(self.x, heat, logits)
         if iteration == 0:
             self._check_vanished(grad)
         if self.surrogate is None:
-            self.best.offer(now, loss)
+            self.best.offer(now, self.objective(now, self.reference))
         finite = torch.isfinite(loss) & torch.isfinite(grad).flatten(1).all(dim=1)
         self._broken |= ~finite
         moving = (~self._broken).view(-1, *[1] * (self.x.dim() - 1))

@@ -14,8 +14,9 @@ from trompe.attacks.loop import Attack
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import observe
 from trompe.attacks.presets import Preset
-from trompe.attacks.steps import AdamStep, SignStep, Stepper
+from trompe.attacks.steps import AdamStep, ScaledAdamStep, SignStep, Stepper
 from trompe.engine import smooth
+from trompe.engine.kinks import kinks
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 
 
@@ -59,16 +60,20 @@ class Plan:
                 judge,
                 beta=settings.beta_start,
                 pooling=settings.pooling,
-                activations=settings.activations,
+                activations=self._smooths_activations(x),
             )
         attack = Attack(
             model=judge,
             surrogate=surrogate,
             explainer=method,
-            objective=ReachMap(aim, settings.prefactors, self.output, settings.relative),
+            objective=ReachMap(
+                *(aim, settings.prefactors, self.output, settings.relative),
+                *(settings.closeness, self.space),
+            ),
             constraint=self._constraint(),
             stepper=self._stepper(x),
             beta=lambda iteration: settings.beta(iteration, settings.iterations),
+            strictness=lambda iteration: settings.strictness(iteration, settings.iterations),
             reference=reference,
             target=target,
             ask_every=1 if x.device.type == "cpu" else 10,
@@ -101,6 +106,11 @@ class Plan:
             },
         )
 
+    def _smooths_activations(self, x: Tensor) -> bool:
+        if isinstance(self.settings.activations, bool):
+            return self.settings.activations
+        return all(kink.fate != "pooling" for kink in kinks(self.judge, x[:1]).kinks)
+
     def _constraint(self) -> Constraint:
         radius = self.settings.radius
         return ValidImage(self.space) if radius is None else LInfBall(self.space, radius)
@@ -109,4 +119,5 @@ class Plan:
         settings = self.settings
         if settings.radius is None:
             return AdamStep(settings.learning_rate)
-        return SignStep(self.space.scale(settings.step * settings.radius, x), settings.momentum)
+        kind = ScaledAdamStep if settings.adaptive else SignStep
+        return kind(self.space.scale(settings.step * settings.radius, x), settings.momentum)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from trompe.errors import UsageError
 from trompe.explain.base import Method
@@ -20,16 +21,20 @@ class Preset:
         iterations: number of steps.
         learning_rate: of Adam, in normalised units.
         prefactors: c1 of the map's and c2 of the output's squared error.
+        output_start: share of c2 in the first step; it grows geometrically to c2, not reached.
+        closeness: weight of the mean squared change of the image, pixel units 0..1.
         beta_start: of the surrogate's softplus in the first step; ``None``: no surrogate, the
             attack runs on the model itself.
         beta_end: to which beta grows; not reached, as in the reference implementation.
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
-        activations: whether the surrogate smooths activations; without, pooling alone.
+        activations: whether the surrogate smooths activations too, or pooling alone; or
+            ``without pooling``: only in networks where no pooling can be smoothed.
         relative: whether the map's error counts as a share of what it was at the start.
-        radius: ``None`` for Adam, as the paper; a number for signed momentum steps within a ball of
-            this radius in the maximum norm, pixel units 0..1.
-        step: size of the first signed step, as a share of the radius.
-        momentum: of the signed steps.
+        radius: ``None`` for Adam, as the paper; a number for steps that get smaller, within a ball
+            of this radius in the maximum norm, pixel units 0..1.
+        step: size of the first such step, as a share of the radius.
+        momentum: of these steps.
+        adaptive: whether these steps are Adam's, on gradients divided by their size; else signed.
 
     Raises:
         UsageError: if a setting is out of range.
@@ -38,14 +43,17 @@ class Preset:
     iterations: int = 1500
     learning_rate: float = 1e-3
     prefactors: tuple[float, float] = (1e11, 1e6)
+    output_start: float = 1.0
+    closeness: float = 0.0
     beta_start: float | None = 10.0
     beta_end: float = 100.0
     pooling: float = 0.0
-    activations: bool = True
+    activations: bool | Literal["without pooling"] = True
     relative: bool = False
     radius: float | None = None
     step: float = 0.05
     momentum: float = 0.9
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         betas = (1.0 if self.beta_start is None else self.beta_start, self.beta_end)
@@ -53,6 +61,8 @@ class Preset:
             "iterations must be at least 0": self.iterations >= 0,
             "learning_rate must be positive": 0 < self.learning_rate < math.inf,
             "prefactors must not be negative": all(0 <= c < math.inf for c in self.prefactors),
+            "output_start must be within 0..1, above 0": 0 < self.output_start <= 1,
+            "closeness must not be negative": 0 <= self.closeness < math.inf,
             "beta must be positive and finite": all(0 < b < math.inf for b in betas),
             "pooling must not be negative": 0 <= self.pooling < math.inf,
             "radius must be positive": self.radius is None or 0 < self.radius < math.inf,
@@ -69,6 +79,11 @@ class Preset:
             return None
         growth: float = (self.beta_end / self.beta_start) ** (iteration / iterations)
         return self.beta_start * growth
+
+    def strictness(self, iteration: int, iterations: int) -> float:
+        """The share of c2 that counts at a step."""
+        share: float = self.output_start ** (1 - iteration / iterations)
+        return share
 
 
 presets: Registry[Callable[[Method, int], Preset]] = Registry("preset", "trompe.attacks")
@@ -104,30 +119,63 @@ def paper(method: Method, height: int) -> Preset:
     return _PAPER.get(method.name, Preset())
 
 
+_RELEVANCE = ("lrp", "excitation_backprop")
+_SIGNALS = ("guided_backprop", "deconvnet")
+
+
 @presets.register("fast")
 def fast(method: Method, height: int) -> Preset:
-    """Two hundred signed steps in a small ball, every kink of the surrogate smoothed.
+    """Two hundred small steps in a small ball, each kink of the surrogate smoothed that matters.
 
-    Found by experiment (``benchmarks/README.md``). Smoothing max pooling too is what helps most:
-    the paper leaves it as it is. Guided backpropagation hardly moves this way and keeps the paper's
-    settings. A smaller picture has fewer pixels to hide a change in: the ball
-    has a radius of 2.5/255 at 224 pixels, 4.7/255 at 64; twice that for LRP, whose maps move less.
-    Large pictures take small steps: they reach more at a smaller change. For LRP activations stay
-    as they are (``docs/decisions.md``).
+    Found by experiment (``benchmarks/README.md``). What helps most is smoothing max pooling, which
+    the paper leaves as it is; then that beta begins low, that a change of the image has its price,
+    so that each network gets as much of it as it needs, and that the output may stray in the
+    beginning and not in the end. A smaller picture has fewer pixels to hide a change in: the ball
+    grows as the root of 224 / height.
+
+    Gradients take Adam's steps, relevance and signals signed ones. For relevance the surrogate
+    leaves activations as they are (``docs/decisions.md``), and for signals, whose cut at an
+    activation has no derivative but the smooth form another map, wherever there is pooling.
     """
-    if method.name == "guided_backprop":
-        return paper(method, height)
-    relevance = method.name == "lrp"
-    return Preset(
+    name = getattr(method, "base", method).name
+    shrinking = math.sqrt(224 / height)
+    common = Preset(
         iterations=200,
-        prefactors=(1.0, 1e4),
-        beta_start=10.0,
-        beta_end=100.0,
+        prefactors=(1.0, 5e5),
+        output_start=1e-3,
         pooling=3.0,
-        activations=not relevance,
         relative=True,
-        radius=(2 if relevance else 1) * 2.5 / 255 * math.sqrt(224 / height),
-        step=0.05 if relevance else min(0.05, 0.02 * 224 / height),
+    )
+    if name in _RELEVANCE:
+        return replace(
+            common,
+            prefactors=(1.0, 1e5),
+            output_start=0.01,
+            closeness=400.0,
+            beta_start=3.0,
+            beta_end=100.0,
+            activations=False,
+            radius=8 / 255 * shrinking,
+            step=0.05,
+        )
+    if name in _SIGNALS:
+        return replace(
+            common,
+            closeness=100.0,
+            beta_start=3.0,
+            beta_end=200.0,
+            activations="without pooling",
+            radius=8 / 255 * shrinking,
+            step=0.03,
+        )
+    return replace(
+        common,
+        closeness=500.0,
+        beta_start=5.0,
+        beta_end=300.0,
+        radius=4 / 255 * shrinking,
+        step=0.06,
+        adaptive=True,
     )
 
 

@@ -37,6 +37,40 @@ class AdamStep:
         x.grad = None
 
 
+class ScaledAdamStep:
+    """Adam on gradients divided by their mean magnitude, its steps falling as a cosine.
+
+    The division makes neither the scale of the loss nor that of a step's surrogate matter; each
+    image on its own. Gradients count in pixel units, in which all channels have the same step.
+
+    Args:
+        size: of the first step, normalised units, broadcast to [B, C, H, W].
+        momentum: share of the gathered direction kept per step, 0..1 (Adam's beta_1).
+        memory: share of the gathered squares kept per step, 0..1 (Adam's beta_2).
+    """
+
+    def __init__(self, size: Tensor, momentum: float, memory: float = 0.99) -> None:
+        self.size = size
+        self.momentum = momentum
+        self.memory = memory
+        self._direction: Tensor | None = None
+        self._square: Tensor | None = None
+
+    def step(self, x: Tensor, grad: Tensor, iteration: int, iterations: int) -> None:
+        """See ``Stepper``."""
+        unit = _scaled(grad * self.size)
+        if self._direction is None or self._square is None:
+            self._direction, self._square = torch.zeros_like(unit), torch.zeros_like(unit)
+        self._direction.lerp_(unit, 1 - self.momentum)
+        self._square.lerp_(unit.square(), 1 - self.memory)
+        # Momentum 1 gathers nothing, and moves nothing.
+        unbiased = math.sqrt(1 - self.memory ** (iteration + 1)) / max(
+            1 - self.momentum ** (iteration + 1), _TINY
+        )
+        spread = self._square.sqrt().add_(_TINY)
+        x.sub_(_decay(iteration, iterations) * unbiased * self.size * self._direction / spread)
+
+
 class SignStep:
     """Signed steps with momentum (Dong et al. 2018), their size falling as a cosine.
 
@@ -55,10 +89,22 @@ class SignStep:
 
     def step(self, x: Tensor, grad: Tensor, iteration: int, iterations: int) -> None:
         """See ``Stepper``."""
-        scale = grad.abs().flatten(1).mean(dim=1).view(-1, *[1] * (grad.dim() - 1))
-        unit = grad / scale.clamp_min(torch.finfo(grad.dtype).tiny)
+        unit = _scaled(grad)
         if self._direction is None:
             self._direction = torch.zeros_like(unit)
         self._direction.mul_(self.momentum).add_(unit)
-        decay = 0.5 * (1 + math.cos(math.pi * iteration / iterations))
-        x.sub_(decay * self.size * self._direction.sign())
+        x.sub_(_decay(iteration, iterations) * self.size * self._direction.sign())
+
+
+_TINY = 1e-8
+
+
+def _scaled(grad: Tensor) -> Tensor:
+    """The gradient of each image divided by its mean magnitude."""
+    scale = grad.abs().flatten(1).mean(dim=1).view(-1, *[1] * (grad.dim() - 1))
+    return grad / scale.clamp_min(torch.finfo(grad.dtype).tiny)
+
+
+def _decay(iteration: int, iterations: int) -> float:
+    """From 1 towards 0, as a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * iteration / iterations))

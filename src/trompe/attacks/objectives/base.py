@@ -13,8 +13,13 @@ from trompe.registry import Registry
 class Objective(Protocol):
     """A loss per image, lower the nearer the attack is to its aim."""
 
-    def __call__(self, now: Observation, reference: Observation) -> Tensor:
-        """Compare the current image with the original one; returns [B]."""
+    def __call__(
+        self, now: Observation, reference: Observation, strictness: float | Tensor = 1.0
+    ) -> Tensor:
+        """Compare the current image with the original one; returns [B].
+
+        ``strictness`` within 0..1 is the share that the output's weight has so far.
+        """
         ...
 
 
