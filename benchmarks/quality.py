@@ -3,14 +3,17 @@
     python benchmarks/quality.py --model tiny-vgg --data tiny_imagenet50_val.npz --pairs 8
     python benchmarks/quality.py --model resnet20-cifar10 --weights F --data cifar10_test.npz
         --preset fast --iterations 25 --iterations 50 --iterations 100 --iterations 200
+    python benchmarks/quality.py --preset reference --reference DIR --method gradient --pairs 4
     python benchmarks/quality.py --draw
 
 Pairs of validation images that the model gets right, drawn with a seed; every preset attacks the
-same pairs in one batch, on one thread. Time is the process's own (``time.process_time``), so that
-other work on the machine counts as little as it can. Attacks of fewer steps are attacks of their
+same pairs in one batch, on one thread. ``reference`` is the paper's own code, in a clone DIR made
+by you, with its settings; it knows networks laid out as VGG, one image at a time. Time is the
+process's own (``time.process_time``), so that other work on the machine counts as little as it can.
+Attacks of fewer steps are attacks of their
 own, with their own schedule, not the beginnings of longer ones. Writes
 ``benchmarks/results/quality.json``; what was measured before, of other models and methods, stays.
-SqueezeNet on photos is measured by ``photos.py``.
+SqueezeNet on photos is measured by ``photos.py``, and drawn here.
 """
 
 from __future__ import annotations
@@ -23,11 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from against_reference import Reference
 from machine import RESULTS, save
+from reference_peer import widened
 
 import trompe
+from trompe.attacks import preset_for
+from trompe.attacks.observation import observe
 from trompe.metrics import l2, linf, pcc, psnr, softmax_l2, ssim
-from trompe.types import LoadedModel, heatmap
+from trompe.types import Explainer, LoadedModel, heatmap
 from trompe.zoo.images import NpzImages
 
 
@@ -52,62 +59,147 @@ def correct_images(loaded: LoadedModel, path: Path, count: int, seed: int) -> to
 
 
 def measure(
-    loaded: LoadedModel, method: str, preset: str, x: torch.Tensor, iterations: int | None
+    loaded: LoadedModel,
+    method: str,
+    preset: str,
+    x: torch.Tensor,
+    iterations: int | None,
+    folder: Path | None,
 ) -> dict[str, Any]:
     """Attack the first half of ``x`` towards the maps of the second."""
     explainer = trompe.explainer(method)
     origin, other = x.chunk(2)
     aim = heatmap(explainer(loaded.model, other, loaded.model(other).argmax(1)))
     start = time.process_time()
-    result = trompe.manipulate(
-        *(loaded.model, origin, aim),
-        explainer=explainer,
-        preset=preset,
-        iterations=iterations,
-        input_space=loaded.input_space,
-    )
+    if preset == "reference":
+        if folder is None:
+            raise SystemExit("the reference needs --reference, a clone of it")
+        iterations = iterations or preset_for("paper", explainer, x.shape[-2]).iterations
+        found = by_reference(folder, loaded, method, origin, aim, iterations)
+    else:
+        result = trompe.manipulate(
+            *(loaded.model, origin, aim),
+            explainer=explainer,
+            preset=preset,
+            iterations=iterations,
+            input_space=loaded.input_space,
+        )
+        found, iterations = result.x_adv, result.iterations
     seconds = time.process_time() - start
-    before, after = (loaded.input_space.to_pixels(t) for t in (result.x, result.x_adv))
+    return {
+        "iterations": iterations,
+        "cpu_seconds_per_image": seconds / len(origin),
+        **judged(loaded, explainer, origin, found, aim),
+    }
+
+
+def by_reference(
+    folder: Path,
+    loaded: LoadedModel,
+    method: str,
+    x: torch.Tensor,
+    aim: torch.Tensor,
+    iterations: int,
+) -> torch.Tensor:
+    """The last iterates of the reference implementation, as its program writes them."""
+    settings = preset_for("paper", trompe.explainer(method), x.shape[-2])
+    grow = settings.beta_start is not None
+    found = []
+    for image, target in zip(x.split(1), aim.split(1), strict=True):
+        reference = Reference(folder, widened(loaded.model))
+        reference.net.float()
+        rate = settings.learning_rate
+        found.append(reference.attack(image.clone(), target, method, iterations, rate, grow))
+    return torch.cat(found)
+
+
+def judged(
+    loaded: LoadedModel,
+    explainer: Explainer,
+    x: torch.Tensor,
+    x_adv: torch.Tensor,
+    aim: torch.Tensor,
+) -> dict[str, Any]:
+    """What was reached, seen by the original model for the original class; medians."""
+    with torch.no_grad():
+        target = loaded.model(x).argmax(1)
+        was = observe(loaded.model, explainer, x, target)
+        now = observe(loaded.model, explainer, x_adv, target)
+    before, after = (loaded.input_space.to_pixels(t) for t in (x, x_adv))
 
     def median(values: torch.Tensor) -> float:
         return statistics.median(values.tolist())
 
     return {
-        "pairs": len(origin),
-        "iterations": result.iterations,
-        "cpu_seconds_per_image": seconds / len(origin),
-        "class_kept": int(result.class_kept.sum()),
+        "pairs": len(x),
+        "class_kept": int((now.logits.argmax(1) == target).sum()),
         "median": {
-            "map_pcc": median(pcc(result.map_adv, result.map_target)),
-            "map_ssim": median(ssim(result.map_adv, result.map_target)),
-            "map_pcc_before": median(pcc(result.map_original, result.map_target)),
+            "map_pcc": median(pcc(now.map, aim)),
+            "map_ssim": median(ssim(now.map, aim)),
+            "map_pcc_before": median(pcc(was.map, aim)),
             "l2": median(l2(after, before)),
             "linf_255": 255 * median(linf(after, before)),
             "psnr_db": median(psnr(after, before)),
-            "softmax_l2": median(softmax_l2(result.logits_adv, result.logits_original)),
+            "softmax_l2": median(softmax_l2(now.logits, was.logits)),
         },
     }
 
 
+Point = tuple[float, float, float]
+"""Seconds per image, PCC to the target map, PSNR of the image in dB; medians."""
+
+
+def curves(models: dict[str, Any]) -> dict[tuple[str, str], dict[str, list[Point]]]:
+    """Per network and method, per preset: what it reaches with more and more steps."""
+    found: dict[tuple[str, str], dict[str, list[Point]]] = {}
+
+    def add(network: str, method: str, preset: str, point: Point) -> None:
+        found.setdefault((network, method), {}).setdefault(preset, []).append(point)
+
+    photos = RESULTS / "photos.json"
+    for run, entry in json.loads(photos.read_text())["runs"].items() if photos.exists() else ():
+        for method, of_run in entry.items():
+            if method == "machine":
+                continue
+            seconds = of_run["seconds_per_image_step"] * of_run["iterations"]
+            median = of_run["median"]
+            point = (seconds, median["map_to_target_pcc"], median["image_psnr_db"])
+            add("squeezenet1_1", method, run.split("-")[0], point)
+    for name, entry in models.items():
+        for method, runs in entry["methods"].items():
+            for of_run in runs.values():
+                median = of_run["median"]
+                point = (of_run["cpu_seconds_per_image"], median["map_pcc"], median["psnr_db"])
+                add(name, method, of_run["preset"], point)
+    return {key: {preset: sorted(p) for preset, p in runs.items()} for key, runs in found.items()}
+
+
+COLOURS = {"fast": "tab:blue", "paper": "tab:orange", "reference": "tab:red"}
+
+
 def draw(models: dict[str, Any]) -> Path:
-    """Similarity to the target against seconds, a panel per network and method."""
+    """Similarity to the target against seconds: a row per network, a panel per method."""
     import matplotlib.pyplot as plt
 
-    panels = [(name, method) for name, entry in models.items() for method in entry["methods"]]
+    found = curves(models)
+    rows = list(dict.fromkeys(name for name, _ in found))
+    columns = list(dict.fromkeys(method for _, method in found))
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.4 * len(panels), 3.2), sharey=True, squeeze=False
+        *(len(rows), len(columns)),
+        figsize=(3.6 * len(columns), 2.9 * len(rows)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
-    for ax, (name, method) in zip(axes[0], panels, strict=True):
-        entries = models[name]["methods"][method].values()
-        for preset, colour in (("fast", "tab:blue"), ("paper", "tab:orange")):
-            found = sorted(
-                (e["cpu_seconds_per_image"], e["median"]["map_pcc"], e["median"]["psnr_db"])
-                for e in entries
-                if e["preset"] == preset
-            )
-            if found:
-                seconds, similarity, psnrs = zip(*found, strict=True)
-                ax.plot(seconds, similarity, "o-", color=colour, label=preset)
+    for i, name in enumerate(rows):
+        for j, method in enumerate(columns):
+            ax = axes[i][j]
+            if (name, method) not in found:
+                ax.axis("off")
+                continue
+            for preset, points in found[name, method].items():
+                seconds, similarity, psnrs = zip(*points, strict=True)
+                ax.plot(seconds, similarity, "o-", color=COLOURS[preset], ms=4)
                 ax.annotate(
                     f"{psnrs[-1]:.0f} dB",
                     (seconds[-1], similarity[-1]),
@@ -115,15 +207,20 @@ def draw(models: dict[str, Any]) -> Path:
                     xytext=(0, -14),
                     ha="center",
                     fontsize=8,
+                    color=COLOURS[preset],
                 )
-        ax.set(xscale="log", xlabel="CPU seconds per image", title=f"{name}, {method}", ylim=(0, 1))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
-        ax.grid(alpha=0.3)
-    axes[0][0].set_ylabel("PCC to the target map, median")
-    axes[0][0].legend(frameon=False)
+            ax.set(xscale="log", title=f"{name}, {method}", ylim=(0, 1.02))
+            ax.margins(x=0.15)
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter("")
+            ax.grid(alpha=0.3)
+            ax.set_xlabel("CPU seconds per image")
+        axes[i][0].set_ylabel("PCC to the target, median")
+    lines = [plt.Line2D([], [], color=c, marker="o", ms=4) for c in COLOURS.values()]
+    names = ["trompe, fast", "trompe, paper", "the paper's code"]
+    figure.legend(lines, names, loc="outside upper center", ncols=3, frameon=False)
     path = RESULTS / "quality.png"
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    figure.savefig(path, dpi=110)
     return path
 
 
@@ -138,6 +235,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", help="gradient and lrp if not given")
     parser.add_argument("--preset", action="append", help="fast and paper if not given")
     parser.add_argument("--iterations", type=int, action="append", help="the preset's if not given")
+    parser.add_argument("--reference", type=Path, help="clone of the reference")
     parser.add_argument("--draw", action="store_true", help="only draw what was measured")
     arguments = parser.parse_args()
     known = RESULTS / "quality.json"
@@ -155,7 +253,7 @@ def main() -> None:
         results = entry["methods"].setdefault(method, {})
         for preset in arguments.preset or ["fast", "paper"]:
             for iterations in arguments.iterations or [None]:
-                found = measure(loaded, method, preset, x, iterations)
+                found = measure(loaded, method, preset, x, iterations, arguments.reference)
                 results[f"{preset} {found['iterations']}"] = {"preset": preset, **found}
                 print(method, preset, found, flush=True)
                 save("quality", {"models": models})

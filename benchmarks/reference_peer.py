@@ -40,7 +40,7 @@ def reference(folder: Path, task: Problem) -> Contender | None:
             from nn.networks import ExplainableNet
             from nn.utils import clamp, get_expl
 
-            net = ExplainableNet(_widened(task.model), data_mean=mean, data_std=std).eval()
+            net = ExplainableNet(widened(task.model), data_mean=mean, data_std=std).eval()
             net.to(task.x.device, task.x.dtype)
             net.change_beta(task.beta)
             _take_patterns(net, task)
@@ -57,7 +57,7 @@ def reference(folder: Path, task: Problem) -> Contender | None:
     return optimised(task, loss, clamp=lambda data: clamp(data, mean, std))
 
 
-def _widened(model: nn.Module) -> nn.Module:
+def widened(model: nn.Module) -> nn.Module:
     """A copy with 1000 classes; those added are never predicted and take no probability."""
     model = copy.deepcopy(model)
     last: Any = model.classifier[-1]

@@ -81,3 +81,55 @@ def test_numbers_are_means_without_those_that_are_none() -> None:
     assert isinstance(numbers, Mapping)
     assert dict(numbers) == {"loss": 2.0, "rate": 0.5}
     assert len(numbers) == 2
+
+
+def test_iterates_are_judged_by_the_whole_prefactor() -> None:
+    net, method = nets.plain().double(), trompe.explainer("lrp", input_space=SPACE)
+    target = net(X).argmax(1)
+    objective = ReachMap(AIM / AIM.sum((1, 2), keepdim=True), (1e3, 1e6))
+    origin = observe(net, method, X, target)
+    attack = Attack(
+        model=net,
+        surrogate=None,
+        explainer=method,
+        objective=objective,
+        constraint=ValidImage(SPACE),
+        stepper=AdamStep(0.02),
+        beta=lambda iteration: None,
+        reference=origin,
+        target=target,
+        strictness=lambda iteration: 1e-6,
+    )
+    attack.run(X, 20)
+    best = observe(net, method, attack.best.x, target)
+    torch.testing.assert_close(attack.best.loss, objective(best, origin))
+    assert bool((attack.best.loss <= objective(origin, origin)).all())
+
+
+class NoPooling(nn.Module):
+    """A convolution, a kink, an average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layers(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_signals_are_attacked_with_and_without_pooling(pooled: bool) -> None:
+    """Where there is none to smooth, activations are, or nothing would move."""
+    net = nets.plain().double() if pooled else NoPooling().eval().double()
+    result = trompe.manipulate(
+        *(net, X, AIM),
+        explainer="guided_backprop",
+        input_space=SPACE,
+        preset="fast",
+        iterations=20,
+        keep="last",
+    )
+    assert bool((result.x_adv != X).flatten(1).any(dim=1).all())
+    assert result.provenance["vanishing_gradient"] == [False] * 3

@@ -43,6 +43,8 @@ def test_the_table_of_the_paper(
     assert (settings.iterations, settings.learning_rate, settings.beta_start) == row
     assert settings.prefactors == (1e11, 1e6)
     assert settings.pooling == 0
+    assert settings.closeness == 0
+    assert settings.strictness(0, 1500) == 1
     if settings.beta_start is not None:
         assert settings.beta_end == 100
 
@@ -55,6 +57,22 @@ def test_beta_grows_geometrically_and_never_arrives() -> None:
     assert settings.beta(1499, 1500) < 100
     assert Preset(beta_start=None).beta(3, 10) is None
     assert Preset(beta_start=30, beta_end=300).beta(5, 10) == pytest.approx(30 * 10**0.5)
+
+
+def test_the_output_is_held_the_tighter_the_longer() -> None:
+    settings = Preset(output_start=0.01)
+    assert settings.strictness(0, 100) == pytest.approx(0.01)
+    assert settings.strictness(50, 100) == pytest.approx(0.1)
+    assert settings.strictness(99, 100) < 1
+    assert settings.strictness(100, 100) == 1
+
+
+@pytest.mark.parametrize("around", ["smoothgrad", "beta_smoothing"])
+def test_an_average_is_attacked_as_what_is_averaged(around: str) -> None:
+    for name in ("gradient", "lrp", "guided_backprop"):
+        plain = trompe.explainer(name)
+        wrapped = trompe.explainer(around, base=plain)
+        assert preset_for("fast", wrapped, 64) == preset_for("fast", plain, 64)
 
 
 def test_unknown_presets_are_named() -> None:
@@ -74,6 +92,9 @@ def test_unknown_presets_are_named() -> None:
         ({"beta_start": 0.0}, "beta"),
         ({"beta_end": -1.0}, "beta"),
         ({"pooling": -1.0}, "pooling"),
+        ({"closeness": -1.0}, "closeness"),
+        ({"output_start": 0.0}, "output_start"),
+        ({"output_start": 2.0}, "output_start"),
     ],
 )
 def test_settings_out_of_range(changes: dict[str, float], complaint: str) -> None:

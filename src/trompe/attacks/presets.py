@@ -29,7 +29,8 @@ class Preset:
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
         activations: whether the surrogate smooths activations too, or pooling alone; or
             ``without pooling``: only in networks where no pooling can be smoothed.
-        relative: whether the map's error counts as a share of what it was at the start.
+        relative: whether the map's error counts as a share of what it was at the start, and the
+            output's summed over the classes instead of averaged.
         radius: ``None`` for Adam, as the paper; a number for steps that get smaller, within a ball
             of this radius in the maximum norm, pixel units 0..1.
         step: size of the first such step, as a share of the radius.
@@ -141,7 +142,7 @@ def fast(method: Method, height: int) -> Preset:
     shrinking = math.sqrt(224 / height)
     common = Preset(
         iterations=200,
-        prefactors=(1.0, 5e5),
+        prefactors=(1.0, 5e3),
         output_start=1e-3,
         pooling=3.0,
         relative=True,
@@ -149,9 +150,8 @@ def fast(method: Method, height: int) -> Preset:
     if name in _RELEVANCE:
         return replace(
             common,
-            prefactors=(1.0, 1e5),
-            output_start=0.01,
-            closeness=400.0,
+            prefactors=(1.0, 1e3),
+            closeness=500.0,
             beta_start=3.0,
             beta_end=100.0,
             activations=False,
@@ -170,11 +170,11 @@ def fast(method: Method, height: int) -> Preset:
         )
     return replace(
         common,
-        closeness=500.0,
+        closeness=700.0,
         beta_start=5.0,
         beta_end=300.0,
         radius=4 / 255 * shrinking,
-        step=0.06,
+        step=0.05,
         adaptive=True,
     )
 

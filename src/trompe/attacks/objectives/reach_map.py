@@ -21,7 +21,9 @@ class ReachMap:
         target: the heat map aimed at, [B, H, W], each summing to 1.
         prefactors: c1 and c2.
         output: what of the output is kept, ``softmax`` or ``logits``.
-        relative: whether the map's error is divided by that of the original image.
+        relative: whether the map's error is divided by that of the original image, and the
+            output's summed over the classes instead of averaged, so that the prefactors mean the
+            same whatever the number of pixels and classes.
         closeness: weight of the mean squared change of the image, pixel units 0..1.
         input_space: the model's normalisation, which gives the pixel units.
     """
@@ -57,6 +59,7 @@ class ReachMap:
         error = self.map_error(now)
         if self.relative:
             error = error / self.map_error(reference)
+            output_weight = output_weight * now.logits.shape[1]
         loss = map_weight * error
         if self.closeness:
             loss = loss + self.closeness * self.image_error(now, reference)
