@@ -150,12 +150,13 @@ def fast(method: Method, height: int) -> Preset:
     if name in _RELEVANCE:
         return replace(
             common,
-            prefactors=(1.0, 1e3),
-            closeness=500.0,
+            prefactors=(1.0, 300.0),
+            output_start=3e-3,
+            closeness=350.0,
             beta_start=3.0,
             beta_end=100.0,
             activations=False,
-            radius=8 / 255 * shrinking,
+            radius=6 / 255 * shrinking,
             step=0.05,
         )
     if name in _SIGNALS:
