@@ -52,7 +52,7 @@ else
 fi
 
 if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
-  for run in "fast --iterations 25" "fast --iterations 50" fast "fast --iterations 800" paper; do
+  for run in "fast --iterations 60" "fast --iterations 100" fast "fast --iterations 1000" paper; do
     for keep in "" --summarise; do
       $python benchmarks/photos.py --weights "$WEIGHTS" --photos "$PHOTOS" --method gradient \
         --method lrp --preset $run $keep
@@ -63,18 +63,23 @@ else
   left_out photos.py "set WEIGHTS and PHOTOS"
 fi
 
-fewer="--iterations 25 --iterations 50 --iterations 100 --iterations 200 --iterations 400"
+three="--method gradient --method lrp --method guided_backprop"
+fewer="--iterations 50 --iterations 100 --iterations 200 --iterations 400"
+papers="--preset paper --iterations 200 --iterations 1500"
 if [ -n "${IMAGES:-}" ]; then
-  $python benchmarks/quality.py --data "$IMAGES" --preset fast $fewer
-  $python benchmarks/quality.py --data "$IMAGES" --preset paper --iterations 200 --iterations 1500
+  $python benchmarks/quality.py --data "$IMAGES" $three --preset fast $fewer
+  $python benchmarks/quality.py --data "$IMAGES" $three $papers
+  if [ -n "${REFERENCE:-}" ]; then
+    $python benchmarks/quality.py --data "$IMAGES" --preset reference $reference
+  fi
   $python benchmarks/capture.py precision --data "$IMAGES" --method gradient --method lrp
 else
   left_out "quality.py, tiny-vgg" "set IMAGES"
 fi
 if [ -n "${CIFAR:-}" ] && [ -n "${CIFAR_WEIGHTS:-}" ]; then
   cifar="--model resnet20-cifar10 --weights $CIFAR_WEIGHTS --data $CIFAR"
-  $python benchmarks/quality.py $cifar --preset fast $fewer
-  $python benchmarks/quality.py $cifar --preset paper --iterations 200 --iterations 1500
+  $python benchmarks/quality.py $cifar $three --preset fast $fewer
+  $python benchmarks/quality.py $cifar $three $papers
 else
   left_out "quality.py, ResNet-20" "set CIFAR and CIFAR_WEIGHTS"
 fi

@@ -132,7 +132,8 @@ def fast(method: Method, height: int) -> Preset:
     the paper leaves as it is; then that beta begins low, that a change of the image has its price,
     so that each network gets as much of it as it needs, and that the output may stray in the
     beginning and not in the end. A smaller picture has fewer pixels to hide a change in: the ball
-    grows as the root of 224 / height.
+    grows as the root of 224 / height. For gradients large pictures take small steps: they reach
+    more at a smaller change.
 
     Gradients take Adam's steps, relevance and signals signed ones. For relevance the surrogate
     leaves activations as they are (``docs/decisions.md``), and for signals, whose cut at an
@@ -171,11 +172,11 @@ def fast(method: Method, height: int) -> Preset:
         )
     return replace(
         common,
-        closeness=700.0,
-        beta_start=5.0,
+        closeness=400.0,
+        beta_start=8.0,
         beta_end=300.0,
         radius=4 / 255 * shrinking,
-        step=0.05,
+        step=min(0.1, 0.03 * 224 / height),
         adaptive=True,
     )
 
