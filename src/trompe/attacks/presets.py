@@ -151,9 +151,9 @@ def fast(method: Method, height: int) -> Preset:
     if name in _RELEVANCE:
         return replace(
             common,
-            prefactors=(1.0, 300.0),
-            output_start=3e-3,
-            closeness=350.0,
+            prefactors=(1.0, 200.0),
+            output_start=5e-3,
+            closeness=280.0,
             beta_start=3.0,
             beta_end=100.0,
             activations=False,
