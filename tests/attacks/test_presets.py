@@ -73,6 +73,13 @@ def test_an_average_is_attacked_as_what_is_averaged(around: str) -> None:
         plain = trompe.explainer(name)
         wrapped = trompe.explainer(around, base=plain)
         assert preset_for("fast", wrapped, 64) == preset_for("fast", plain, 64)
+        twice = trompe.explainer("smoothgrad", base=wrapped)
+        assert preset_for("fast", twice, 64) == preset_for("fast", plain, 64)
+
+
+def test_an_average_of_a_function_of_ones_own_is_attacked_as_the_gradient() -> None:
+    wrapped = trompe.explainer("smoothgrad", base=lambda model, x, target: x)
+    assert preset_for("fast", wrapped, 64) == preset_for("fast", trompe.explainer("gradient"), 64)
 
 
 def test_unknown_presets_are_named() -> None:

@@ -120,6 +120,12 @@ def paper(method: Method, height: int) -> Preset:
     return _PAPER.get(method.name, Preset())
 
 
+def _innermost(method: Method) -> Method:
+    """What a mean or a smoothing is taken of, however often it is wrapped."""
+    base = getattr(method, "base", None)
+    return _innermost(base) if isinstance(base, Method) else method
+
+
 _RELEVANCE = ("lrp", "excitation_backprop")
 _SIGNALS = ("guided_backprop", "deconvnet")
 
@@ -139,7 +145,7 @@ def fast(method: Method, height: int) -> Preset:
     leaves activations as they are (``docs/decisions.md``), and for signals, whose cut at an
     activation has no derivative but the smooth form another map, wherever there is pooling.
     """
-    name = getattr(method, "base", method).name
+    name = _innermost(method).name
     shrinking = math.sqrt(224 / height)
     common = Preset(
         iterations=200,

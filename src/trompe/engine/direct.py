@@ -13,15 +13,37 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trompe.engine.inplace import out_of_place
+from trompe.engine.replacements import cuts_the_negative
+from trompe.engine.softplus import softplus
 from trompe.engine.tape import OpCall
 from trompe.engine.trees import tensors_in
 
 Hook = Callable[[OpCall], None]
 """Registers hooks at the output of an activation (``op.out``, whose graph is the caller's own)."""
+
+
+def activation_hooks(cut: Hook, smoothly: Hook) -> dict[Callable[..., Any], Hook]:
+    """The hooks of a method that cuts its signal at every ReLU, and at a clamp that is one.
+
+    Args:
+        cut: for ReLU.
+        smoothly: for the softplus that stands for it.
+    """
+
+    def clamped(op: OpCall) -> None:
+        if cuts_the_negative(op.argument(1, "min"), op.argument(2, "max")):
+            cut(op)
+
+    return {
+        **dict.fromkeys((F.relu, torch.relu, Tensor.relu), cut),
+        **dict.fromkeys((torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min), clamped),
+        softplus: smoothly,
+    }
 
 
 def grad_fn(op: OpCall) -> Any:

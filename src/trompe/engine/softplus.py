@@ -107,9 +107,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         r, slope, value, own = ctx.saved_tensors
-        if (
-            torch.is_grad_enabled()
-        ):  # what the forward pass kept has no graph for a third derivative
+        if torch.is_grad_enabled():  # what was kept has no graph, which a third derivative needs
             value, own = softplus_and_slope(r, ctx.beta)
         return grad * own * slope, grad * value, None
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.direct import Hook, grad_fn
+from trompe.engine.direct import activation_hooks, grad_fn
 from trompe.engine.smoothing import cuts_the_negative
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
@@ -55,21 +55,12 @@ def _rectify(op: OpCall) -> None:
     _replace(op, torch.relu)
 
 
-def _rectify_clamp(op: OpCall) -> None:
-    if cuts_the_negative(op.argument(1, "min"), op.argument(2, "max")):
-        _rectify(op)
-
-
 def _rectify_smoothly(op: OpCall) -> None:
     beta = op.argument(1, "beta")
     _replace(op, lambda relevance: softplus(relevance, beta))
 
 
-HOOKS: dict[Callable[..., Any], Hook] = {
-    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _rectify),
-    **dict.fromkeys((torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min), _rectify_clamp),
-    softplus: _rectify_smoothly,
-}
+HOOKS = activation_hooks(_rectify, _rectify_smoothly)
 """The same as hooks of one backward pass, for maps without a graph."""
 
 
