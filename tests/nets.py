@@ -191,6 +191,17 @@ def patterns_of(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+class Plain(nn.Module):
+    """A module around a function."""
+
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)  # type: ignore[operator]
+
+
 def close(found: Tensor, expected: Tensor, relative: float) -> None:
     """Equal up to a part of the largest value; and not because all is zero."""
     found, expected = found.detach(), expected.detach()

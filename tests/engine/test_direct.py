@@ -81,15 +81,6 @@ class Bypass(torch.autograd.Function):
         return grad
 
 
-class Plain(nn.Module):
-    def __init__(self, function: object) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)  # type: ignore[operator]
-
-
 def changed_by_a_view(x: Tensor) -> Tensor:
     h = 2 * x
     h[:, :1].add_(5)
@@ -123,22 +114,24 @@ def test_what_cannot_be_vouched_for_is_left_to_the_record(function: object, rule
     assert rules.hooks is not None
     x = nets.images()
     with pytest.raises(NotDirect):
-        directly(Plain(function), x.clone().requires_grad_(True), seed, rules.hooks)
+        directly(nets.Plain(function), x.clone().requires_grad_(True), seed, rules.hooks)
 
 
 @pytest.mark.parametrize("name", ["guided_backprop", "deconvnet"])
 def test_what_is_left_to_the_record_has_its_answer(name: str) -> None:
     x = nets.images()
     for function in (overwritten, lambda x: x.relu_().flatten(1)):
-        found = trompe.explainer(name)(Plain(function), x, TARGET)
+        found = trompe.explainer(name)(nets.Plain(function), x, TARGET)
         torch.testing.assert_close(x, nets.images())
-        wanted = trompe.explainer(name)(Plain(function), x.clone().requires_grad_(True), TARGET)
+        wanted = trompe.explainer(name)(
+            nets.Plain(function), x.clone().requires_grad_(True), TARGET
+        )
         nets.close(found, wanted.detach(), 1e-12)
 
 
 def test_weights_with_a_graph_of_their_own_have_their_answer() -> None:
     early = torch.randn(4, 192, dtype=torch.float64, requires_grad=True).exp()
-    model = Plain(lambda x: nn.functional.linear(x.flatten(1), early).relu())
+    model = nets.Plain(lambda x: nn.functional.linear(x.flatten(1), early).relu())
     with torch.no_grad():
         found = trompe.explainer("guided_backprop")(model, nets.images(), TARGET)
     assert found.any()

@@ -13,17 +13,6 @@ from trompe.engine import record
 from trompe.errors import ModelError, UnsupportedOp
 
 
-class Plain(nn.Module):
-    """A module around a function."""
-
-    def __init__(self, function: object) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)  # type: ignore[operator]
-
-
 def inputs() -> Tensor:
     return nets.images().requires_grad_(True)
 
@@ -50,7 +39,7 @@ def test_calls_in_order_with_their_edges() -> None:
 
 def test_what_does_not_depend_on_the_input_is_not_recorded() -> None:
     weight = torch.ones(8, 8, dtype=torch.float64)
-    tape, _ = record(Plain(lambda x: (x @ (weight + 1).relu()).flatten(1)), inputs())
+    tape, _ = record(nets.Plain(lambda x: (x @ (weight + 1).relu()).flatten(1)), inputs())
     assert len(tape.calls) == 2
 
 
@@ -74,7 +63,7 @@ def test_an_overwritten_output_is_returned_as_it_ended() -> None:
         h.relu_()
         return h
 
-    for model in (Plain(function), trompe.smooth(Plain(function), beta=1e6)):
+    for model in (nets.Plain(function), trompe.smooth(nets.Plain(function), beta=1e6)):
         _, logits = record(model, inputs())
         nets.close(logits, inputs().flatten(1)[:, :4].relu(), 1e-5)
         nets.close(model(inputs()), logits, 1e-12)
@@ -88,7 +77,7 @@ def test_a_change_through_a_view_that_is_used_alone_is_right() -> None:
         return torch.cat([first, first * second], dim=1).flatten(1)
 
     x = inputs()
-    _, logits = record(Plain(function), x)
+    _, logits = record(nets.Plain(function), x)
     nets.close(logits, function(x), 1e-14)
 
 
@@ -99,7 +88,7 @@ def test_a_change_through_a_view_that_the_base_sees_is_refused() -> None:
         return h.flatten(1)
 
     with pytest.raises(UnsupportedOp, match=r"Tensor\.add.*changes a view in place"):
-        record(Plain(function), inputs())
+        record(nets.Plain(function), inputs())
 
 
 @pytest.mark.parametrize(
@@ -114,7 +103,7 @@ def test_a_change_through_a_view_that_the_base_sees_is_refused() -> None:
 )
 def test_outputs_that_are_no_logits_are_refused(function: object) -> None:
     with pytest.raises(ModelError, match=r"Plain does not return .* \[B, K\]"):
-        record(Plain(function), inputs())
+        record(nets.Plain(function), inputs())
 
 
 def test_an_unknown_operation_is_named_with_its_place() -> None:
@@ -152,7 +141,7 @@ def test_what_bypasses_the_record_is_refused_and_not_left_out(name: str) -> None
             return x + Hidden.apply(x)
 
     model = nn.Sequential(nn.ReLU(), Bypass(), nn.Flatten())
-    for net in (model, nn.Sequential(nn.Flatten(), Plain(Hidden.apply))):
+    for net in (model, nn.Sequential(nn.Flatten(), nets.Plain(Hidden.apply))):
         with pytest.raises(UnsupportedOp, match=r"'Hidden' at .* cannot be recorded"):
             trompe.explainer(name)(net, nets.images(), torch.tensor([0, 1]))
         assert trompe.explainer("gradient")(net, nets.images(), torch.tensor([0, 1])).any()
@@ -161,7 +150,7 @@ def test_what_bypasses_the_record_is_refused_and_not_left_out(name: str) -> None
 def test_weights_with_a_graph_of_their_own_are_no_obstacle() -> None:
     early = torch.randn(4, 192, dtype=torch.float64, requires_grad=True).exp()
     scale = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    model = Plain(lambda x: F.linear(x.flatten(1), early * scale))
+    model = nets.Plain(lambda x: F.linear(x.flatten(1), early * scale))
     for x in (inputs(), inputs() * 1):
         tape, logits = record(model, x)
         assert [call.func.__name__ for call in tape.calls] == ["flatten", "linear"]
@@ -198,7 +187,7 @@ def test_several_outputs_and_unused_ones() -> None:
     from trompe.engine import RuleSet, sweep, vjp
 
     x = inputs()
-    tape, logits = record(Plain(function), x)
+    tape, logits = record(nets.Plain(function), x)
     relevance = sweep(tape, logits, torch.ones_like(logits), RuleSet("test", {}, default=vjp))
     nets.close(relevance, torch.autograd.grad(function(x).sum(), x)[0], 1e-14)
 
