@@ -15,21 +15,17 @@ beta grows. That is listed among its bugs; here it takes them from the ReLU netw
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from machine import save
+from reference_code import Reference
 from torch import Tensor, nn
 
 import trompe
 from trompe.rules.patterns import learn_patterns
-from trompe.types import IMAGENET_MEAN, IMAGENET_STD, InputSpace, heatmap
+from trompe.types import InputSpace, heatmap
 
 METHODS = (
     "gradient",
@@ -39,7 +35,6 @@ METHODS = (
     "lrp",
     "pattern_attribution",
 )
-MEAN, STD = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
 
 
 class SmallVGG(nn.Module):
@@ -85,40 +80,6 @@ def photos(size: int) -> Tensor:
     return InputSpace().from_pixels(pixels)
 
 
-class Reference:
-    """The reference's network around ours, and its functions."""
-
-    def __init__(self, folder: Path, net: nn.Module) -> None:
-        sys.path.insert(0, str(folder / "src"))
-        with contextlib.redirect_stdout(io.StringIO()):
-            from nn.enums import ExplainingMethod
-            from nn.networks import ExplainableNet
-            from nn.utils import clamp, get_expl
-        self.methods, self._get_expl, self.clamp = ExplainingMethod, get_expl, clamp
-        self.net = ExplainableNet(net, data_mean=MEAN, data_std=STD).eval().double()
-
-    def explain(self, x: Tensor, method: str, index: Any = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Heat map [1, H, W], softmax output and predicted class."""
-        return self._get_expl(self.net, x, getattr(self.methods, method), desired_index=index)
-
-    def attack(self, x: Tensor, aim: Tensor, method: str, steps: int, lr: float, grow: bool) -> Any:
-        """``steps`` steps with its own functions and Adam on its own loss."""
-        _, output, index = self.explain(x.clone(), method)
-        x_adv = x.clone().requires_grad_()
-        optimiser = torch.optim.Adam([x_adv], lr=lr)
-        for i in range(steps):
-            if grow:
-                self.net.change_beta(10.0 * 10.0 ** (i / steps))
-            optimiser.zero_grad()
-            heat, now, _ = self.explain(x_adv, method, index)
-            loss = 1e11 * F.mse_loss(heat, aim) + 1e6 * F.mse_loss(now, output.detach())
-            loss.backward()
-            optimiser.step()
-            x_adv.data = self.clamp(x_adv.data, MEAN, STD)
-        self.net.change_beta(None)
-        return x_adv.detach()
-
-
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """The largest difference, as a share of the largest value expected."""
     return float((found - expected).abs().max() / expected.abs().max())
@@ -133,7 +94,7 @@ def compare(folder: Path, size: int, steps: int) -> dict[str, Any]:
     reference.net.float().learn_pattern(x.float())  # its statistics exist in float32 only
     reference.net.compute_pattern()
     reference.net.double()
-    theirs = [layer.pattern for layer in reference.net.layers if hasattr(layer, "pattern")]
+    theirs = reference.patterns()
     result: dict[str, Any] = {
         "patterns": {
             "relative_error": max(

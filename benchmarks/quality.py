@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from against_reference import Reference
 from machine import RESULTS, save
-from reference_peer import widened
+from reference_code import Reference
 
 import trompe
 from trompe.attacks import preset_for
@@ -106,8 +105,7 @@ def by_reference(
     grow = settings.beta_start is not None
     found = []
     for image, target in zip(x.split(1), aim.split(1), strict=True):
-        reference = Reference(folder, widened(loaded.model))
-        reference.net.float()
+        reference = Reference(folder, loaded.model)
         rate = settings.learning_rate
         found.append(reference.attack(image.clone(), target, method, iterations, rate, grow))
     return torch.cat(found)

@@ -212,7 +212,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _message(reason: str) -> str:
-    return f"the step cannot be captured: {reason}; use capture='never'"
+    return f"the step cannot be captured: {reason}; set capture (--capture) to never"
 
 
 def _synchronised(inputs: Inputs) -> None:
