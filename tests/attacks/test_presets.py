@@ -83,7 +83,7 @@ def test_an_average_of_a_function_of_ones_own_is_attacked_as_the_gradient() -> N
 
 
 def test_unknown_presets_are_named() -> None:
-    assert presets.names() == ["fast", "paper"]
+    assert presets.names() == ["fast", "paper", "thorough"]
     with pytest.raises(UsageError, match="unknown preset 'papre': choose from fast, paper"):
         preset_for("papre", trompe.explainer("gradient"), 224)
 

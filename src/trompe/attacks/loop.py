@@ -22,6 +22,9 @@ from trompe.types import Explainer, Progress
 
 log = logging.getLogger("trompe")
 
+NOTED = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
+"""What is noted of every image in every step."""
+
 
 @dataclass
 class Best:
@@ -85,16 +88,23 @@ class Attack:
     owner: nn.Module | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
-        """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``."""
+        """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``.
+
+        ``history`` has per name in ``NOTED`` a tensor [done, B].
+        """
         self.x = self.constraint.project(start, self.reference.x).detach().clone()
         self.x.requires_grad_(True)
         origin = self.reference
         first = self.objective(origin, origin).detach()
         self.best = Best(origin.x.clone(), first.clone(), self.target)
-        self.history: list[dict[str, Tensor]] = []
+        # Written in place: small tensors kept among a step's large ones would leave holes in the
+        # heap which the next step's do not fit, and a long attack's process grew by gigabytes.
+        empty = first.new_full((iterations, len(first)), float("nan"))
+        self.history = {name: empty.clone() for name in NOTED}
+        self.done = 0
         self.vanished = torch.zeros_like(first, dtype=torch.bool)
         self._broken = torch.zeros_like(first, dtype=torch.bool)
-        self._ends: list[Tensor] = []
+        self._ends = self._broken.new_zeros(iterations)
         self._good = self.x.detach().clone()
         self.stopped = "finished"
         self.steps = Steps(
@@ -115,7 +125,7 @@ class Attack:
                     self.judge()
         except KeyboardInterrupt:
             self.stopped = "interrupted"
-        self.done = len(self.history)
+        self.history = {name: kept[: self.done] for name, kept in self.history.items()}
         self.judge()
 
     def _over(self, iteration: int, iterations: int) -> bool:
@@ -123,12 +133,12 @@ class Attack:
 
         Steps done in vain, where that is not asked after each, are forgotten.
         """
-        self._ends.append(self._broken.all())
+        self._ends[iteration] = self._broken.all()
         due = (iteration + 1) % self.ask_every == 0 or iteration + 1 == iterations
-        if not due or not bool(self._ends[-1]):
+        if not due or not bool(self._ends[iteration]):
             return False
-        last = int(torch.stack(self._ends).int().argmax())
-        del self.history[last + 1 :]
+        last = int(self._ends.int().argmax())
+        self.done = last + 1
         self.stopped = "not finite"
         log.warning("the loss is no longer finite: stopped at step %d", last)
         return True
@@ -157,10 +167,10 @@ class Attack:
             self.stepper.step(self.x, torch.where(moving, grad, 0.0), iteration, iterations)
             projected = self.constraint.project(self.x, self.reference.x)
             self.x.copy_(torch.where(moving, projected, self._good))
-        self._note(now, loss, before, beta)
+        self._note(iteration, now, loss, before, beta)
         if self.progress is not None:
-            latest = self.history[-1]
-            numbers = {"similarity": latest["map_pcc"], "loss": latest["loss"]}
+            latest = {"similarity": "map_pcc", "loss": "loss"}
+            numbers = {name: self.history[key][iteration] for name, key in latest.items()}
             self.progress(iteration + 1, iterations, Means(numbers))
 
     def _check_vanished(self, grad: Tensor) -> None:
@@ -172,16 +182,18 @@ class Attack:
                 self.vanished.nonzero().flatten().tolist(),
             )
 
-    def _note(self, now: Observation, loss: Tensor, x: Tensor, beta: float | None) -> None:
-        heat = now.map.detach()
+    def _note(
+        self, iteration: int, now: Observation, loss: Tensor, x: Tensor, beta: float | None
+    ) -> None:
         with torch.no_grad():
-            self.history.append(
-                {
-                    "loss": loss.detach(),
-                    "map_mse": self.objective.map_error(now).detach(),
-                    "map_pcc": pcc(heat, self.objective.target),
-                    "output_mse": self.objective.output_error(now, self.reference).detach(),
-                    "image_mse": (x - self.reference.x).square().flatten(1).mean(dim=1),
-                    "beta": torch.full_like(loss, float("nan") if beta is None else beta),
-                }
-            )
+            row: dict[str, Tensor | float] = {
+                "loss": loss,
+                "map_mse": self.objective.map_error(now),
+                "map_pcc": pcc(now.map, self.objective.target),
+                "output_mse": self.objective.output_error(now, self.reference),
+                "image_mse": (x - self.reference.x).square().flatten(1).mean(dim=1),
+                "beta": float("nan") if beta is None else beta,
+            }
+            for name in NOTED:
+                self.history[name][iteration] = row[name]
+        self.done = iteration + 1

@@ -94,10 +94,7 @@ class Plan:
             map_adv=final.map.cpu(),
             logits_original=reference.logits.cpu(),
             logits_adv=final.logits.cpu(),
-            history={
-                key: torch.stack([row[key] for row in attack.history]).cpu()
-                for key in (attack.history[0] if attack.history else ())
-            },
+            history={key: noted.cpu() for key, noted in attack.history.items()},
             iterations=attack.done,
             stopped=attack.stopped,
             provenance={

@@ -187,6 +187,18 @@ def fast(method: Method, height: int) -> Preset:
     )
 
 
+@presets.register("thorough")
+def thorough(method: Method, height: int) -> Preset:
+    """``fast`` with the time that ``paper`` takes: twelve times as many steps.
+
+    So many steps keep the output by themselves: a tenth of ``fast``'s weight on it suffices, and a
+    higher price on the change of the image is affordable.
+    """
+    base = fast(method, height)
+    c1, c2 = base.prefactors
+    return replace(base, iterations=2400, prefactors=(c1, c2 / 10), closeness=2 * base.closeness)
+
+
 def preset_for(name: str, method: object, height: int) -> Preset:
     """The settings of preset ``name``.
 
