@@ -52,7 +52,7 @@ else
 fi
 
 if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
-  for run in "fast --iterations 60" "fast --iterations 100" fast "fast --iterations 1000" paper; do
+  for run in "fast --iterations 100" fast thorough paper; do
     for keep in "" --summarise; do
       $python benchmarks/photos.py --weights "$WEIGHTS" --photos "$PHOTOS" --method gradient \
         --method lrp --preset $run $keep

@@ -82,6 +82,16 @@ def test_an_average_of_a_function_of_ones_own_is_attacked_as_the_gradient() -> N
     assert preset_for("fast", wrapped, 64) == preset_for("fast", trompe.explainer("gradient"), 64)
 
 
+@pytest.mark.parametrize("name", ["gradient", "lrp", "guided_backprop"])
+def test_thorough_takes_its_time_and_changes_less(name: str) -> None:
+    method = trompe.explainer(name)
+    fast, thorough = (preset_for(preset, method, 224) for preset in ("fast", "thorough"))
+    assert thorough.iterations == 12 * fast.iterations
+    assert thorough.closeness > fast.closeness
+    assert thorough.prefactors[1] < fast.prefactors[1]
+    assert (thorough.radius, thorough.pooling) == (fast.radius, fast.pooling)
+
+
 def test_unknown_presets_are_named() -> None:
     assert presets.names() == ["fast", "paper", "thorough"]
     with pytest.raises(UsageError, match="unknown preset 'papre': choose from fast, paper"):

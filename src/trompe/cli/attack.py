@@ -51,7 +51,11 @@ Examples:
 @click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
 @patterns_option
 @click.option(
-    "--preset", default="fast", show_default=True, metavar="NAME", help="Settings by method."
+    "--preset",
+    default="fast",
+    show_default=True,
+    metavar="NAME",
+    help="Settings by method: fast, thorough (twelve times the steps), paper.",
 )
 @click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
 @click.option("--lr", type=float, help="Learning rate of Adam, in place of the preset's.")
