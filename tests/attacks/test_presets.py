@@ -83,12 +83,12 @@ def test_an_average_of_a_function_of_ones_own_is_attacked_as_the_gradient() -> N
 
 
 @pytest.mark.parametrize("name", ["gradient", "lrp", "guided_backprop"])
-def test_thorough_takes_its_time_and_changes_less(name: str) -> None:
+def test_thorough_is_fast_given_time_and_weighs_gradients_otherwise(name: str) -> None:
     method = trompe.explainer(name)
     fast, thorough = (preset_for(preset, method, 224) for preset in ("fast", "thorough"))
     assert thorough.iterations == 12 * fast.iterations
-    assert thorough.closeness > fast.closeness
-    assert thorough.prefactors[1] < fast.prefactors[1]
+    assert (thorough.closeness > fast.closeness) == (name == "gradient")
+    assert (thorough.prefactors < fast.prefactors) == (name == "gradient")
     assert (thorough.radius, thorough.pooling) == (fast.radius, fast.pooling)
 
 
