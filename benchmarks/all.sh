@@ -68,6 +68,7 @@ fewer="--iterations 50 --iterations 100 --iterations 200 --iterations 400"
 papers="--preset paper --iterations 200 --iterations 1500"
 if [ -n "${IMAGES:-}" ]; then
   $python benchmarks/quality.py --data "$IMAGES" $three --preset fast $fewer
+  $python benchmarks/quality.py --data "$IMAGES" $three --preset thorough
   $python benchmarks/quality.py --data "$IMAGES" $three $papers
   if [ -n "${REFERENCE:-}" ]; then
     $python benchmarks/quality.py --data "$IMAGES" --preset reference $reference
@@ -79,6 +80,7 @@ fi
 if [ -n "${CIFAR:-}" ] && [ -n "${CIFAR_WEIGHTS:-}" ]; then
   cifar="--model resnet20-cifar10 --weights $CIFAR_WEIGHTS --data $CIFAR"
   $python benchmarks/quality.py $cifar $three --preset fast $fewer
+  $python benchmarks/quality.py $cifar $three --preset thorough
   $python benchmarks/quality.py $cifar $three $papers
 else
   left_out "quality.py, ResNet-20" "set CIFAR and CIFAR_WEIGHTS"

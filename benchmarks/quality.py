@@ -172,7 +172,12 @@ def curves(models: dict[str, Any]) -> dict[tuple[str, str], dict[str, list[Point
     return {key: {preset: sorted(p) for preset, p in runs.items()} for key, runs in found.items()}
 
 
-COLOURS = {"fast": "tab:blue", "paper": "tab:orange", "reference": "tab:red"}
+COLOURS = {
+    "fast": "tab:blue",
+    "thorough": "tab:green",
+    "paper": "tab:orange",
+    "reference": "tab:red",
+}
 
 
 def draw(models: dict[str, Any]) -> Path:
@@ -202,7 +207,7 @@ def draw(models: dict[str, Any]) -> Path:
                     f"{psnrs[-1]:.0f} dB",
                     (seconds[-1], similarity[-1]),
                     textcoords="offset points",
-                    xytext=(0, 7 if preset == "fast" else -14),
+                    xytext=(0, 7 if preset in ("fast", "thorough") else -14),
                     ha="center",
                     fontsize=8,
                     color=COLOURS[preset],
@@ -215,8 +220,8 @@ def draw(models: dict[str, Any]) -> Path:
             ax.set_xlabel("CPU seconds per image")
         axes[i][0].set_ylabel("PCC to the target, median")
     lines = [plt.Line2D([], [], color=c, marker="o", ms=4) for c in COLOURS.values()]
-    names = ["trompe, fast", "trompe, paper", "the paper's code"]
-    figure.legend(lines, names, loc="outside upper center", ncols=3, frameon=False)
+    names = ["trompe, fast", "trompe, thorough", "trompe, paper", "the paper's code"]
+    figure.legend(lines, names, loc="outside upper center", ncols=4, frameon=False)
     path = RESULTS / "quality.png"
     figure.savefig(path, dpi=110)
     return path
