@@ -101,10 +101,10 @@ def runners(name: str, method: str, batch: int, *, compiled: bool, seconds: floa
     """Seconds per step of each way to run it, and seconds to get there."""
     look, x = case(name, method, batch)
     beta = torch.tensor(BETA)
-    inputs = (x, beta, *look.constants)
+    inputs = (x, beta, torch.tensor(1.0), *look.constants)
     expected = look(*inputs)
     ways: dict[str, Callable[[], Any]] = {
-        "eager": lambda: look(x, BETA, *look.constants),
+        "eager": lambda: look(x, BETA, 1.0, *look.constants),
         "eager, beta a tensor": lambda: look(*inputs),
     }
     start = time.process_time()
@@ -131,11 +131,11 @@ def layouts(name: str, method: str, batch: int, seconds: float) -> Any:
     ways: dict[str, Callable[[], Any]] = {}
     for layout in ("first", "last"):
         look, x = case(name, method, batch, layout)
-        inputs = (x, torch.tensor(BETA), *look.constants)
+        inputs = (x, torch.tensor(BETA), torch.tensor(1.0), *look.constants)
         look(*inputs)
         graph = capture(look, inputs)
         run = RUNNERS["graph"](graph, inputs)
-        ways[f"{layout}, eager"] = lambda look=look, x=x: look(x, BETA, *look.constants)
+        ways[f"{layout}, eager"] = lambda look=look, x=x: look(x, BETA, 1.0, *look.constants)
         ways[f"{layout}, graph"] = lambda run=run, inputs=inputs: run(*inputs)
     return {"batch": batch, "seconds": in_turns(ways, seconds)}
 
@@ -177,7 +177,7 @@ def precision(loaded: LoadedModel, method: str, x: Tensor, seconds: float) -> An
     origin, other = x.chunk(2)
     aim = heatmap(explainer(model, other, model(other).argmax(1)))
     look, image = case(loaded.name, method, 1, model=model)
-    inputs = (image, BETA, *look.constants)
+    inputs = (image, BETA, 1.0, *look.constants)
 
     def mixed() -> None:
         with halved():

@@ -76,3 +76,14 @@ def test_a_card_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = render_readme.gpu()
     assert "Some Card, TF32" in text
     assert "| `vgg16` | `gradient` | 20 | 40 | 500 (8) | 25 x | 50 % |" in text
+
+
+def test_the_ways_to_run_a_captured_step_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import capture
+
+    found = capture.runners("tiny-vgg", "gradient", 1, compiled=False, seconds=0.01)
+    assert set(found["seconds"]) == {"eager", "eager, beta a tensor", "graph"}
+    found = capture.layouts("tiny-vgg", "lrp", 1, seconds=0.01)
+    assert len(found["seconds"]) == 4
+    assert all(seconds > 0 for seconds in found["seconds"].values())
