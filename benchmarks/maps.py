@@ -2,9 +2,9 @@
 
     python benchmarks/maps.py --model squeezenet1_1 --batch 4
 
-The same network, images and method, one contender after the other in one process, round after
-round; medians. How far the maps agree is reported too (cosine): where definitions differ, times do
-not compare the same thing. What was measured before, of other models, stays in
+The same network, images and method, the contenders in one process, round after round, each in an
+order drawn anew; medians. How far the maps agree is reported too (cosine): where definitions
+differ, times do not compare the same thing. What was measured before, of other models, stays in
 ``benchmarks/results/maps.json``.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -146,10 +147,12 @@ def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
         times: dict[str, list[float]] = {who: [] for who in runs}
         # One thread's own time counts: other work on the machine changes it little.
         clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        order = random.Random(0)
         for _ in range(rounds):
-            for who, maps in runs.items():
+            # Whom one follows matters: it finds the heap and the caches as the other left them.
+            for who in order.sample(list(runs), len(runs)):
                 start = clock()
-                maps()
+                runs[who]()
                 times[who].append(clock() - start)
         results[method] = {
             who: {

@@ -189,7 +189,7 @@ def fast(method: Method, height: int) -> Preset:
 
 @presets.register("thorough")
 def thorough(method: Method, height: int) -> Preset:
-    """``fast`` with the time that ``paper`` takes: twelve times as many steps.
+    """``fast`` with the time that the paper's own code takes: twelve times as many steps.
 
     For gradients so many steps keep the output by themselves: a tenth of ``fast``'s weight on it
     suffices, and twice the price on the change of the image is affordable. For relevance and
