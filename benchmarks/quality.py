@@ -172,12 +172,13 @@ def curves(models: dict[str, Any]) -> dict[tuple[str, str], dict[str, list[Point
     return {key: {preset: sorted(p) for preset, p in runs.items()} for key, runs in found.items()}
 
 
-COLOURS = {
-    "fast": "tab:blue",
-    "thorough": "tab:green",
-    "paper": "tab:orange",
-    "reference": "tab:red",
+CURVES = {
+    "fast": ("trompe, fast", "tab:blue"),
+    "thorough": ("trompe, thorough", "tab:green"),
+    "paper": ("trompe, paper", "tab:orange"),
+    "reference": ("the paper's code", "tab:red"),
 }
+"""Name in the legend and colour of each preset, and of the paper's code."""
 
 
 def draw(models: dict[str, Any]) -> Path:
@@ -202,7 +203,8 @@ def draw(models: dict[str, Any]) -> Path:
                 continue
             for preset, points in found[name, method].items():
                 seconds, similarity, psnrs = zip(*points, strict=True)
-                ax.plot(seconds, similarity, "o-", color=COLOURS[preset], ms=4)
+                colour = CURVES[preset][1]
+                ax.plot(seconds, similarity, "o-", color=colour, ms=4)
                 ax.annotate(
                     f"{psnrs[-1]:.0f} dB",
                     (seconds[-1], similarity[-1]),
@@ -210,7 +212,7 @@ def draw(models: dict[str, Any]) -> Path:
                     xytext=(0, 7 if preset in ("fast", "thorough") else -14),
                     ha="center",
                     fontsize=8,
-                    color=COLOURS[preset],
+                    color=colour,
                 )
             ax.set(xscale="log", title=f"{name}, {method}", ylim=(0, 1.12))
             ax.margins(x=0.15)
@@ -219,8 +221,8 @@ def draw(models: dict[str, Any]) -> Path:
             ax.grid(alpha=0.3)
             ax.set_xlabel("CPU seconds per image")
         axes[i][0].set_ylabel("PCC to the target, median")
-    lines = [plt.Line2D([], [], color=c, marker="o", ms=4) for c in COLOURS.values()]
-    names = ["trompe, fast", "trompe, thorough", "trompe, paper", "the paper's code"]
+    names, colours = zip(*CURVES.values(), strict=True)
+    lines = [plt.Line2D([], [], color=colour, marker="o", ms=4) for colour in colours]
     figure.legend(lines, names, loc="outside upper center", ncols=4, frameon=False)
     path = RESULTS / "quality.png"
     figure.savefig(path, dpi=110)

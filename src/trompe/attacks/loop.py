@@ -169,8 +169,8 @@ class Attack:
             self.x.copy_(torch.where(moving, projected, self._good))
         self._note(iteration, now, loss, before, beta)
         if self.progress is not None:
-            latest = {"similarity": "map_pcc", "loss": "loss"}
-            numbers = {name: self.history[key][iteration] for name, key in latest.items()}
+            latest = {name: noted[iteration] for name, noted in self.history.items()}
+            numbers = {"similarity": latest["map_pcc"], "loss": latest["loss"]}
             self.progress(iteration + 1, iterations, Means(numbers))
 
     def _check_vanished(self, grad: Tensor) -> None:
@@ -194,6 +194,6 @@ class Attack:
                 "image_mse": (x - self.reference.x).square().flatten(1).mean(dim=1),
                 "beta": float("nan") if beta is None else beta,
             }
-            for name in NOTED:
-                self.history[name][iteration] = row[name]
+            for name, value in row.items():
+                self.history[name][iteration] = value
         self.done = iteration + 1
