@@ -16,7 +16,7 @@ import click
 from trompe.cli.console import INTERRUPTED, guarded, progress_bar, set_up_logging
 from trompe.cli.options import output_folder
 from trompe.cli.reference import TARGET_IMAGE, check_images, load, make_parser, method_for, read
-from trompe.cli.words import image_in_words
+from trompe.report.attack_words import image_in_words
 
 
 def main() -> int:

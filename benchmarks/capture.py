@@ -37,10 +37,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import trompe
-from trompe.attacks.look import Look
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import observe
 from trompe.attacks.presets import preset_for
+from trompe.attacks.step import Look
 from trompe.engine import frozen, lean, smooth
 from trompe.engine.capture import agree, capture
 from trompe.engine.runners import RUNNERS

@@ -22,7 +22,7 @@ from trompe.attacks.constraints import ValidImage
 from trompe.attacks.loop import Attack
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import observe
-from trompe.attacks.steps import AdamStep
+from trompe.attacks.optimisers import AdamStep
 from trompe.engine import smooth
 from trompe.types import InputSpace
 

@@ -20,9 +20,9 @@ from machine import RESULTS, save
 from torch import nn
 
 import trompe
-from trompe.geometry import sandwich
-from trompe.geometry.smoothgrad import certify_smoothgrad, sparse_maps
-from trompe.geometry.strongest import change
+from trompe.certificates import sandwich
+from trompe.certificates.randomised import certify_smoothgrad, sparse_maps
+from trompe.certificates.worst_case import change
 from trompe.report.geometry import save_sandwich
 from trompe.types import heatmap
 from trompe.zoo.images import default_images

@@ -22,9 +22,9 @@ import torch
 from machine import save
 
 import trompe
-from trompe.geometry.forward import Ball
-from trompe.geometry.methods import Prepared, certified
-from trompe.geometry.strongest import QUANTITIES, strongest_change
+from trompe.certificates.bounds import Prepared, certified
+from trompe.certificates.forward import Ball
+from trompe.certificates.worst_case import QUANTITIES, strongest_change
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "geometry"))
 from random_nets import random_case

@@ -16,6 +16,7 @@ LAYERS = (
     "report",
     "audit",
     "defences",
+    "certificates",
     "attacks",
     "geometry",
     "metrics",

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AttackResult": "trompe.types",
-    "Certificate": "trompe.geometry",
+    "Certificate": "trompe.certificates",
     "CertificateError": "trompe.errors",
     "Explainer": "trompe.types",
     "Explanation": "trompe.types",
@@ -21,7 +21,7 @@ _HOME = {
     "TrompeError": "trompe.errors",
     "UnsupportedOp": "trompe.errors",
     "adapters": "trompe.adapters",
-    "certify": "trompe.geometry",
+    "certify": "trompe.certificates",
     "explainer": "trompe.explain",
     "geometry": "trompe.geometry",
     "heatmap": "trompe.types",
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from trompe import geometry as geometry
     from trompe import metrics as metrics
     from trompe.attacks import manipulate as manipulate
+    from trompe.certificates import Certificate as Certificate
+    from trompe.certificates import certify as certify
     from trompe.engine import smooth as smooth
     from trompe.errors import CertificateError as CertificateError
     from trompe.errors import TrompeError as TrompeError
     from trompe.errors import UnsupportedOp as UnsupportedOp
     from trompe.explain import explainer as explainer
-    from trompe.geometry import Certificate as Certificate
-    from trompe.geometry import certify as certify
     from trompe.types import AttackResult as AttackResult
     from trompe.types import Explainer as Explainer
     from trompe.types import Explanation as Explanation

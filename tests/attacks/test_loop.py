@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.attacks.constraints import ValidImage
-from trompe.attacks.loop import Attack, Best
-from trompe.attacks.numbers import Means
+from trompe.attacks.loop import Attack, Best, Means
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import Observation, observe
-from trompe.attacks.steps import AdamStep
+from trompe.attacks.optimisers import AdamStep
 from trompe.engine import smooth
 
 SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -65,7 +65,7 @@ def test_a_step_does_not_wait_for_the_gpu(name: str) -> None:
     from trompe.attacks.loop import Attack
     from trompe.attacks.objectives import ReachMap
     from trompe.attacks.observation import observe
-    from trompe.attacks.steps import AdamStep
+    from trompe.attacks.optimisers import AdamStep
     from trompe.engine import smooth
 
     original = nets.plain().double()

@@ -9,11 +9,11 @@ import pytest
 from torch import Tensor
 
 from trompe.audit import open_run, run_audit
+from trompe.audit.cell import Worker
 from trompe.audit.claims import Claims
-from trompe.audit.process import Process
 from trompe.audit.sources import Files
 from trompe.audit.store import Store
-from trompe.audit.work import Worker
+from trompe.audit.worker import Process
 
 from .conftest import begun, small
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("place")
 PROGRAM = """
 import logging, sys, torch
 torch.set_num_threads(1)
-from trompe.audit.process import work_on
+from trompe.audit.worker import work_on
 from pathlib import Path
 work_on(Path("run"))
 """

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from trompe.cli.words import survives
 from trompe.explain import explainers
+from trompe.report.attack_words import survives
 from trompe.zoo.images import default_images, save_png
 
 QUICK = ("--iterations", 3)

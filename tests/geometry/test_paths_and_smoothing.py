@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import trompe
+from trompe.defences import choose_beta
 from trompe.errors import UsageError
 from trompe.geometry.noise import (
     beta_of_sigma,
@@ -18,7 +19,7 @@ from trompe.geometry.noise import (
     theorem_2,
 )
 from trompe.geometry.paths import path_report
-from trompe.geometry.smoothing import choose_beta, distance_to_relu, recovery
+from trompe.geometry.smoothing import distance_to_relu, recovery
 
 
 class Sphere(nn.Module):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from trompe.attacks.capturing import Steps
+from trompe.attacks.captured_step import Steps
 from trompe.attacks.constraints import Constraint
-from trompe.attacks.look import Look
-from trompe.attacks.numbers import Means
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import Observation, observe
-from trompe.attacks.steps import Stepper
+from trompe.attacks.optimisers import Stepper
+from trompe.attacks.step import Look
 from trompe.engine.smoothing import Smoothed
 from trompe.metrics import pcc
 from trompe.types import Explainer, Progress
@@ -24,6 +23,29 @@ log = logging.getLogger("trompe")
 
 NOTED = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
 """What is noted of every image in every step."""
+
+
+class Means(Mapping[str, float]):
+    """Means over a batch, NaN left out.
+
+    Each is taken when it is looked at: reading a number waits for a GPU to finish, and a bar that
+    is drawn five times a second looks at few.
+
+    Args:
+        values: per name the numbers of the images, [B].
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> float:
+        return float(self._values[name].nanmean())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @dataclass

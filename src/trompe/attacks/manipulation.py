@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import trompe
+from trompe.attacks.arguments import check_choices, checked_images, checked_target
 from trompe.attacks.batches import in_batches
-from trompe.attacks.checks import check_choices, checked_images, checked_target
 from trompe.attacks.plan import Plan
 from trompe.attacks.presets import Preset, preset_for
 from trompe.engine import frozen

@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trompe.attacks.checks import predicted
+from trompe.attacks.arguments import predicted
 from trompe.attacks.constraints import Constraint, LInfBall, ValidImage
 from trompe.attacks.loop import Attack
 from trompe.attacks.objectives import ReachMap
 from trompe.attacks.observation import observe
+from trompe.attacks.optimisers import AdamStep, ScaledAdamStep, SignStep, Stepper
 from trompe.attacks.presets import Preset
-from trompe.attacks.steps import AdamStep, ScaledAdamStep, SignStep, Stepper
 from trompe.engine import smooth
 from trompe.engine.kinks import kinks
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap

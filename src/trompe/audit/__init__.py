@@ -6,8 +6,8 @@ named by their checksum. ``run_audit`` does what is missing, however often it wa
 
 from __future__ import annotations
 
-from trompe.audit.engine import run_audit
 from trompe.audit.results import Run, open_run
+from trompe.audit.run import run_audit
 from trompe.audit.settings import ModelSpec, Settings
 from trompe.audit.status import Status, status
 

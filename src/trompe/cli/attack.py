@@ -25,7 +25,6 @@ from trompe.cli.options import (
     quiet_option,
 )
 from trompe.cli.pictures import DEFAULT_IMAGE, Target, read_images, read_target
-from trompe.cli.words import attack_in_words
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -182,6 +181,8 @@ def attack(
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
     elif not quiet:
+        from trompe.report.attack_words import attack_in_words
+
         click.echo(attack_in_words(metrics, loaded, folder))
     return INTERRUPTED if result.stopped == "interrupted" else 0
 

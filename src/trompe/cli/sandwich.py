@@ -88,7 +88,7 @@ def sandwich(
     import torch
 
     from trompe.atomic import atomic_path
-    from trompe.geometry import sandwich as enclose
+    from trompe.certificates import sandwich as enclose
     from trompe.report.geometry import save_sandwich
 
     if not 0 < smallest <= largest or (radii > 1 and smallest == largest):

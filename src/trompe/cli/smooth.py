@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trompe.attacks import Adaptive, Attacked
-    from trompe.geometry import Choice, Comparison, Recovery
+    from trompe.defences import Choice
+    from trompe.geometry import Comparison, Recovery
 
 _EXAMPLES = """\b
 Examples:
@@ -105,11 +106,12 @@ def smooth(
 
     from trompe.atomic import atomic_path
     from trompe.attacks import adaptive_attack, preset_for
+    from trompe.defences import choose_beta
+    from trompe.defences.choose_beta import BETAS
     from trompe.engine import frozen
     from trompe.engine.smoothing import check_beta
     from trompe.explain import Method, explainer
-    from trompe.geometry import choose_beta, compare_smoothings, distance_to_relu, recovery
-    from trompe.geometry.smoothing import BETAS
+    from trompe.geometry import compare_smoothings, distance_to_relu, recovery
     from trompe.report.smoothing import (
         adaptive_figure,
         choice_figure,

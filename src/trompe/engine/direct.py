@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trompe.engine.inplace import out_of_place
+from trompe.engine.pytree import tensors_in
 from trompe.engine.replacements import cuts_the_negative
 from trompe.engine.softplus import softplus
 from trompe.engine.tape import OpCall
-from trompe.engine.trees import tensors_in
 
 Hook = Callable[[OpCall], None]
 """Registers hooks at the output of an activation (``op.out``, whose graph is the caller's own)."""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.trees import swapped
+from trompe.engine.pytree import swapped
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 

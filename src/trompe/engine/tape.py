@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
-from trompe.engine.trees import swapped, tensors_in
+from trompe.engine.pytree import swapped, tensors_in
 from trompe.errors import ModelError, UnsupportedOp
 
 _unobserved = torch._C.DisableTorchFunction

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trompe.geometry import Sandwich
+from trompe.certificates import Sandwich
 from trompe.report.style import FONT, new_figure, save_figure
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trompe.attacks import Adaptive
-from trompe.geometry import Choice, Comparison, Likeness, Recovery
+from trompe.defences import Choice
+from trompe.geometry import Comparison, Likeness, Recovery
 from trompe.report.figures import (
     Curve,
     Panel,

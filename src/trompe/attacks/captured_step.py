@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trompe.attacks.batches import out_of_memory
-from trompe.attacks.look import Look, Seen
+from trompe.attacks.step import Look, Seen
 from trompe.engine.capture import Function, agree, capture
 from trompe.engine.fingerprint import layout
 from trompe.engine.runners import RUNNERS

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trompe.geometry.gates import Gate, Range
-from trompe.geometry.maps import WIDEN, LinearMap
-from trompe.geometry.network import Network
+from trompe.certificates.gates import Gate, Range
+from trompe.certificates.linear_maps import WIDEN, LinearMap
+from trompe.certificates.network import Network
 
 EPS = 2.3e-16
 _DENSE_ENTRIES = 3_000_000

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.geometry.forward import EPS
-from trompe.geometry.gates import Gate
-from trompe.geometry.jacobian_norms import Curvature, Jacobian, Sums, symmetric_norm
-from trompe.geometry.maps import WIDEN, Conv, Dense, LinearMap
-from trompe.geometry.network import Network
+from trompe.certificates.forward import EPS
+from trompe.certificates.gates import Gate
+from trompe.certificates.jacobian_norms import Curvature, Jacobian, Sums, symmetric_norm
+from trompe.certificates.linear_maps import WIDEN, Conv, Dense, LinearMap
+from trompe.certificates.network import Network
 
 _ENTRIES = 2**22
 """So many numbers a batch of rows may hold in one layer."""

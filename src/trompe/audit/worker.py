@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from trompe.audit.batches import Batch, Cell, Pixels, read_images
+from trompe.audit.cell import Finding, Worker
 from trompe.audit.claims import Claims
-from trompe.audit.keeping import put, write_down
-from trompe.audit.loading import Batch, Cell, Pixels, read_images
+from trompe.audit.findings import put, write_down
 from trompe.audit.planning import plan_model, unplanned
 from trompe.audit.settings import Settings, model_key
 from trompe.audit.sources import Source, open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
-from trompe.audit.work import Finding, Worker
 from trompe.types import LoadedModel
 
 log = logging.getLogger("trompe")

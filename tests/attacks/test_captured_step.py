@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe import manipulate
-from trompe.attacks import capturing
+from trompe.attacks import captured_step as capturing
 from trompe.errors import CaptureError, UsageError
 
 SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trompe.attacks.steps import ScaledAdamStep, SignStep, Stepper
+from trompe.attacks.optimisers import ScaledAdamStep, SignStep, Stepper
 
 SIZE = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64).view(1, 3, 1, 1)
 STEPS = 12

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import trompe
-from trompe.geometry.gates import Range
-from trompe.geometry.smoothgrad import (
+from trompe.certificates.gates import Range
+from trompe.certificates.randomised import (
     BEND,
     SLOPE,
     SparseMaps,

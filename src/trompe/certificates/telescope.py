@@ -28,11 +28,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trompe.geometry.forward import EPS, Ball, Forward
-from trompe.geometry.gates import Gate, Range
-from trompe.geometry.linearised import Linearised
-from trompe.geometry.maps import WIDEN
-from trompe.geometry.network import Network
+from trompe.certificates.forward import EPS, Ball, Forward
+from trompe.certificates.gates import Gate, Range
+from trompe.certificates.linear_maps import WIDEN
+from trompe.certificates.linearised import Linearised
+from trompe.certificates.network import Network
 
 
 class Moved(NamedTuple):

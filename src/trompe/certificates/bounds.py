@@ -9,17 +9,17 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from trompe.certificates.backward import backward, rates
+from trompe.certificates.forward import Ball, dense_is_small, forward
+from trompe.certificates.gates import Range
+from trompe.certificates.gradient_set import Gradients
+from trompe.certificates.layer_norms import layer_bounds, without_cancellation
+from trompe.certificates.linear_maps import WIDEN
+from trompe.certificates.linearised import Linearised, cost, linearise
+from trompe.certificates.network import Network
+from trompe.certificates.telescope import telescope
+from trompe.certificates.trace import trace
 from trompe.errors import CertificateError, UsageError
-from trompe.geometry.backward import backward, rates
-from trompe.geometry.forward import Ball, dense_is_small, forward
-from trompe.geometry.gates import Range
-from trompe.geometry.heat import Gradients
-from trompe.geometry.layers import layer_bounds, without_cancellation
-from trompe.geometry.linearised import Linearised, cost, linearise
-from trompe.geometry.maps import WIDEN
-from trompe.geometry.network import Network
-from trompe.geometry.reading import trace
-from trompe.geometry.telescope import telescope
 
 _STEPS = 8
 """Into so many balls the integral of the curvature is divided."""

@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trompe.certificates.certificate import Certificate
+from trompe.certificates.gates import Range
+from trompe.certificates.linear_maps import WIDEN
 from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import explainer
-from trompe.geometry.certificate import Certificate
-from trompe.geometry.gates import Range
-from trompe.geometry.maps import WIDEN
 from trompe.types import Explainer
 
 SLOPE = 1 / math.sqrt(2 * math.pi)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from trompe.engine.trees import swapped, tensors_in
+from trompe.engine.pytree import swapped, tensors_in
 
 Pair = namedtuple("Pair", ["first", "second"])
 A, B = torch.zeros(2), torch.ones(3)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.geometry.gates import Range
-from trompe.geometry.maps import WIDEN
+from trompe.certificates.gates import Range
+from trompe.certificates.linear_maps import WIDEN
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from random_nets import random_case
 from torch import Tensor, nn
 
 import trompe
-from trompe.geometry.forward import Ball
-from trompe.geometry.gates import LogSumExp, Range, Softplus
-from trompe.geometry.jacobian_norms import symmetric_norm
-from trompe.geometry.linear_sweep import Sweep
-from trompe.geometry.methods import Prepared, certified
+from trompe.certificates.bounds import Prepared, certified
+from trompe.certificates.forward import Ball
+from trompe.certificates.gates import LogSumExp, Range, Softplus
+from trompe.certificates.jacobian_norms import symmetric_norm
+from trompe.certificates.linear_sweep import Sweep
 
 
 def wide() -> tuple[nn.Module, Tensor]:
@@ -142,7 +142,7 @@ def test_second_derivatives_in_a_box_stay_within_their_diagonals(
 
 
 def test_the_norm_of_large_symmetric_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    import trompe.geometry.jacobian_norms as linearised
+    import trompe.certificates.jacobian_norms as linearised
 
     torch.manual_seed(0)
     for decay in (0.0, 1.0):

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trompe.certificates.bounds import Prepared, every_bound
+from trompe.certificates.worst_case import QUANTITIES, Strongest, change, strongest_change
 from trompe.engine import frozen, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
-from trompe.geometry.methods import Prepared, every_bound
-from trompe.geometry.strongest import QUANTITIES, Strongest, change, strongest_change
 from trompe.types import Progress
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trompe.audit.arrays import ArrayStore
+from trompe.audit.cell import Finding
 from trompe.audit.measures import storable
-from trompe.audit.work import Finding
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from trompe.geometry.gates import Gate
-from trompe.geometry.maps import LinearMap
+from trompe.certificates.gates import Gate
+from trompe.certificates.linear_maps import LinearMap
 
 
 @dataclass(frozen=True, eq=False)

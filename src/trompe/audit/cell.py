@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from trompe.attacks import manipulate
 from trompe.attacks.observation import observe
+from trompe.audit.batches import Cell, Pixels, in_words
 from trompe.audit.flags import flags
-from trompe.audit.loading import Cell, Pixels, in_words
 from trompe.audit.measures import curve, measured
 from trompe.audit.methods import make_explainer
 from trompe.audit.settings import Settings

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trompe.geometry.gates import Gate
-from trompe.geometry.maps import WIDEN, LinearMap
-from trompe.geometry.network import Network
+from trompe.certificates.gates import Gate
+from trompe.certificates.linear_maps import WIDEN, LinearMap
+from trompe.certificates.network import Network
 
 
 class Global(NamedTuple):

@@ -11,13 +11,13 @@ from random_nets import random_case
 from torch import Tensor, nn
 
 import trompe
+from trompe.certificates.forward import nonnegative_norm
+from trompe.certificates.gates import LogSumExp, Maximum, Range, Relu, Softplus
+from trompe.certificates.gradient_set import Gradients
+from trompe.certificates.layer_norms import layer_bounds
+from trompe.certificates.linear_maps import Conv, Dense, Move
+from trompe.certificates.trace import trace
 from trompe.errors import CertificateError, UsageError
-from trompe.geometry.forward import nonnegative_norm
-from trompe.geometry.gates import LogSumExp, Maximum, Range, Relu, Softplus
-from trompe.geometry.heat import Gradients
-from trompe.geometry.layers import layer_bounds
-from trompe.geometry.maps import Conv, Dense, Move
-from trompe.geometry.reading import trace
 
 
 def dense(part: object, shape: torch.Size) -> Tensor:

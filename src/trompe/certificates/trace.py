@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from trompe.certificates.gates import Gate, LogSumExp, Maximum, Relu, Softplus
+from trompe.certificates.linear_maps import Conv, Dense, LinearMap, Move, Scale
+from trompe.certificates.network import Network
 from trompe.engine import OpCall, frozen, record
 from trompe.engine.pooling import _geometry, _split, smooth_max_pool2d
 from trompe.engine.softplus import softplus
 from trompe.errors import CertificateError
-from trompe.geometry.gates import Gate, LogSumExp, Maximum, Relu, Softplus
-from trompe.geometry.maps import Conv, Dense, LinearMap, Move, Scale
-from trompe.geometry.network import Network
 
 _RELU = {F.relu, torch.relu, Tensor.relu}
 _CLAMP = {torch.clamp_min, Tensor.clamp_min, torch.clamp, Tensor.clamp}

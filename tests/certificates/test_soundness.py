@@ -10,10 +10,10 @@ import torch
 from random_nets import random_case
 
 import trompe
-from trompe.geometry import strongest_change
-from trompe.geometry.forward import Ball
-from trompe.geometry.methods import Prepared, certified
-from trompe.geometry.strongest import QUANTITIES, change
+from trompe.certificates import strongest_change
+from trompe.certificates.bounds import Prepared, certified
+from trompe.certificates.forward import Ball
+from trompe.certificates.worst_case import QUANTITIES, change
 
 
 def violations(
@@ -64,7 +64,7 @@ def test_no_attack_exceeds_a_bound_on_a_thousand_networks() -> None:
 
 def test_the_harness_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that leaves out most of the change is caught."""
-    import trompe.geometry.methods as methods
+    import trompe.certificates.bounds as methods
 
     honest = methods._set
 

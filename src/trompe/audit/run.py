@@ -11,11 +11,11 @@ import torch
 
 from trompe.audit.cluster import RayOptions, ray_package
 from trompe.audit.on_ray import work_on_ray
-from trompe.audit.process import POLL, Watch, work_on
 from trompe.audit.settings import Settings
 from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
+from trompe.audit.worker import POLL, Watch, work_on
 from trompe.errors import TrompeError, UsageError
 
 #: What may do the work of a run.

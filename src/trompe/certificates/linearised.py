@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trompe.geometry.gates import Gate, Range
-from trompe.geometry.jacobian_norms import Curvature, Jacobian
-from trompe.geometry.linear_sweep import Hessian, Sweep
-from trompe.geometry.maps import WIDEN, LinearMap, Move
-from trompe.geometry.network import Network
+from trompe.certificates.gates import Gate, Range
+from trompe.certificates.jacobian_norms import Curvature, Jacobian
+from trompe.certificates.linear_maps import WIDEN, LinearMap, Move
+from trompe.certificates.linear_sweep import Hessian, Sweep
+from trompe.certificates.network import Network
 
 _FLOOR = 1e-3
 """Every weight of a gate is at least this share of its largest: quotients stay bounded."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.geometry.forward import EPS, Forward, Reach, interval, nonnegative_norm
-from trompe.geometry.gates import Gate, LogSumExp, Range, Softplus
-from trompe.geometry.maps import WIDEN, LinearMap
-from trompe.geometry.network import Network
+from trompe.certificates.forward import EPS, Forward, Reach, interval, nonnegative_norm
+from trompe.certificates.gates import Gate, LogSumExp, Range, Softplus
+from trompe.certificates.linear_maps import WIDEN, LinearMap
+from trompe.certificates.network import Network
 
 
 @dataclass

@@ -1,0 +1,8 @@
+"""Upper bounds that are true: how far an explanation can be moved within a ball, at most."""
+
+from trompe.certificates.certificate import Certificate
+from trompe.certificates.certify import certify
+from trompe.certificates.sandwich import Sandwich, sandwich
+from trompe.certificates.worst_case import Strongest, strongest_change
+
+__all__ = ["Certificate", "Sandwich", "Strongest", "certify", "sandwich", "strongest_change"]
