@@ -183,12 +183,6 @@ REFUSED: dict[str, tuple[Callable[[], trompe.Explainer], str]] = {
         lambda: trompe.adapters.captum(attr.GradientShap, baselines=torch.zeros(2, 3, 8, 8)),
         "another map at every call.*trompe.explainer\\('expected_gradients'\\)",
     ),
-    "Occlusion": (
-        lambda: trompe.adapters.captum(
-            attr.Occlusion, sliding_window_shapes=(3, 4, 4), strides=(3, 4, 4)
-        ),
-        "captum.Occlusion cannot be attacked: its map is cut off",
-    ),
     "detached": (lambda: fake("altogether"), "Fake cannot be attacked: its map is cut off"),
     "detached in part": (lambda: fake("in part"), "derivative of its map is wrong"),
     "writes": (lambda: fake("writes"), "writes to the model's tensors"),

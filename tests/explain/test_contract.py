@@ -22,6 +22,11 @@ OPTIONS: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "pattern_attribution": lambda model: {"patterns": nets.patterns_of(model)},
     "pattern_net": lambda model: {"patterns": nets.patterns_of(model)},
     "grad_cam": lambda model: {"positive": False},  # small random nets may have no positive part
+    # Few copies: of hundreds, one or the other has a kink within a finite difference.
+    "occlusion": lambda model: {"window": 3, "stride": 2},
+    "rise": lambda model: {"samples": 8, "cells": 3},
+    "lime": lambda model: {"samples": 8, "segments": 3},
+    "kernel_shap": lambda model: {"samples": 12, "segments": 3},
 }
 # More cases of methods that wrap another one or have modes.
 VARIANTS: dict[str, Callable[[nn.Module], Method]] = {
@@ -32,6 +37,9 @@ VARIANTS: dict[str, Callable[[nn.Module], Method]] = {
         "smoothgrad", base=trompe.explainer("lrp"), samples=2
     ),
     "smoothgrad in chunks": lambda model: trompe.explainer("smoothgrad", samples=3, chunk=2),
+    "rise in chunks, of the probability": lambda model: trompe.explainer(
+        "rise", samples=7, cells=3, score="softmax", chunk=4, baseline=0.1
+    ),
     "beta_smoothing of guided_backprop": lambda model: trompe.explainer(
         "beta_smoothing", base=trompe.explainer("guided_backprop")
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trompe.adapters.base import Adapted, installed
+from trompe.adapters.captum_perturbations import DRAWING, perturbed_map, perturbs
 from trompe.adapters.stand_in import smooth_as, stand_in
 from trompe.engine.smoothing import unwrapped
 from trompe.errors import UsageError
@@ -28,6 +30,12 @@ OWN = {
     "LayerGradCam": "grad_cam",
     "LRP": "lrp",
     "NoiseTunnel": "smoothgrad",
+    "FeatureAblation": "occlusion",
+    "Occlusion": "occlusion",
+    "Lime": "lime",
+    "KernelShap": "kernel_shap",
+    "ShapleyValueSampling": "kernel_shap",
+    "ShapleyValues": "kernel_shap",
 }
 """trompe's own methods of the same kind, by captum's names."""
 
@@ -72,10 +80,24 @@ class CaptumExplainer(Adapted):
     make: Callable[[nn.Module], Any]
     label: str
     options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         # A class variable of the other methods; here each has the name of its attribution.
         object.__setattr__(self, "name", f"captum.{self.label}" if self.label else "captum")
+
+    @property
+    def draws(self) -> bool:
+        """See ``Method``; what a function makes may draw."""
+        return self.label in (*DRAWING, "")
+
+    def redrawn(self, seed: int) -> CaptumExplainer:
+        """See ``Method``. The derivative is not checked again for other random numbers."""
+        if not self.draws:
+            return self
+        other = dataclasses.replace(self, seed=seed)
+        object.__setattr__(other, "_checked", self._checked)
+        return other
 
     def kind(self, model: nn.Module) -> str:
         """See ``Adapted``."""
@@ -99,6 +121,8 @@ class CaptumExplainer(Adapted):
                 f"a {type(attribution).__name__} has no method 'attribute': give a class of "
                 "captum.attr, or a function that makes an object of one"
             )
+        if perturbs(attribution):
+            return perturbed_map(attribution, x, target, self.options, keep=keep, seed=self.seed)
         mode = _Differentiable(keep)
         try:
             with mode:
@@ -114,8 +138,10 @@ def captum(attribution: Any, /, **options: Any) -> CaptumExplainer:
     captum's own code computes the map, for a copy of whatever model is explained (the attack's
     smoothed stand-in too); trompe sees to it that gradients keep their graph and that hooks are
     gone when the map is differentiated. On first use for a model of one structure, the derivative
-    of the map is compared with finite differences in double precision. DeepLift, LRP, whatever is
-    computed without gradients and whatever draws noise is refused then.
+    of the map is compared with finite differences in double precision. DeepLift, LRP and whatever
+    draws noise is refused then. Occlusion, FeatureAblation, Lime, KernelShap and
+    ShapleyValueSampling keep the graph that captum switches off, and draw the same random numbers
+    for every image and at every call; ``redrawn(seed)`` draws others.
 
     Args:
         attribution: a class (``captum.attr.Saliency``) or its name; a function that makes an

@@ -20,6 +20,10 @@ _SETTINGS: dict[str, dict[str, object]] = {
     "smoothgrad": {"samples": 2},
     "uniform_gradient": {"samples": 2},
     "grad_cam": {"positive": False},
+    "occlusion": {"window": 8, "stride": 8},
+    "rise": {"samples": 8, "cells": 3},
+    "lime": {"samples": 8, "segments": 3},
+    "kernel_shap": {"samples": 12, "segments": 3},
 }
 
 

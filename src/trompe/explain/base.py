@@ -27,6 +27,9 @@ class Method:
     """
 
     name: ClassVar[str] = ""
+    first_order: ClassVar[bool] = False
+    """Whether the map is made of outputs alone: then its derivative takes no second derivative of
+    the model, and an attack on a network of kinks needs no surrogate."""
 
     @abstractmethod
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
@@ -68,6 +71,33 @@ class Method:
             changes["chunk"] = chunk
         return dataclasses.replace(self, **changes)
 
+    def redrawn(self, seed: int) -> Method:
+        """The same method with other random numbers, here and in the method it wraps.
+
+        Maps of two draws of one image tell how far a map depends on chance; an attack is honest
+        where it is judged on draws that it has never used.
+
+        Args:
+            seed: in place of the method's own.
+
+        Returns:
+            The method itself where it draws nothing.
+        """
+        changes: dict[str, Any] = {}
+        base = getattr(self, "base", None)
+        if isinstance(base, Method):
+            other = base.redrawn(seed)
+            if other is not base:
+                changes["base"] = other
+        if hasattr(self, "seed") and self.draws:
+            changes["seed"] = seed
+        return dataclasses.replace(self, **changes) if changes else self
+
+    @property
+    def draws(self) -> bool:
+        """Whether this method, apart from the one it wraps, draws random numbers by its seed."""
+        return hasattr(self, "seed")
+
     def lighter(self) -> Method | None:
         """The same map of one image in about half the memory; ``None`` where that cannot be."""
         held = min(int(getattr(self, "chunk", 1)), self.copies)
@@ -106,6 +136,33 @@ def pick(logits: Tensor, target: Tensor) -> Tensor:
         raise UsageError(
             f"target {target.tolist()} does not fit: the model has {logits.shape[1]} classes"
         ) from error
+
+
+def scored(logits: Tensor, target: Tensor, score: str) -> Tensor:
+    """What of the output is explained: the logit of each image's class, or its probability, [B].
+
+    Args:
+        logits: [B, K].
+        target: class of each image, [B].
+        score: ``logit`` or ``softmax``.
+
+    Raises:
+        ModelError: if the logits are not [B, K].
+        UsageError: if a class is out of range or the batch sizes differ.
+    """
+    if score == "softmax" and logits.dim() == 2:
+        logits = logits.softmax(dim=1)
+    return pick(logits, target)
+
+
+def check_score(score: str) -> None:
+    """Refuse a score that ``scored`` does not know.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if score not in ("softmax", "logit"):
+        raise UsageError(f"unknown score '{score}': choose from softmax, logit")
 
 
 def one_hot(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""The outputs of a network for many masked copies of its input, in chunks, with bounded memory.
+
+Explanations without gradients (occlusion, RISE, LIME, KernelSHAP) keep a part of the image, look at
+the output, and combine the outputs of many such copies linearly. With the masks fixed, their map is
+linear in the outputs, so its derivative is one backward pass through the network, of first order.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trompe.engine.mean import chunked_sum, division
+from trompe.errors import UsageError
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""``score(logits [N, K], target [N]) -> [N]``: what of the output is explained."""
+
+
+def masked_scores(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    masks: Tensor,
+    *,
+    score: Score,
+    baseline: float | Tensor,
+    chunk: int,
+    keep: bool,
+) -> Tensor:
+    """The score of each image under each mask, ``score(model(x0 + m (x - x0)))``.
+
+    Args:
+        model: any module [B, ...] -> [B, K].
+        x: images [B, ...]; requires grad.
+        target: class of each image, [B].
+        masks: the share of each entry that is kept, 0..1, [M, ...], broadcast to [M, B, ...].
+        score: what of the output is explained.
+        baseline: x0, what takes the place of an entry that is not kept, in the units of x; a number
+            or a tensor that broadcasts to x.
+        chunk: how many images may be held in memory with their graph.
+        keep: whether a graph is wanted.
+
+    Returns:
+        [M, B]; differentiable once towards x, or any number of times where the model has weights
+        that require grad or all copies fit into one chunk.
+    """
+    batch, count = x.shape[0], masks.shape[0]
+    copies, recompute = division(x, count, chunk, model, keep)
+    chunks = masks.split(copies)
+
+    def part(x: Tensor, i: int) -> Tensor:
+        points = (baseline + chunks[i] * (x - baseline)).flatten(0, 1)
+        scores = score(model(points), target.repeat(len(chunks[i]))).unflatten(0, (-1, batch))
+        # The chunks' scores stand in rows of their own, so that their sum puts them together.
+        before = i * copies
+        return F.pad(scores, (0, 0, before, count - before - len(chunks[i])))
+
+    return chunked_sum(x, part, len(chunks), recompute=recompute)
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _grid(sides: tuple[int, ...], cells: int, device: torch.device) -> Tensor:
+    """Labels of the cells of a grid of equal rectangles [H, W]; of vectors each entry its own."""
+    if len(sides) == 1:
+        return torch.arange(sides[0]).to(device)
+    rows, columns = (torch.arange(side) * min(cells, side) // side for side in sides)
+    return (rows.unsqueeze(1) * min(cells, sides[1]) + columns).to(device)
+
+
+def labels_of(segments: int | Tensor, x: Tensor) -> tuple[Tensor, int]:
+    """Which segment each pixel belongs to, the same for all channels.
+
+    Args:
+        segments: cells of a grid along each side, at most one per pixel (of vectors every entry is
+            a segment); or labels 0..F-1, int64, of the shape of one image [H, W] or vector [D].
+        x: images [B, C, H, W] or vectors [B, D].
+
+    Returns:
+        Labels [H, W] or [D] on the device of x, and F.
+
+    Raises:
+        UsageError: if the labels are no labels, of another size, or leave out one of 0..F-1.
+    """
+    sides = tuple(x.shape[2:]) if x.dim() == 4 else tuple(x.shape[1:])
+    if isinstance(segments, int):
+        counts = [min(segments, side) for side in sides] if len(sides) > 1 else sides
+        return _grid(sides, segments, x.device), math.prod(counts)
+    if segments.shape != sides or segments.is_floating_point():
+        raise UsageError(
+            f"the segments have the shape {tuple(segments.shape)} and type {segments.dtype}: give "
+            f"labels, int64, [{', '.join(map(str, sides))}]"
+        )
+    found = segments.unique()
+    if found.tolist() != list(range(len(found))):
+        raise UsageError(f"the segments must be labelled 0..{len(found) - 1}, each occurring")
+    return segments.detach().to(x.device), len(found)
+
+
+def segment_masks(coalitions: Tensor, labels: Tensor) -> Tensor:
+    """Coalitions of segments [M, F] as masks of pixels, [M, 1, 1, H, W], or [M, 1, D]."""
+    masks = spread(coalitions, labels)
+    return masks.view(len(masks), *[1] * labels.dim(), *labels.shape)
+
+
+def spread(values: Tensor, labels: Tensor) -> Tensor:
+    """One value per segment [N, F] at every pixel of the segment, [N, H, W], or [N, D]."""
+    return values.index_select(1, labels.flatten()).unflatten(1, labels.shape)
+
+
+def as_relevance(picture: Tensor, x: Tensor) -> Tensor:
+    """A picture [B, H, W] as a map of the shape of x [B, C, H, W]; one of vectors [B, D] as it is.
+
+    Every channel holds the same picture divided by their number, so that their sum is the picture.
+    """
+    if x.dim() != 4:
+        return picture
+    return picture.unsqueeze(1).expand_as(x) / x.shape[1]
