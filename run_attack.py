@@ -7,6 +7,7 @@ x_METHOD.pth.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def main() -> int:
     import torch
 
     from trompe.atomic import atomic_path
-    from trompe.attacks import manipulate
+    from trompe.attacks import Adam, manipulate, preset_for
     from trompe.report import image_metrics, reference_overview
     from trompe.types import heatmap
 
@@ -46,6 +47,14 @@ def main() -> int:
         predicted = model(target.x).argmax(dim=1)
     target_map = heatmap(method(model, target.x, predicted))
 
+    settings = dataclasses.replace(
+        preset_for("paper", method, image.x.shape[-2]),
+        iterations=arguments.num_iter,
+        step=Adam(arguments.lr),
+        prefactors=tuple(arguments.prefactors),
+        beta_start=10.0 if arguments.beta_growth else None,
+        beta_end=100.0,
+    )
     with output_folder(Path(arguments.output_dir)) as folder:
         with progress_bar("attack", unit="step", quiet=False) as progress:
             result = manipulate(
@@ -54,10 +63,7 @@ def main() -> int:
                 target_map,
                 explainer=method,
                 input_space=space,
-                iterations=arguments.num_iter,
-                learning_rate=arguments.lr,
-                prefactors=tuple(arguments.prefactors),
-                beta_growth=(10.0, 100.0) if arguments.beta_growth else None,
+                preset=settings,
                 progress=progress,
             )
         overview = folder / f"overview_{arguments.method}.png"

@@ -129,7 +129,13 @@ def compare(folder: Path, size: int, steps: int) -> dict[str, Any]:
         aim = reference.explain(x[1:2].clone(), method)[0].detach()
         expected = reference.attack(x[:1].clone(), aim, method, steps, lr, grow)
         attacked = trompe.manipulate(
-            net, x[:1], aim, explainer=explainer, iterations=steps, keep="last"
+            net,
+            x[:1],
+            aim,
+            explainer=explainer,
+            preset="paper",
+            iterations=steps,
+            keep="last",
         )
         result["attack"][method] = {
             "steps": steps,

@@ -37,10 +37,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import trompe
-from trompe.attacks.objectives import ReachMap
+from trompe.attacks import Keep, ReachMap, preset_for
+from trompe.attacks.differentiate import Differentiate
+from trompe.attacks.loss import Loss
 from trompe.attacks.observation import observe
-from trompe.attacks.presets import preset_for
-from trompe.attacks.step import Look
 from trompe.engine import frozen, lean, smooth
 from trompe.engine.capture import agree, capture
 from trompe.engine.runners import RUNNERS
@@ -63,7 +63,7 @@ BETA = 20.0
 
 def case(
     name: str, method: str, batch: int, layout: str = "first", model: nn.Module | None = None
-) -> tuple[Look, Tensor]:
+) -> tuple[Differentiate, Tensor]:
     """A step of an attack, and its images; on a model given, or one by name."""
     size = 32 if name == "resnet20" else 64 if name.startswith("tiny") else 224
     if model is None:
@@ -77,11 +77,15 @@ def case(
     settings = preset_for("fast", explainer, size)
     with torch.no_grad():
         reference = observe(model, explainer, x, target)
-    objective = ReachMap(
-        reference.map.flip(-1), settings.prefactors, "softmax", relative=settings.relative
+    loss = Loss(
+        ReachMap(reference.map.flip(-1), relative=settings.relative),
+        Keep(),
+        trompe.InputSpace(),
+        prefactors=settings.prefactors,
+        relative=settings.relative,
     )
     surrogate = smooth(model, beta=BETA, pooling=settings.pooling, activations=settings.activations)
-    return Look(model, surrogate, explainer, objective, reference, target), x
+    return Differentiate(model, surrogate, explainer, loss, reference, target), x
 
 
 def in_turns(ways: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, float]:

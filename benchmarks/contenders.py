@@ -18,11 +18,10 @@ from problem import PREFACTORS, Problem
 from reference_peer import reference
 from torch import Tensor
 
-from trompe.attacks.constraints import ValidImage
+from trompe.attacks import Adam, Keep, ReachMap, ValidImage
 from trompe.attacks.loop import Attack
-from trompe.attacks.objectives import ReachMap
+from trompe.attacks.loss import Loss
 from trompe.attacks.observation import observe
-from trompe.attacks.optimisers import AdamStep
 from trompe.engine import smooth
 from trompe.types import InputSpace
 
@@ -41,7 +40,8 @@ def ours(
     """
     device, explainer = task.x.device, task.explainer(options)
     surrogate = None if beta is None else smooth(task.model, beta=beta)
-    objective = ReachMap(task.aim, PREFACTORS)
+    space = InputSpace()
+    loss = Loss(ReachMap(task.aim), Keep(), space, prefactors=PREFACTORS)
     with torch.no_grad():
         origin = observe(task.model, explainer, task.x, task.target)
 
@@ -51,9 +51,9 @@ def ours(
             model=task.model,
             surrogate=surrogate,
             explainer=explainer,
-            objective=objective,
-            constraint=ValidImage(InputSpace()),
-            stepper=AdamStep(1e-3),
+            loss=loss,
+            constraint=ValidImage(),
+            stepper=Adam(1e-3).begin(task.x, space),
             beta=lambda iteration: beta,
             reference=origin,
             target=task.target,
@@ -67,8 +67,8 @@ def ours(
     def gradient(x: Tensor) -> Tensor:
         image = x.clone().requires_grad_(True)
         model = task.model if surrogate is None else surrogate
-        loss = objective(observe(model, explainer, image, task.target), origin)
-        return torch.autograd.grad(loss.sum(), image)[0]
+        total = loss(observe(model, explainer, image, task.target), origin)
+        return torch.autograd.grad(total.sum(), image)[0]
 
     return Contender(run, gradient)
 

@@ -65,7 +65,7 @@ def attack_batch(
         {
             "x": result.x.contiguous(),
             "x_adv": result.x_adv.contiguous(),
-            "map_target": result.map_target.contiguous(),
+            "map_target": result.aim.contiguous(),
             "seconds": torch.tensor(seconds),
             "iterations": torch.tensor(result.iterations),
         },

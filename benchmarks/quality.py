@@ -77,7 +77,9 @@ def measure(
         found = by_reference(folder, loaded, method, origin, aim, iterations)
     else:
         result = trompe.manipulate(
-            *(loaded.model, origin, aim),
+            loaded.model,
+            origin,
+            aim,
             explainer=explainer,
             preset=preset,
             iterations=iterations,

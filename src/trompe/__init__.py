@@ -17,6 +17,7 @@ _HOME = {
     "Explainer": "trompe.types",
     "Explanation": "trompe.types",
     "InputSpace": "trompe.types",
+    "Keep": "trompe.attacks",
     "LoadedModel": "trompe.types",
     "TrompeError": "trompe.errors",
     "UnsupportedOp": "trompe.errors",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from trompe import adapters as adapters
     from trompe import geometry as geometry
     from trompe import metrics as metrics
+    from trompe.attacks import Keep as Keep
     from trompe.attacks import manipulate as manipulate
     from trompe.certificates import Certificate as Certificate
     from trompe.certificates import certify as certify

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from trompe.errors import ExplanationError, UsageError
+from trompe.errors import ExplanationError, TargetError, UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -175,10 +175,12 @@ class AttackResult:
 
     Args:
         x: the original images, normalised, [B, C, H, W].
-        x_adv: the manipulated images: per image the best iterate that keeps the class.
-        target_class: the class predicted on the original image, which all maps explain, [B].
+        x_adv: the manipulated images: per image the best iterate that keeps the output, or the
+            original where none is better.
+        target_class: the class that all maps explain, [B]: the one predicted on the original image,
+            or the one asked for.
         map_original: heat map of the original image, [B, H, W], each summing to 1.
-        map_target: the heat map that was aimed at, [B, H, W].
+        map_target: the heat map that was aimed at, [B, H, W]; ``None`` for an objective without.
         map_adv: heat map of the manipulated image, [B, H, W].
         logits_original: [B, K].
         logits_adv: [B, K].
@@ -192,7 +194,7 @@ class AttackResult:
     x_adv: Tensor
     target_class: Tensor
     map_original: Tensor
-    map_target: Tensor
+    map_target: Tensor | None
     map_adv: Tensor
     logits_original: Tensor
     logits_adv: Tensor
@@ -203,8 +205,33 @@ class AttackResult:
 
     @property
     def class_kept(self) -> Tensor:
-        """Whether the original model still predicts the original class, bool [B]."""
-        return self.logits_adv.argmax(dim=1) == self.target_class
+        """Whether the original model still predicts the class of the original image, bool [B]."""
+        return self.logits_adv.argmax(dim=1) == self.logits_original.argmax(dim=1)
+
+    @property
+    def found(self) -> Tensor:
+        """Whether anything was found, bool [B]; the original image is nothing found."""
+        return (self.x_adv != self.x).flatten(1).any(dim=1)
+
+    @property
+    def success(self) -> Tensor:
+        """Whether something was found that keeps the class, bool [B].
+
+        That the objective is better than on the original image is all that this says: how far the
+        map has moved, the metrics tell.
+        """
+        return self.found & self.class_kept
+
+    @property
+    def aim(self) -> Tensor:
+        """The heat map that was aimed at, [B, H, W].
+
+        Raises:
+            TargetError: if the objective aims at none.
+        """
+        if self.map_target is None:
+            raise TargetError("this attack aimed at no map: its objective has none")
+        return self.map_target
 
 
 Progress = Callable[[int, int, Mapping[str, float]], None]

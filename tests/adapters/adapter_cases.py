@@ -8,6 +8,7 @@ from typing import Any
 
 import nets
 import torch
+from attacking import manipulate
 from torch import Tensor, nn
 
 import trompe
@@ -81,7 +82,7 @@ def attacked(method: trompe.Explainer, model: nn.Module, **options: Any) -> tupl
     x = X[:1].float()
     other = X[1:].float()
     aim = trompe.heatmap(trompe.explainer("gradient")(model, other, model(other).argmax(1)))
-    result = trompe.manipulate(
+    result = manipulate(
         model,
         x,
         aim,

@@ -68,8 +68,8 @@ def test_the_smoothed_map_is_attacked_with_the_papers_settings(
         iterations=1,
     )  # fmt: skip
     settings = found.smoothed["beta=0.8"].result.provenance
-    assert settings["learning_rate"] == rate
-    assert settings["prefactors"] == (1e11, 1e6)
+    assert settings["step"]["learning_rate"] == rate
+    assert settings["prefactors"] == [1e11, 1e6]
     assert settings["beta_start"] is None
     assert settings["method"] == "beta_smoothing"
     assert found.plain.result.provenance["beta_start"] == 10.0

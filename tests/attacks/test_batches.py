@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import nets
 import pytest
 import torch
+from attacking import manipulate
 from torch import Tensor, nn
 
 import trompe
-from trompe import manipulate
 from trompe.errors import MemoryLimitError, ModelError, UsageError
 
 SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

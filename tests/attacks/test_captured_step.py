@@ -11,10 +11,10 @@ from typing import Any
 import nets
 import pytest
 import torch
+from attacking import manipulate
 from torch import Tensor, nn
 
 import trompe
-from trompe import manipulate
 from trompe.attacks import captured_step as capturing
 from trompe.errors import CaptureError, UsageError
 
@@ -37,13 +37,13 @@ def same(one: Any, other: Any) -> bool:
 def eager_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with every step that ran as it is written."""
     calls: list[int] = []
-    look = capturing.Look.__call__
+    look = capturing.Differentiate.__call__
 
     def counted(self: Any, *args: Any) -> Any:
         calls.append(1)
         return look(self, *args)
 
-    monkeypatch.setattr(capturing.Look, "__call__", counted)
+    monkeypatch.setattr(capturing.Differentiate, "__call__", counted)
     return calls
 
 
@@ -84,7 +84,7 @@ def test_what_auto_chooses_does_not_change_the_numbers(
         self._times.setdefault(way, []).append(0.0 if way == fastest else 1.0)
         return self._run(way, inputs)
 
-    monkeypatch.setattr(capturing.Steps, "_timed", timed)
+    monkeypatch.setattr(capturing.CapturedStep, "_timed", timed)
     model = nets.plain()
     found = attack(model, iterations=30, capture="auto")
     assert found.provenance["runner"] == fastest
@@ -136,7 +136,7 @@ def test_changed_weights_are_seen(method: str, change: Callable[[Tensor, Tensor]
 
 def test_other_settings_are_seen() -> None:
     model = nets.plain()
-    for settings in ({}, {"prefactors": (1.0, 0.0)}, {"pooling": 0.0}, {"output": "logits"}):
+    for settings in ({}, {"prefactors": (1.0, 0.0)}, {"pooling": 0.0}, {"keep_output": "logits"}):
         found = attack(model, capture="graph", **settings)
         assert same(found, attack(nets.plain(), capture="graph", **settings))
     model[2].kernel_size = model[2].stride = 1

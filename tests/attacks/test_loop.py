@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import trompe
-from trompe.attacks.constraints import ValidImage
+from trompe.attacks import Adam, Keep, ReachMap, ValidImage
 from trompe.attacks.loop import Attack, Best, Means
-from trompe.attacks.objectives import ReachMap
-from trompe.attacks.observation import Observation, observe
-from trompe.attacks.optimisers import AdamStep
+from trompe.attacks.loss import Loss
+from trompe.attacks.observation import observe
 from trompe.engine import smooth
 
 SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -43,9 +42,9 @@ def attacked(ask_every: int, surrogate: bool) -> Attack:
         model=net,
         surrogate=smooth(net, beta=5.0) if surrogate else None,
         explainer=method,
-        objective=ReachMap(AIM / AIM.sum((1, 2), keepdim=True)),
-        constraint=ValidImage(SPACE),
-        stepper=AdamStep(0.01),
+        loss=Loss(ReachMap(AIM / AIM.sum((1, 2), keepdim=True)), Keep(), SPACE),
+        constraint=ValidImage(),
+        stepper=Adam(0.01).begin(X, SPACE),
         beta=lambda iteration: 5.0,
         reference=observe(net, method, X, target),
         target=target,
@@ -76,7 +75,9 @@ def test_a_step_leaves_no_tensor_behind() -> None:
         alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
 
     trompe.manipulate(
-        *(nets.plain().double(), X, AIM),
+        nets.plain().double(),
+        X,
+        AIM,
         explainer="gradient",
         input_space=SPACE,
         preset="fast",
@@ -88,11 +89,10 @@ def test_a_step_leaves_no_tensor_behind() -> None:
 
 
 def test_the_best_is_taken_image_by_image() -> None:
-    best = Best(torch.zeros(4, 1, 2, 2), torch.tensor([1.0, 1.0, 1.0, 1.0]), torch.zeros(4).long())
-    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    now = Observation(torch.ones(4, 1, 2, 2), torch.ones(4, 2, 2), logits)
-    best.offer(now, torch.tensor([0.5, 0.5, 2.0, torch.nan]))
-    assert best.loss.tolist() == [0.5, 1, 1, 1]  # the class changed; worse; none
+    best = Best(torch.zeros(4, 1, 2, 2), torch.tensor([1.0, 1.0, 1.0, 1.0]))
+    kept = torch.tensor([True, False, True, True])
+    best.offer(torch.ones(4, 1, 2, 2), torch.tensor([0.5, 0.5, 2.0, torch.nan]), kept)
+    assert best.score.tolist() == [0.5, 1, 1, 1]  # the class changed; worse; none
     assert best.x.flatten(1).amax(1).tolist() == [1, 0, 0, 0]
 
 
@@ -106,15 +106,16 @@ def test_numbers_are_means_without_those_that_are_none() -> None:
 def test_iterates_are_judged_by_the_whole_prefactor() -> None:
     net, method = nets.plain().double(), trompe.explainer("lrp", input_space=SPACE)
     target = net(X).argmax(1)
-    objective = ReachMap(AIM / AIM.sum((1, 2), keepdim=True), (1e3, 1e6))
+    aim = ReachMap(AIM / AIM.sum((1, 2), keepdim=True))
+    loss = Loss(aim, Keep(), SPACE, prefactors=(1e3, 1e6))
     origin = observe(net, method, X, target)
     attack = Attack(
         model=net,
         surrogate=None,
         explainer=method,
-        objective=objective,
-        constraint=ValidImage(SPACE),
-        stepper=AdamStep(0.02),
+        loss=loss,
+        constraint=ValidImage(),
+        stepper=Adam(0.02).begin(X, SPACE),
         beta=lambda iteration: None,
         reference=origin,
         target=target,
@@ -122,8 +123,8 @@ def test_iterates_are_judged_by_the_whole_prefactor() -> None:
     )
     attack.run(X, 20)
     best = observe(net, method, attack.best.x, target)
-    torch.testing.assert_close(attack.best.loss, objective(best, origin))
-    assert bool((attack.best.loss <= objective(origin, origin)).all())
+    torch.testing.assert_close(attack.best.score, loss(best, origin))
+    assert bool((attack.best.score <= loss(origin, origin)).all())
 
 
 class NoPooling(nn.Module):
@@ -144,7 +145,9 @@ def test_signals_are_attacked_with_and_without_pooling(pooled: bool) -> None:
     """Where there is none to smooth, activations are, or nothing would move."""
     net = nets.plain().double() if pooled else NoPooling().eval().double()
     result = trompe.manipulate(
-        *(net, X, AIM),
+        net,
+        X,
+        AIM,
         explainer="guided_backprop",
         input_space=SPACE,
         preset="fast",

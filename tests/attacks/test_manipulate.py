@@ -9,12 +9,11 @@ from typing import Any
 import nets
 import pytest
 import torch
+from attacking import manipulate
 from torch import Tensor, nn
 
 import trompe
-from trompe import manipulate
-from trompe.attacks import Preset
-from trompe.attacks.loop import NOTED
+from trompe.attacks import Adam, Identity, Keep, L2Ball, Preset
 from trompe.attacks.observation import observe
 from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
 
@@ -240,7 +239,9 @@ def test_no_iterations() -> None:
     result = manipulate(nets.plain().double(), X, AIM, **{**SOON, "iterations": 0})
     assert torch.equal(result.x_adv, X)
     assert result.iterations == 0
-    assert {name: len(noted) for name, noted in result.history.items()} == dict.fromkeys(NOTED, 0)
+    assert {name: len(noted) for name, noted in result.history.items()} == dict.fromkeys(
+        ("loss", "map_pcc", "map_mse", "output_mse", "image_mse", "beta"), 0
+    )
     assert result.stopped == "finished"
     nets.close(result.map_adv, result.map_original, 1e-14)
 
@@ -343,7 +344,7 @@ def test_a_relu_network_without_growth_warns_that_nothing_can_move(
 def test_a_heavy_output_term_keeps_the_output(output: Any) -> None:
     def change(weight: float) -> float:
         settings = {**SOON, "prefactors": (1e5, weight), "beta_growth": None, "keep": "last"}
-        result = manipulate(Softplus(), X, AIM, output=output, **settings)
+        result = manipulate(Softplus(), X, AIM, keep_output=output, **settings)
         before, after = result.logits_original, result.logits_adv
         if output == "softmax":
             before, after = before.softmax(dim=1), after.softmax(dim=1)
@@ -356,12 +357,14 @@ def test_a_heavy_output_term_keeps_the_output(output: Any) -> None:
 
 
 def test_settings_of_ones_own_and_provenance() -> None:
-    settings = Preset(iterations=2, learning_rate=0.02, beta_start=3.0, beta_end=9.0, pooling=2.0)
+    settings = Preset(iterations=2, step=Adam(0.02), beta_start=3.0, beta_end=9.0, pooling=2.0)
     result = manipulate(nets.plain().double(), X, AIM, preset=settings, input_space=SPACE)
     assert result.iterations == 2
     found = result.provenance
     assert found["preset"] == "custom"
-    assert (found["learning_rate"], found["beta_start"], found["pooling"]) == (0.02, 3.0, 2.0)
+    assert found["step"] == {"name": "Adam", "learning_rate": 0.02}
+    assert found["constraint"] == {"name": "ValidImage"}
+    assert (found["beta_start"], found["pooling"]) == (3.0, 2.0)
     assert found["method"] == "gradient"
     assert found["dtype"] == "float64"
     torch.testing.assert_close(
@@ -449,7 +452,7 @@ def test_models_that_are_no_classifiers(change: Any, complaint: str) -> None:
         ({"iterations": -1}, "iterations"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"pooling": -1.0}, "pooling"),
-        ({"output": "probabilities"}, "output"),
+        ({"keep_output": "probabilities"}, "output"),
         ({"keep": "worst"}, "keep"),
         ({"start_noise": -1.0}, "start_noise"),
         ({"input_space": trompe.InputSpace((0.5,), (0.5,))}, "1 channel"),
@@ -492,3 +495,92 @@ def test_a_batch_norm_in_training_mode_is_refused() -> None:
         trompe.explainer("gradient")(net, torch.zeros(1, 3, 4, 4), torch.tensor([0]))
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_class_of_ones_own_is_explained_and_the_predicted_one_kept() -> None:
+    net = nets.plain().double()
+    predicted = net(X).argmax(dim=1)
+    wanted = (predicted + 1) % net(X).shape[1]
+    result = manipulate(net, X, AIM, target=wanted, **SOON)
+    assert torch.equal(result.target_class, wanted)
+    method = trompe.explainer("gradient")
+    nets.close(result.map_original, trompe.heatmap(method(net, X, wanted)), 1e-12)
+    nets.close(result.map_adv, trompe.heatmap(method(net, result.x_adv, wanted)), 1e-12)
+    assert torch.equal(net(result.x_adv).argmax(dim=1), predicted)
+    assert bool(result.class_kept.all())
+    one = manipulate(net, X, AIM, target=2, batch_size=2, **SOON)
+    assert one.target_class.tolist() == [2, 2, 2]
+    parts = manipulate(net, X, AIM, target=wanted.tolist(), batch_size=2, **SOON)
+    torch.testing.assert_close(parts.x_adv, result.x_adv)
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ([0, 1], r"shape \(2,\) for 3 images"),
+        ([0, 1, 99], "the classes are 0..3"),
+        (-1, "the classes are 0..3"),
+        (torch.tensor([0.0, 1.0, 2.0]), "whole numbers"),
+    ],
+)
+def test_classes_that_do_not_exist(target: Any, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        manipulate(nets.plain().double(), X, AIM, target=target, **SOON)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_iterate_beyond_the_tolerance_does_not_count() -> None:
+    def largest(keep: Keep) -> Tensor:
+        settings = {**SOON, "prefactors": (1e5, 0.0), "iterations": 60, "keep_output": keep}
+        result = manipulate(Softplus(), X, AIM, beta_growth=None, **settings)
+        assert bool(result.found.any())
+        return (result.logits_adv - result.logits_original).abs().amax(dim=1)
+
+    loose = largest(Keep("logits"))
+    tolerance = 0.3 * float(loose.max())
+    tight = largest(Keep("logits", tolerance=tolerance))
+    assert float(loose.max()) > tolerance
+    assert float(tight.max()) <= tolerance
+
+
+def test_nothing_found_is_no_success() -> None:
+    net = nets.plain().double()
+    still = manipulate(net, X, AIM, **{**SOON, "iterations": 0})
+    assert still.found.tolist() == still.success.tolist() == [False] * 3
+    assert bool(still.class_kept.all())
+    moved = manipulate(net, X, AIM, **SOON)
+    assert torch.equal(moved.found, (moved.x_adv != X).flatten(1).any(dim=1))
+    assert int(moved.success.sum()) >= 2
+
+
+def test_the_ball_is_kept_and_the_identity_channel_changes_nothing() -> None:
+    net = nets.plain().double()
+    plain = trompe.manipulate(net, X, AIM, input_space=SPACE, iterations=6)
+
+    twice = trompe.manipulate(net, X, AIM, input_space=SPACE, iterations=6, through=[Identity()])
+    torch.testing.assert_close(twice.x_adv, plain.x_adv)
+    small = trompe.manipulate(
+        net, X, AIM, input_space=SPACE, iterations=6, constraint=L2Ball(0.01), keep="last"
+    )
+    size = L2Ball(0.01).size(small.x_adv, X, SPACE)
+    assert float(size.max()) <= 0.01 * (1 + 1e-5)
+    assert float(size.min()) > 0.005
+    assert small.provenance["constraint"] == {"name": "L2Ball", "radius": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"objective": "reach_mop"}, "unknown objective 'reach_mop'"),
+        ({"objective": 3}, "objective must be a name or an Objective"),
+        ({"constraint": "l2"}, "constraint takes a Constraint, not 'l2'"),
+        ({"constraint": L2Ball}, "call it"),
+        ({"through": ["jpeg"]}, "through takes a Channel"),
+        ({"step": 0.1}, "step takes a Step"),
+        ({"keep_output": 1}, "keep_output must be a Keep"),
+    ],
+)
+def test_parts_that_are_none(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        trompe.manipulate(nets.plain().double(), X, AIM, input_space=SPACE, **changes)
+    assert "\n" not in str(caught.value)

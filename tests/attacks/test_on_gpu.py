@@ -7,10 +7,10 @@ from typing import Any
 import nets
 import pytest
 import torch
+from attacking import manipulate
 from torch import nn
 
 import trompe
-from trompe import manipulate
 from trompe.explain import Method, explainers
 
 pytestmark = [
@@ -61,11 +61,10 @@ def test_the_same_attack_as_on_the_cpu(name: str, preset: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_does_not_wait_for_the_gpu(name: str) -> None:
-    from trompe.attacks.constraints import ValidImage
+    from trompe.attacks import Adam, Keep, ReachMap, ValidImage
     from trompe.attacks.loop import Attack
-    from trompe.attacks.objectives import ReachMap
+    from trompe.attacks.loss import Loss
     from trompe.attacks.observation import observe
-    from trompe.attacks.optimisers import AdamStep
     from trompe.engine import smooth
 
     original = nets.plain().double()
@@ -84,9 +83,9 @@ def test_a_step_does_not_wait_for_the_gpu(name: str) -> None:
             model=net,
             surrogate=smooth(net, beta=5.0, pooling=1.0),
             explainer=method,
-            objective=ReachMap(aim / aim.sum((1, 2), keepdim=True)),
-            constraint=ValidImage(SPACE),
-            stepper=AdamStep(1e-3),
+            loss=Loss(ReachMap(aim / aim.sum((1, 2), keepdim=True)), Keep(), SPACE),
+            constraint=ValidImage(),
+            stepper=Adam(1e-3).begin(x, SPACE),
             beta=lambda iteration: 5.0,
             reference=observe(net, method, x, target),
             target=target,

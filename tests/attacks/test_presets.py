@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import trompe
-from trompe.attacks import Preset, preset_for, presets
+from trompe.attacks import Adam, Preset, ValidImage, preset_for, presets
 from trompe.errors import UsageError
 
 PAPER = {
@@ -40,7 +40,10 @@ def test_the_table_of_the_paper(
     if around:
         method = trompe.explainer(around, base=method)
     settings = preset_for("paper", method, 224)
-    assert (settings.iterations, settings.learning_rate, settings.beta_start) == row
+    iterations, learning_rate, beta_start = row
+    assert (settings.iterations, settings.beta_start) == (iterations, beta_start)
+    assert settings.step == Adam(learning_rate)
+    assert settings.constraint == ValidImage()
     assert settings.prefactors == (1e11, 1e6)
     assert settings.pooling == 0
     assert settings.closeness == 0
@@ -89,7 +92,7 @@ def test_thorough_is_fast_given_time_and_weighs_gradients_otherwise(name: str) -
     assert thorough.iterations == 12 * fast.iterations
     assert (thorough.closeness > fast.closeness) == (name == "gradient")
     assert (thorough.prefactors < fast.prefactors) == (name == "gradient")
-    assert (thorough.radius, thorough.pooling) == (fast.radius, fast.pooling)
+    assert (thorough.constraint, thorough.pooling) == (fast.constraint, fast.pooling)
 
 
 def test_unknown_presets_are_named() -> None:
@@ -102,8 +105,6 @@ def test_unknown_presets_are_named() -> None:
     ("changes", "complaint"),
     [
         ({"iterations": -1}, "iterations"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"learning_rate": float("nan")}, "learning_rate"),
         ({"prefactors": (-1.0, 1.0)}, "prefactors"),
         ({"prefactors": (1.0, float("inf"))}, "prefactors"),
         ({"beta_start": 0.0}, "beta"),

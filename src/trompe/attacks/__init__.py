@@ -1,16 +1,49 @@
 """Manipulation: an imperceptible change of the input that changes its explanation."""
 
 from trompe.attacks.adaptive import Adaptive, Attacked, Similarity, adaptive_attack
+from trompe.attacks.channels import Channel, Identity, channels
+from trompe.attacks.constraints import (
+    Ball,
+    Constraint,
+    L2Ball,
+    LInfBall,
+    ValidImage,
+    constraints,
+)
+from trompe.attacks.keep import Keep
 from trompe.attacks.manipulation import manipulate
+from trompe.attacks.objectives import Objective, ReachMap, objectives
+from trompe.attacks.observation import Observation
 from trompe.attacks.presets import Preset, preset_for, presets
+from trompe.attacks.steps import Adam, ScaledAdam, Signed, Step, Stepper, steps
 
 __all__ = [
+    "Adam",
     "Adaptive",
     "Attacked",
+    "Ball",
+    "Channel",
+    "Constraint",
+    "Identity",
+    "Keep",
+    "L2Ball",
+    "LInfBall",
+    "Objective",
+    "Observation",
     "Preset",
+    "ReachMap",
+    "ScaledAdam",
+    "Signed",
     "Similarity",
+    "Step",
+    "Stepper",
+    "ValidImage",
     "adaptive_attack",
+    "channels",
+    "constraints",
     "manipulate",
+    "objectives",
     "preset_for",
     "presets",
+    "steps",
 ]

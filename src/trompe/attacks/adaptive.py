@@ -145,8 +145,8 @@ def adaptive_attack(
             progress=progress,
         )
         return Attacked(
-            before=_similarity(result.map_original, result.map_target),
-            after=_similarity(result.map_adv, result.map_target),
+            before=_similarity(result.map_original, result.aim),
+            after=_similarity(result.map_adv, result.aim),
             images=_similarity(space.to_pixels(result.x_adv), space.to_pixels(result.x)),
             result=result,
         )

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 from torch import Tensor, nn
 
 from trompe.attacks.batches import out_of_memory
+from trompe.attacks.objectives import Objective, objectives
 from trompe.engine.runners import RUNNERS
 from trompe.errors import ModelError, TargetError, UsageError
 
 
-def check_choices(
-    output: str, keep: str, start_noise: float, batch_size: int | None, capture: str
-) -> None:
+def check_choices(keep: str, start_noise: float, batch_size: int | None, capture: str) -> None:
     """Refuse settings of ``manipulate`` that are none.
 
     Raises:
         UsageError: naming the setting.
     """
-    if output not in ("softmax", "logits"):
-        raise UsageError(f"unknown output '{output}': choose from softmax, logits")
     if keep not in ("best", "last"):
         raise UsageError(f"unknown keep '{keep}': choose from best, last")
     captures = ("auto", "never", *RUNNERS)
@@ -31,6 +29,46 @@ def check_choices(
         raise UsageError(f"start_noise must not be negative, not {start_noise}")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+
+
+def checked_objective(
+    objective: Objective | str, target_map: Tensor | None, x: Tensor, relative: bool
+) -> Objective:
+    """The objective with what it takes from the arguments of ``manipulate`` in its fields.
+
+    Args:
+        objective: a name or an object.
+        target_map: for the field ``target``, where it has one that is empty.
+        x: the images, [B, C, H, W].
+        relative: for the field ``relative`` of an objective given by name, where it has one.
+
+    Raises:
+        UsageError: if it is neither a name nor an objective, or a map is given to one that aims
+            at none.
+        TargetError: if it aims at a map and there is none, or it is no map.
+    """
+    if isinstance(objective, str):
+        kind = objectives[objective]
+        own = {field.name for field in dataclasses.fields(kind)}
+        objective = kind(**({"relative": relative} if "relative" in own else {}))
+    if not isinstance(objective, Objective):
+        raise UsageError(
+            f"objective must be a name or an Objective, not {objective!r}: choose from "
+            f"{', '.join(objectives.names())}"
+        )
+    name = type(objective).__name__
+    aims = "target" in {field.name for field in dataclasses.fields(objective)}
+    if not aims:
+        if target_map is not None:
+            raise UsageError(f"{name} aims at no map: leave out target_map")
+        return objective
+    given = getattr(objective, "target")  # noqa: B009  # a field of some objectives
+    if given is not None and target_map is not None:
+        raise UsageError(f"{name} has a target of its own: leave out target_map")
+    if given is None and target_map is None:
+        raise TargetError(f"{name} aims at a map: give target_map")
+    aim = checked_target(given if target_map is None else target_map, x)
+    return dataclasses.replace(objective, **{"target": aim})
 
 
 def checked_images(x: Tensor) -> Tensor:
@@ -49,8 +87,8 @@ def checked_images(x: Tensor) -> Tensor:
     return x.detach().clone()
 
 
-def predicted(model: nn.Module, x: Tensor) -> Tensor:
-    """The class of each image, [B].
+def checked_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """The logits of each image, [B, K].
 
     Raises:
         ModelError: if the model does not return finite logits.
@@ -70,7 +108,29 @@ def predicted(model: nn.Module, x: Tensor) -> Tensor:
         raise ModelError(f"the model returns {found}: a classifier returns logits [B, K]")
     if not bool(torch.isfinite(logits).all()):
         raise ModelError("the model returns logits that are not finite on the original images")
-    return logits.argmax(dim=1)
+    return logits
+
+
+def checked_classes(target: Tensor, logits: Tensor) -> Tensor:
+    """The classes to be explained, int64 [B], beside the logits [B, K].
+
+    Raises:
+        UsageError: if there is not one class per image, or one that the model does not have.
+    """
+    count, classes = logits.shape
+    known = torch.as_tensor(target)
+    if known.dtype.is_floating_point or known.dtype.is_complex or known.dtype == torch.bool:
+        raise UsageError(f"target holds {known.dtype}: give class numbers, whole numbers [B]")
+    known = known.to(logits.device, torch.int64)
+    if known.dim() == 0:
+        known = known.expand(count)
+    if known.shape != (count,):
+        raise UsageError(
+            f"target has the shape {tuple(known.shape)} for {count} images: give one class each"
+        )
+    if bool(((known < 0) | (known >= classes)).any()):
+        raise UsageError(f"target {known.tolist()} does not fit: the classes are 0..{classes - 1}")
+    return known.clone()
 
 
 def checked_target(target_map: Tensor, x: Tensor) -> Tensor:

@@ -106,7 +106,9 @@ def joined(results: Sequence[AttackResult]) -> AttackResult:
         return results[0]
     iterations = max(result.iterations for result in results)
     per_image: dict[str, Any] = {
-        name: torch.cat([getattr(result, name) for result in results]) for name in _PER_IMAGE
+        name: torch.cat([getattr(result, name) for result in results])
+        for name in _PER_IMAGE
+        if getattr(results[0], name) is not None
     }
     keys = next((result.history for result in results if result.history), {})
     history = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trompe.attacks.batches import out_of_memory
-from trompe.attacks.step import Look, Seen
+from trompe.attacks.differentiate import Derivative, Differentiate
 from trompe.engine.capture import Function, agree, capture
 from trompe.engine.fingerprint import layout
 from trompe.engine.runners import RUNNERS
@@ -44,8 +44,8 @@ class _Kind:
 _kinds: Any = WeakIdKeyDictionary()  # per model: its kinds of steps by their keys
 
 
-class Steps:
-    """Runs looks of one kind, step after step.
+class CapturedStep:
+    """Runs the differentiable part of a step, step after step.
 
     A captured step is kept with its model, and used for other images of the same shape, type and
     device as long as weights, method and settings are the same. Before an attack uses it, its
@@ -53,7 +53,7 @@ class Steps:
     of the attack's own where it was kept.
 
     Args:
-        look: what is run.
+        step: what is run.
         how: ``never``: eagerly. ``auto``: eagerly, or as a graph or CUDA graph where that is
             faster and enough steps are to come to repay the capture; these give the same numbers,
             so that what was chosen has no influence on the result. Or one of ``RUNNERS``.
@@ -61,21 +61,21 @@ class Steps:
         count: of the steps to come.
     """
 
-    def __init__(self, look: Look, how: str, owner: nn.Module, count: int) -> None:
-        self.look = look
+    def __init__(self, step: Differentiate, how: str, owner: nn.Module, count: int) -> None:
+        self.step = step
         self.how = how
         self.ran = EAGER
         self._owner = owner
         self._left = count
-        self._constants = tuple(tensor.detach() for tensor in look.constants)
+        self._constants = tuple(tensor.detach() for tensor in step.constants)
         self._kind: _Kind | None = None
         self._waiting: list[str] = []  # the ways of the next steps, to be timed
         self._times: dict[str, list[float]] = {}
 
-    def __call__(self, x: Tensor, beta: float | None, strictness: float = 1.0) -> Seen:
-        """Look at ``x``."""
-        if self.how == "never":
-            return self.look(x, beta, strictness, *self._constants)
+    def __call__(self, x: Tensor, beta: float | None, strictness: float = 1.0) -> Derivative:
+        """Differentiate at ``x``."""
+        if self.how == "never" or self.step.draws:
+            return self.step(x, beta, strictness, *self._constants)
         numbers = (
             torch.full((), number, dtype=x.dtype, device=x.device)
             for number in (1.0 if beta is None else beta, strictness)
@@ -91,15 +91,15 @@ class Steps:
             self._next(inputs)
         return seen
 
-    def _eager(self, x: Tensor, beta: Tensor, strictness: Tensor, *constants: Tensor) -> Seen:
-        return self.look(x, None if self.look.surrogate is None else beta, strictness, *constants)
+    def _eager(self, x: Tensor, beta: Tensor, strictness: Tensor, *constants: Tensor) -> Derivative:
+        return self.step(x, None if self.step.surrogate is None else beta, strictness, *constants)
 
-    def _run(self, way: str, inputs: Inputs) -> Seen:
+    def _run(self, way: str, inputs: Inputs) -> Derivative:
         if way == EAGER or self._kind is None:
             return self._eager(*inputs)
-        return Seen(*self._kind.functions[way](*inputs))
+        return Derivative(*self._kind.functions[way](*inputs))
 
-    def _timed(self, way: str, inputs: Inputs) -> Seen:
+    def _timed(self, way: str, inputs: Inputs) -> Derivative:
         _synchronised(inputs)
         start = time.perf_counter()
         seen = self._run(way, inputs)
@@ -126,7 +126,7 @@ class Steps:
 
     def _kept(self, inputs: Inputs) -> _Kind:
         """The entry of such steps; one of this attack alone if they cannot be told apart."""
-        key = self.look.key
+        key = self.step.key
         if key is None:
             return _Kind()
         kinds: dict[Hashable, _Kind] = _kinds.setdefault(self._owner, {})
@@ -139,7 +139,7 @@ class Steps:
 
     def _watched(self) -> bool:
         """Whether somebody's hooks would miss steps that do not run the model."""
-        for module in self.look.model.modules():
+        for module in self.step.model.modules():
             if any(getattr(module, name) for name in _HOOKS):
                 log.debug("steps are not captured: the model has hooks, which would not run")
                 return True

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trompe.attacks.captured_step import Steps
+from trompe.attacks.captured_step import CapturedStep
+from trompe.attacks.channels import Channel
 from trompe.attacks.constraints import Constraint
-from trompe.attacks.objectives import ReachMap
+from trompe.attacks.differentiate import Differentiate
+from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
-from trompe.attacks.optimisers import Stepper
-from trompe.attacks.step import Look
+from trompe.attacks.steps import Stepper
 from trompe.engine.smoothing import Smoothed
-from trompe.metrics import pcc
 from trompe.types import Explainer, Progress
 
 log = logging.getLogger("trompe")
 
-NOTED = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
-"""What is noted of every image in every step."""
+NOTED = ("output_mse", "image_mse", "beta")
+"""What is noted of every image in every step, beside the loss and the objective's own measures."""
 
 
 class Means(Mapping[str, float]):
@@ -54,20 +54,18 @@ class Best:
 
     Args:
         x: the iterates, [B, C, H, W].
-        loss: their objective on the original model, [B].
-        target: the class that must be kept, [B].
+        score: theirs on the original model, [B]; lower is better.
     """
 
     x: Tensor
-    loss: Tensor
-    target: Tensor
+    score: Tensor
 
-    def offer(self, now: Observation, loss: Tensor) -> None:
-        """Take over the images that keep their class and have a lower loss."""
-        better = (now.logits.argmax(dim=1) == self.target) & (loss < self.loss)
+    def offer(self, x: Tensor, score: Tensor, kept: Tensor) -> None:
+        """Take over the images that keep their output (bool [B]) and have a lower score."""
+        better = kept & (score < self.score)
         images = better.view(-1, *[1] * (self.x.dim() - 1))
-        self.x = torch.where(images, now.x.detach(), self.x)
-        self.loss = torch.where(better, loss.detach(), self.loss)
+        self.x = torch.where(images, x.detach(), self.x)
+        self.score = torch.where(better, score.detach(), self.score)
 
 
 @dataclass
@@ -78,61 +76,75 @@ class Attack:
         model: the original model, by which everything is judged.
         surrogate: the smoothed model that is differentiated, or ``None`` for the model itself.
         explainer: the method attacked.
-        objective: what is minimised.
+        loss: what is minimised.
         constraint: where the images must stay.
         stepper: how they move.
-        beta: of the surrogate at a step.
+        beta: the surrogate's at a step.
         reference: the original images.
-        target: the original classes, [B].
+        target: the classes explained, [B].
+        through: the channels after which the map must have changed, too.
         strictness: share of the output's prefactor that counts at a step; iterates are judged by
             all of it.
         judge_every: how often an iterate is judged on the original model, in steps.
         ask_every: how often it is asked whether the loss is finite, in steps. A GPU is waited for.
         progress: called after every step.
-        capture: how the differentiable part of a step runs; see ``Steps``.
+        capture: how the differentiable part of a step runs; see ``CapturedStep``.
         owner: the user's model, with which captured steps are kept; ``model`` if not given.
+        generator: of the channels' noise.
     """
 
     model: nn.Module
     surrogate: Smoothed | None
     explainer: Explainer
-    objective: ReachMap
+    loss: Loss
     constraint: Constraint
     stepper: Stepper
     beta: Callable[[int], float | None]
     reference: Observation
     target: Tensor
+    through: tuple[Channel, ...] = ()
     strictness: Callable[[int], float] = lambda _: 1.0
     judge_every: int = 10
     ask_every: int = 1
     progress: Progress | None = None
     capture: str = "never"
     owner: nn.Module | None = None
+    generator: torch.Generator | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
         """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``.
 
-        ``history`` has per name in ``NOTED`` a tensor [done, B].
+        ``history`` has per name a tensor [done, B]: the loss, what the objective measures, and
+        ``NOTED``.
         """
-        self.x = self.constraint.project(start, self.reference.x).detach().clone()
+        self.x = self._project(start).detach().clone()
         self.x.requires_grad_(True)
         origin = self.reference
-        first = self.objective(origin, origin).detach()
-        self.best = Best(origin.x.clone(), first.clone(), self.target)
+        with torch.no_grad():
+            first = self._score(origin).detach()
+            names = ("loss", *self.loss.objective.measures(origin, origin), *NOTED)
+        self._shown = names[1]
+        self.best = Best(origin.x.clone(), first.clone())
         # Written in place: small tensors kept among a step's large ones would leave holes in the
         # heap which the next step's do not fit, and a long attack's process grew by gigabytes.
         empty = first.new_full((iterations, len(first)), float("nan"))
-        self.history = {name: empty.clone() for name in NOTED}
+        self.history = {name: empty.clone() for name in names}
         self.done = 0
         self.vanished = torch.zeros_like(first, dtype=torch.bool)
         self._broken = torch.zeros_like(first, dtype=torch.bool)
         self._ends = self._broken.new_zeros(iterations)
         self._good = self.x.detach().clone()
         self.stopped = "finished"
-        self.steps = Steps(
-            Look(
-                *(self.model, self.surrogate, self.explainer),
-                *(self.objective, self.reference, self.target),
+        self.steps = CapturedStep(
+            Differentiate(
+                model=self.model,
+                surrogate=self.surrogate,
+                explainer=self.explainer,
+                loss=self.loss,
+                reference=self.reference,
+                target=self.target,
+                through=self.through,
+                generator=self.generator,
             ),
             self.capture,
             self.model if self.owner is None else self.owner,
@@ -169,16 +181,33 @@ class Attack:
         """Offer the current iterate, seen by the original model, as the best."""
         with torch.no_grad():
             now = observe(self.model, self.explainer, self.x.detach(), self.target)
-            self.best.offer(now, self.objective(now, self.reference))
+            self._offer(now)
+
+    def _offer(self, now: Observation) -> None:
+        kept = self.loss.keep.kept(now, self.reference)
+        self.best.offer(now.x, self._score(now), kept)
+
+    def _score(self, now: Observation) -> Tensor:
+        """The score of images, [B]: its mean over them as they are and after each channel."""
+        scores = [self.loss.score(now, self.reference)]
+        for channel in self.through:
+            x = channel.real(now.x.detach(), self.loss.space, self.generator)
+            seen = observe(self.model, self.explainer, x, self.target)
+            scores.append(self.loss.score(seen, self.reference))
+        return torch.stack(scores).mean(dim=0) if self.through else scores[0]
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.constraint.project(x, self.reference.x, self.loss.space)
 
     def _step(self, iteration: int, iterations: int) -> None:
         beta = self.beta(iteration)
-        heat, logits, loss, grad = self.steps(self.x, beta, self.strictness(iteration))
-        now = Observation(self.x, heat, logits)
+        heat, logits, relevance, loss, grad = self.steps(self.x, beta, self.strictness(iteration))
+        now = Observation(self.x, heat, logits, relevance)
         if iteration == 0:
             self._check_vanished(grad)
         if self.surrogate is None:
-            self.best.offer(now, self.objective(now, self.reference))
+            with torch.no_grad():
+                self._offer(now)
         finite = torch.isfinite(loss) & torch.isfinite(grad).flatten(1).all(dim=1)
         self._broken |= ~finite
         moving = (~self._broken).view(-1, *[1] * (self.x.dim() - 1))
@@ -187,12 +216,13 @@ class Attack:
             # An image that has broken stays at its last good iterate, which is judged in the end.
             self._good = torch.where(moving, before, self._good)
             self.stepper.step(self.x, torch.where(moving, grad, 0.0), iteration, iterations)
-            projected = self.constraint.project(self.x, self.reference.x)
+            projected = self._project(self.x)
             self.x.copy_(torch.where(moving, projected, self._good))
         self._note(iteration, now, loss, before, beta)
         if self.progress is not None:
             latest = {name: noted[iteration] for name, noted in self.history.items()}
-            numbers = {"similarity": latest["map_pcc"], "loss": latest["loss"]}
+            shown = "similarity" if self._shown == "map_pcc" else self._shown
+            numbers = {shown: latest[self._shown], "loss": latest["loss"]}
             self.progress(iteration + 1, iterations, Means(numbers))
 
     def _check_vanished(self, grad: Tensor) -> None:
@@ -210,9 +240,8 @@ class Attack:
         with torch.no_grad():
             row: dict[str, Tensor | float] = {
                 "loss": loss,
-                "map_mse": self.objective.map_error(now),
-                "map_pcc": pcc(now.map, self.objective.target),
-                "output_mse": self.objective.output_error(now, self.reference),
+                **self.loss.objective.measures(now, self.reference),
+                "output_mse": self.loss.keep.error(now, self.reference),
                 "image_mse": (x - self.reference.x).square().flatten(1).mean(dim=1),
                 "beta": float("nan") if beta is None else beta,
             }

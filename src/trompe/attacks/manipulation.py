@@ -1,19 +1,26 @@
-"""The public attack: find an imperceptibly changed image whose explanation is a given map."""
+"""The public attack: find an imperceptibly changed image whose explanation is another one."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import trompe
-from trompe.attacks.arguments import check_choices, checked_images, checked_target
+from trompe.attacks.arguments import check_choices, checked_images, checked_objective
+from trompe.attacks.batch_attack import BatchAttack
 from trompe.attacks.batches import in_batches
-from trompe.attacks.plan import Plan
+from trompe.attacks.channels import Channel
+from trompe.attacks.constraints import Constraint
+from trompe.attacks.keep import Keep, as_keep
+from trompe.attacks.objectives import Objective
+from trompe.attacks.parts import named, part_of
 from trompe.attacks.presets import Preset, preset_for
+from trompe.attacks.steps import Step
 from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import explainer as explainer_by_name
@@ -26,18 +33,18 @@ from trompe.types import AttackResult, Explainer, InputSpace, Progress
 def manipulate(
     model: nn.Module,
     x: Tensor,
-    target_map: Tensor,
+    target_map: Tensor | None = None,
     *,
     explainer: str | Explainer = "gradient",
+    objective: str | Objective = "reach_map",
+    constraint: Constraint | None = None,
+    keep_output: Keep | str = "softmax",
+    through: Sequence[Channel] = (),
+    step: Step | None = None,
+    target: Tensor | Sequence[int] | int | None = None,
     input_space: InputSpace | None = None,
-    preset: str | Preset = "paper",
+    preset: str | Preset = "fast",
     iterations: int | None = None,
-    learning_rate: float | None = None,
-    prefactors: tuple[float, float] | None = None,
-    beta_growth: tuple[float, float] | Literal["preset"] | None = "preset",
-    pooling: float | None = None,
-    radius: float | None = None,
-    output: Literal["softmax", "logits"] = "softmax",
     keep: Literal["best", "last"] = "best",
     start_noise: float = 0.0,
     generator: torch.Generator | None = None,
@@ -45,36 +52,41 @@ def manipulate(
     capture: Literal["auto", "never", "graph", "compile", "cuda-graph"] = "auto",
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Change images so that their explanation becomes ``target_map`` and the output stays.
+    """Change images so that their explanation becomes another one and the output stays.
 
-    Each image is optimised as if it were alone. Results are judged on the original model, for the
-    class it predicts on the original image. An interruption (Ctrl-C) or a loss that is no longer
-    finite ends the attack early; what it had is returned.
+    Each image is optimised as if it were alone. Results are judged on the original model, of the
+    class it predicts on the original image, or ``target``. An interruption (Ctrl-C) or a loss that
+    is no longer finite ends the attack early; what it had is returned.
 
     Args:
         model: any module [B, C, H, W] -> [B, K]. Not changed; run in evaluation mode.
         x: the original images, normalised, [B, C, H, W].
         target_map: the maps aimed at, [B, H, W] or [H, W]; made positive, each divided by its sum.
+            For objectives that aim at a map.
         explainer: the method attacked, a name or an object.
+        objective: what becomes of the map, a name or an object; ``reach_map``: ``target_map``.
+        constraint: where the images must stay, in place of the preset's.
+        keep_output: what of the output stays: ``class``, ``softmax``, ``logits``, or a ``Keep``
+            with a tolerance. An image whose predicted class has changed never counts as found.
+        through: channels, such as a compression, after which the map must have changed, too; the
+            loss is the mean over the image as it is and after each of them.
+        step: how the images move, in place of the preset's.
+        target: the class explained of each image, [B], or one for all; the predicted one if not
+            given.
         input_space: the model's normalisation; ImageNet's if not given.
-        preset: a name (``paper``), or settings of your own.
-        iterations: and all that follow: in place of the preset's.
-        learning_rate: of Adam, normalised units.
-        prefactors: c1 of the map's, c2 of the output's squared error.
-        beta_growth: the surrogate's first and last beta; ``None``: attack the model itself.
-        pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
-        radius: of the ball in the maximum norm, pixel units 0..1, for signed momentum steps.
-        output: whether the softmax or the logits are kept.
-        keep: per image the best iterate that keeps the class, or the last iterate.
+        preset: a name, or settings: ``dataclasses.replace(preset_for("fast", "lrp", 224), ...)``.
+        iterations: in place of the preset's.
+        keep: per image the best iterate that keeps the output, or the last iterate.
         start_noise: the attack starts from uniform noise of at most this size, normalised units.
-        generator: of that noise.
+        generator: of that noise, and of the channels'.
         batch_size: how many images are attacked at once, all if not given. Where memory does not
             suffice it is halved, and a warning says so.
         capture: whether the differentiable part of a step is captured as one graph, kept with the
             model for other images of the shape. ``auto``: where measured to be faster, and never
             where the model has hooks; ``never``; or one way of running it: ``graph`` replays its
             calls, ``compile`` goes through ``torch.compile``, which may take minutes,
-            ``cuda-graph`` launches them as one.
+            ``cuda-graph`` launches them as one. Steps through channels that draw noise are never
+            captured.
         progress: called after every step, of every batch.
 
     Returns:
@@ -96,36 +108,54 @@ def manipulate(
         >>> result.x_adv.shape
         torch.Size([1, 3, 2, 2])
     """
-    check_choices(output, keep, start_noise, batch_size, capture)
+    check_choices(keep, start_noise, batch_size, capture)
     space = input_space or InputSpace()
     method = _method(explainer, space)
     x = checked_images(x)
     settings = preset_for(preset, method, x.shape[-2]) if isinstance(preset, str) else preset
-    settings = _changed(
-        settings, iterations, learning_rate, prefactors, beta_growth, pooling, radius
-    )
+    settings = _changed(settings, iterations, constraint, step)
+    ways = tuple(part_of(Channel, channel, "through") for channel in through)
+    aim = checked_objective(objective, target_map, x, settings.relative)
+    settings.check_objective(aim)
     start = x
     if start_noise:
         noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         start = x + start_noise * (2 * noise - 1)
-    plan = Plan(
-        *(frozen(model), method, space, settings, output, keep, progress),
+    attack = BatchAttack(
+        judge=frozen(model),
+        method=method,
+        space=space,
+        settings=settings,
+        keep_output=as_keep(keep_output),
+        through=ways,
+        keep=keep,
+        progress=progress,
         capture=capture,
         owner=model,
+        generator=generator,
     )
-    aims = checked_target(target_map, x)
+    classes = None if target is None else torch.as_tensor(target)
 
-    def attack(method: Explainer, part: slice) -> AttackResult:
-        return dataclasses.replace(plan, method=method).run(x[part], start[part], aims[part])
+    def run(method: Explainer, part: slice) -> AttackResult:
+        some = classes if classes is None or classes.dim() == 0 else classes[part]
+        return dataclasses.replace(attack, method=method).run(
+            x[part], start[part], sliced(aim, part), some
+        )
 
-    result = in_batches(len(x), batch_size, method, attack)
+    if classes is not None and classes.dim() > 0 and len(classes) != len(x):
+        raise UsageError(
+            f"target has the shape {tuple(classes.shape)} for {len(x)} images: give one class each"
+        )
+    result = in_batches(len(x), batch_size, method, run)
     return dataclasses.replace(
         result,
         provenance={
             "method": getattr(method, "name", type(method).__name__),
             "preset": preset if isinstance(preset, str) else "custom",
-            **dataclasses.asdict(settings),
-            "output": output,
+            **named(settings),
+            "objective": named(aim),
+            "keep_output": named(attack.keep_output),
+            "through": [named(channel) for channel in ways],
             "keep": keep,
             "start_noise": start_noise,
             "capture": capture,
@@ -136,6 +166,16 @@ def manipulate(
             "trompe": trompe.__version__,
         },
     )
+
+
+def sliced(objective: Objective, part: slice) -> Objective:
+    """The objective of some of the images: its tensors have the batch first."""
+    changes: dict[str, Any] = {
+        field.name: value[part]
+        for field in dataclasses.fields(objective)
+        if isinstance(value := getattr(objective, field.name), Tensor)
+    }
+    return dataclasses.replace(objective, **changes)
 
 
 def _method(explainer: str | Explainer, space: InputSpace) -> Explainer:
@@ -150,28 +190,14 @@ def _method(explainer: str | Explainer, space: InputSpace) -> Explainer:
 
 
 def _changed(
-    settings: Preset,
-    iterations: int | None,
-    learning_rate: float | None,
-    prefactors: tuple[float, float] | None,
-    beta_growth: tuple[float, float] | str | None,
-    pooling: float | None,
-    radius: float | None,
+    settings: Preset, iterations: int | None, constraint: Constraint | None, step: Step | None
 ) -> Preset:
-    """The preset with the caller's own settings in place of its own."""
+    """The preset with the caller's own parts in place of its own."""
     changes: dict[str, Any] = {}
     if iterations is not None:
         changes["iterations"] = iterations
-    if learning_rate is not None:
-        changes["learning_rate"] = learning_rate
-    if prefactors is not None:
-        changes["prefactors"] = (float(prefactors[0]), float(prefactors[1]))
-    if pooling is not None:
-        changes["pooling"] = float(pooling)
-    if radius is not None:
-        changes["radius"] = float(radius)
-    if beta_growth is None:
-        changes["beta_start"] = None
-    elif not isinstance(beta_growth, str):
-        changes["beta_start"], changes["beta_end"] = (float(b) for b in beta_growth)
+    if constraint is not None:
+        changes["constraint"] = part_of(Constraint, constraint, "constraint")
+    if step is not None:
+        changes["step"] = part_of(Step, step, "step")
     return dataclasses.replace(settings, **changes)

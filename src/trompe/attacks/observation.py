@@ -1,4 +1,4 @@
-"""What an attack sees of an image: its pixels, its heat map, its logits."""
+"""What an attack sees of an image: its pixels, its maps, its logits."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ class Observation:
         x: normalised images, [B, C, H, W].
         map: their heat maps, [B, H, W], each summing to 1; not a number where there is none.
         logits: [B, K].
+        relevance: their maps as the method gives them, of any sign, [B, C, H, W].
     """
 
     x: Tensor
     map: Tensor
     logits: Tensor
+    relevance: Tensor
 
 
 def observe(model: nn.Module, explainer: Explainer, x: Tensor, target: Tensor) -> Observation:
@@ -31,4 +33,4 @@ def observe(model: nn.Module, explainer: Explainer, x: Tensor, target: Tensor) -
         relevance, logits = explainer.explain(model, x, target)
     else:
         relevance, logits = explainer(model, x, target), model(x)
-    return Observation(x, relative(relevance), logits)
+    return Observation(x, relative(relevance), logits, relevance)

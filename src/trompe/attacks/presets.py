@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from trompe.attacks.constraints import Constraint, LInfBall, ValidImage
+from trompe.attacks.objectives import Objective, ReachMap
+from trompe.attacks.steps import Adam, ScaledAdam, Signed, Step
 from trompe.errors import UsageError
+from trompe.explain import explainer
 from trompe.explain.base import Method
 from trompe.explain.gradient import Gradient
 from trompe.registry import Registry
@@ -19,8 +23,9 @@ class Preset:
 
     Args:
         iterations: number of steps.
-        learning_rate: of Adam, in normalised units.
-        prefactors: c1 of the map's and c2 of the output's squared error.
+        constraint: where the image must stay.
+        step: how it moves.
+        prefactors: c1, the objective's weight, and c2, that of the output's squared error.
         output_start: share of c2 in the first step; it grows geometrically to c2, not reached.
         closeness: weight of the mean squared change of the image, pixel units 0..1.
         beta_start: of the surrogate's softplus in the first step; ``None``: no surrogate, the
@@ -31,18 +36,14 @@ class Preset:
             ``without pooling``: only in networks where no pooling can be smoothed.
         relative: whether the map's error counts as a share of what it was at the start, and the
             output's summed over the classes instead of averaged.
-        radius: ``None`` for Adam, as the paper; a number for steps that get smaller, within a ball
-            of this radius in the maximum norm, pixel units 0..1.
-        step: size of the first such step, as a share of the radius.
-        momentum: of these steps.
-        adaptive: whether these steps are Adam's, on gradients divided by their size; else signed.
 
     Raises:
         UsageError: if a setting is out of range.
     """
 
     iterations: int = 1500
-    learning_rate: float = 1e-3
+    constraint: Constraint = field(default_factory=ValidImage)
+    step: Step = field(default_factory=Adam)
     prefactors: tuple[float, float] = (1e11, 1e6)
     output_start: float = 1.0
     closeness: float = 0.0
@@ -51,28 +52,33 @@ class Preset:
     pooling: float = 0.0
     activations: bool | Literal["without pooling"] = True
     relative: bool = False
-    radius: float | None = None
-    step: float = 0.05
-    momentum: float = 0.9
-    adaptive: bool = False
 
     def __post_init__(self) -> None:
         betas = (1.0 if self.beta_start is None else self.beta_start, self.beta_end)
         checks = {
             "iterations must be at least 0": self.iterations >= 0,
-            "learning_rate must be positive": 0 < self.learning_rate < math.inf,
             "prefactors must not be negative": all(0 <= c < math.inf for c in self.prefactors),
             "output_start must be within 0..1, above 0": 0 < self.output_start <= 1,
             "closeness must not be negative": 0 <= self.closeness < math.inf,
             "beta must be positive and finite": all(0 < b < math.inf for b in betas),
             "pooling must not be negative": 0 <= self.pooling < math.inf,
-            "radius must be positive": self.radius is None or 0 < self.radius < math.inf,
-            "step must be positive": 0 < self.step < math.inf,
-            "momentum must be within 0..1": 0 <= self.momentum <= 1,
         }
         for rule, kept in checks.items():
             if not kept:
                 raise UsageError(f"{rule}; the settings are {self}")
+
+    def check_objective(self, objective: Objective) -> None:
+        """Refuse an objective that the weights were not made for.
+
+        Raises:
+            UsageError: if the weights are those of absolute squared errors of maps, whose size
+                depends on the number of pixels, and the objective is no such error.
+        """
+        if not self.relative and not isinstance(objective, ReachMap) and self.prefactors[0] > 1e3:
+            raise UsageError(
+                f"these settings weigh squared errors of maps by {self.prefactors[0]:g}, which "
+                f"{type(objective).__name__} is not: use the preset fast or thorough"
+            )
 
     def beta(self, iteration: int, iterations: int) -> float | None:
         """Beta at a step: ``b0 (be / b0)^(t / T)`` (PAPER.md, section 1)."""
@@ -91,21 +97,21 @@ presets: Registry[Callable[[Method, int], Preset]] = Registry("preset", "trompe.
 """Functions from an explanation method and the image's height to the settings of its attack."""
 
 _PAPER = {
-    "integrated_grad": Preset(iterations=500, learning_rate=5e-3),
-    "lrp": Preset(learning_rate=2e-4, beta_start=None),
-    "pattern_attribution": Preset(learning_rate=2e-3),
+    "integrated_grad": Preset(iterations=500, step=Adam(5e-3)),
+    "lrp": Preset(step=Adam(2e-4), beta_start=None),
+    "pattern_attribution": Preset(step=Adam(2e-3)),
 }
 _PAPER_SMOOTHGRAD = {
-    "gradient": Preset(learning_rate=3e-3),
-    "lrp": Preset(learning_rate=3e-4, beta_start=None),
+    "gradient": Preset(step=Adam(3e-3)),
+    "lrp": Preset(step=Adam(3e-4), beta_start=None),
 }
 _PAPER_BETA_SMOOTHING = {
-    "gradient": Preset(iterations=500, learning_rate=2.5e-4, beta_start=None),
-    "grad_times_input": Preset(iterations=500, learning_rate=2.5e-4, beta_start=None),
-    "integrated_grad": Preset(iterations=200, learning_rate=2.5e-3, beta_start=None),
-    "lrp": Preset(iterations=1500, learning_rate=2e-4, beta_start=None),
-    "guided_backprop": Preset(iterations=500, learning_rate=5e-4, beta_start=None),
-    "pattern_attribution": Preset(iterations=500, learning_rate=5e-4, beta_start=None),
+    "gradient": Preset(iterations=500, step=Adam(2.5e-4), beta_start=None),
+    "grad_times_input": Preset(iterations=500, step=Adam(2.5e-4), beta_start=None),
+    "integrated_grad": Preset(iterations=200, step=Adam(2.5e-3), beta_start=None),
+    "lrp": Preset(iterations=1500, step=Adam(2e-4), beta_start=None),
+    "guided_backprop": Preset(iterations=500, step=Adam(5e-4), beta_start=None),
+    "pattern_attribution": Preset(iterations=500, step=Adam(5e-4), beta_start=None),
 }
 
 
@@ -163,8 +169,8 @@ def fast(method: Method, height: int) -> Preset:
             beta_start=3.0,
             beta_end=100.0,
             activations=False,
-            radius=6 / 255 * shrinking,
-            step=0.05,
+            constraint=LInfBall(6 / 255 * shrinking),
+            step=Signed(0.05 * (6 / 255 * shrinking)),
         )
     if name in _SIGNALS:
         return replace(
@@ -173,17 +179,16 @@ def fast(method: Method, height: int) -> Preset:
             beta_start=3.0,
             beta_end=200.0,
             activations="without pooling",
-            radius=8 / 255 * shrinking,
-            step=0.03,
+            constraint=LInfBall(8 / 255 * shrinking),
+            step=Signed(0.03 * (8 / 255 * shrinking)),
         )
     return replace(
         common,
         closeness=400.0,
         beta_start=8.0,
         beta_end=300.0,
-        radius=4 / 255 * shrinking,
-        step=min(0.1, 0.03 * 224 / height),
-        adaptive=True,
+        constraint=LInfBall(4 / 255 * shrinking),
+        step=ScaledAdam(min(0.1, 0.03 * 224 / height) * (4 / 255 * shrinking)),
     )
 
 
@@ -202,15 +207,18 @@ def thorough(method: Method, height: int) -> Preset:
     return replace(base, prefactors=(c1, c2 / 10), closeness=2 * base.closeness)
 
 
-def preset_for(name: str, method: object, height: int) -> Preset:
+def preset_for(name: str, method: object = "gradient", height: int = 224) -> Preset:
     """The settings of preset ``name``.
 
     Args:
         name: of the preset.
-        method: the explanation method attacked; for one of your own, those of ``gradient``.
+        method: the explanation method attacked, a name or an object; for one of your own, the
+            settings are those of ``gradient``.
         height: of the images, in pixels.
 
     Raises:
         UsageError: if there is no such preset.
     """
+    if isinstance(method, str):
+        method = explainer(method)
     return presets[name](method if isinstance(method, Method) else Gradient(), height)

@@ -177,7 +177,7 @@ class Worker:
                 model, explainer, noisy.to(self.place), result.target_class.to(self.place)
             ).map.cpu()
         return {
-            "noise_target_pcc": pcc(seen, result.map_target),
+            "noise_target_pcc": pcc(seen, result.aim),
             "noise_original_pcc": pcc(seen, result.map_original),
         }
 
@@ -194,7 +194,7 @@ class Worker:
                     observe(smoothed, explainer, x.to(self.place), target).map.cpu()
                     for x in (result.x_adv, result.x)
                 )
-            found[f"beta_{beta:g}_target_pcc"] = pcc(adv, result.map_target)
+            found[f"beta_{beta:g}_target_pcc"] = pcc(adv, result.aim)
             found[f"beta_{beta:g}_original_pcc"] = pcc(adv, result.map_original)
             found[f"beta_{beta:g}_same_pcc"] = pcc(adv, clean)
         return found
@@ -212,7 +212,7 @@ class Worker:
         arrays = {
             "x_adv": result.x_adv[one],
             "map_original": result.map_original[one],
-            "map_target": result.map_target[one],
+            "map_target": result.aim[one],
             "map_adv": result.map_adv[one],
             "logits_original": result.logits_original[one],
             "logits_adv": result.logits_adv[one],

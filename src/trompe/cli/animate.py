@@ -132,7 +132,7 @@ def attack(
     shown = loaded.input_space.to_pixels(points).cpu()
     output.parent.mkdir(parents=True, exist_ok=True)
     captions = [*(f"step {step}" for step in steps), "as found"]
-    pictured = attack_frames(list(shown), list(maps), result.map_target[0], captions)
+    pictured = attack_frames(list(shown), list(maps), result.aim[0], captions)
     write(output, pictured, seconds)
     if not quiet:
         click.echo(f"Animation: {output}")

@@ -172,7 +172,7 @@ def smooth(
             pictures.x,
             result.x_adv.to(pictures.x),
             classes,
-            result.map_target,
+            result.aim,
             betas=found.betas,
         )
         figures["attack"] = adaptive_figure(attacks)

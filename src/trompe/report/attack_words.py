@@ -47,11 +47,13 @@ def image_in_words(entry: Mapping[str, Any], loaded: LoadedModel) -> list[str]:
     target, original, change = (
         entry[part] for part in ("map_to_target", "map_to_original", "image_change")
     )
+    towards = ""
+    if target["pcc"] is not None:
+        towards = f"{_number(target['pcc'])} with the target (SSIM {_number(target['ssim'])}), "
     lines = [
         f"{entry['image']}",
         f"  answer       {answer}",
-        f"  explanation  now correlates {_number(target['pcc'])} with the target "
-        f"(SSIM {_number(target['ssim'])}), {_number(original['pcc'])} with the original one",
+        f"  explanation  now correlates {towards}{_number(original['pcc'])} with the original one",
         f"  image        {_changed(change)}",
     ]
     if "after_rounding" in entry:
@@ -69,11 +71,21 @@ def _changed(change: Mapping[str, float]) -> str:
 
 
 def survives(entry: Mapping[str, Any]) -> bool:
-    """Whether the image as written keeps its class and its map is nearer to the target."""
+    """Whether the image as written keeps its class and what became of its map.
+
+    That is: its map is nearer to the target than to the original one; or, where no map was aimed
+    at, at least half of its distance to the original one (1 - PCC) is left.
+    """
     rounded = entry["after_rounding"]
     target, original = rounded["map_to_target"]["pcc"], rounded["map_to_original"]["pcc"]
     kept = rounded["class_after"] == entry["class_before"]
-    return bool(kept and target is not None and target > (original or 0.0))
+    if not kept:
+        return False
+    if entry["map_to_target"]["pcc"] is not None:  # a map was aimed at
+        return target is not None and target > (original or 0.0)
+    moved = entry["map_to_original"]["pcc"]
+    # No map was aimed at: what counts is that the map stays as far from the original one.
+    return original is not None and moved is not None and original < (1 + moved) / 2
 
 
 def _rounded(entry: Mapping[str, Any]) -> str:
@@ -81,7 +93,5 @@ def _rounded(entry: Mapping[str, Any]) -> str:
     verdict = "survives" if survives(entry) else "DOES NOT SURVIVE"
     kept = "class kept" if rounded["class_after"] == entry["class_before"] else "CLASS CHANGED"
     target, original = rounded["map_to_target"]["pcc"], rounded["map_to_original"]["pcc"]
-    return (
-        f"{verdict}: {kept}, correlates {_number(target)} with the target, "
-        f"{_number(original)} with the original one"
-    )
+    towards = "" if target is None else f"{_number(target)} with the target, "
+    return f"{verdict}: {kept}, correlates {towards}{_number(original)} with the original one"

@@ -139,7 +139,9 @@ def _after_rounding(
     nothing = dict.fromkeys(MAP_METRICS)
     try:
         heat = heatmap(relevance)
-        measures["map_to_target"] = compared(MAP_METRICS, heat, result.map_target[one])[0]
+        measures["map_to_target"] = nothing
+        if result.map_target is not None:
+            measures["map_to_target"] = compared(MAP_METRICS, heat, result.map_target[one])[0]
         measures["map_to_original"] = compared(MAP_METRICS, heat, result.map_original[one])[0]
     except ExplanationError:
         measures |= {"map_to_target": nothing, "map_to_original": nothing}
@@ -164,10 +166,10 @@ def write_attack(
     """Write all files of an attack on B images, and return the content of ``metrics.json``.
 
     ``x_adv.safetensors`` (key ``x_adv``, normalised, float32), ``NAME_adv.png`` per image,
-    ``maps.safetensors`` (keys ``original``, ``target``, ``manipulated``), ``overview.png``,
-    ``history.csv`` and ``metrics.json``. The section ``after_rounding`` judges the PNG as
-    written: read back, and explained anew on the original model. Numbers that are infinite or
-    undefined become null.
+    ``maps.safetensors`` (keys ``original``, ``manipulated``, and ``target`` if there is one),
+    ``overview.png``, ``history.csv`` and ``metrics.json``. The section ``after_rounding`` judges
+    the PNG as written: read back, and explained anew on the original model. Numbers that are
+    infinite or undefined become null.
 
     Args:
         output: an existing folder; see ``prepare_output``.
@@ -197,14 +199,10 @@ def write_attack(
             "give one each"
         )
     _write_tensors(folder / "x_adv.safetensors", {"x_adv": result.x_adv})
-    _write_tensors(
-        folder / "maps.safetensors",
-        {
-            "original": result.map_original,
-            "target": result.map_target,
-            "manipulated": result.map_adv,
-        },
-    )
+    maps = {"original": result.map_original, "manipulated": result.map_adv}
+    if result.map_target is not None:
+        maps["target"] = result.map_target
+    _write_tensors(folder / "maps.safetensors", maps)
     images = image_metrics(result, input_space, image_names=image_names, target_names=target_names)
     pixels = input_space.to_pixels(result.x_adv)
     for index, name in enumerate(safe_names(image_names)):

@@ -52,26 +52,33 @@ def image_metrics(
         target_names: of the B targets.
 
     Returns:
-        Per image a dictionary: image, target, class_before and class_after (numbers),
-        probability_before and probability_after (0..1, of the ORIGINAL class), softmax_l2,
-        logit_l2, and the dictionaries map_to_target, map_to_original, image_change.
+        Per image a dictionary: image, target, class_explained, class_before and class_after
+        (numbers), probability_before and probability_after (0..1, of the class predicted before),
+        softmax_l2, logit_l2, success, and the dictionaries map_to_target (None for each number
+        where no map was aimed at), map_to_original, image_change.
 
     Raises:
         UsageError: if the result's images are smaller than 3 x 3 pixels.
     """
     before, after = input_space.to_pixels(result.x), input_space.to_pixels(result.x_adv)
-    original = result.target_class.unsqueeze(1)
+    predicted = result.logits_original.argmax(dim=1)
+    original = predicted.unsqueeze(1)
+    aimed: Sequence[Any] = [dict.fromkeys(MAP_METRICS)] * len(predicted)
+    if result.map_target is not None:
+        aimed = compared(MAP_METRICS, result.map_adv, result.map_target)
     columns: dict[str, Sequence[Any]] = {
         "image": image_names,
         "target": target_names,
-        "class_before": result.target_class.tolist(),
+        "class_explained": result.target_class.tolist(),
+        "class_before": predicted.tolist(),
         "class_after": result.logits_adv.argmax(dim=1).tolist(),
         "probability_before": result.logits_original.softmax(1).gather(1, original)[:, 0].tolist(),
         "probability_after": result.logits_adv.softmax(1).gather(1, original)[:, 0].tolist(),
         "softmax_l2": softmax_l2(result.logits_original, result.logits_adv).tolist(),
         "logit_l2": logit_l2(result.logits_original, result.logits_adv).tolist(),
-        "map_to_target": compared(MAP_METRICS, result.map_adv, result.map_target),
+        "map_to_target": aimed,
         "map_to_original": compared(MAP_METRICS, result.map_adv, result.map_original),
+        "success": result.success.tolist(),
         "image_change": compared(IMAGE_METRICS, after, before),
     }
     count = result.x.shape[0]

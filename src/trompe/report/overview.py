@@ -43,10 +43,10 @@ def _factor(change: Tensor) -> int:
     return fitting[-1] if fitting else 1
 
 
-def _similarity(heat: Tensor, target: Tensor) -> str:
-    """PCC and SSIM of a map [H, W] to the target, in words."""
-    a, b = heat[None], target[None]
-    return f"PCC {float(pcc(a, b)):.2f}, SSIM {float(ssim(a, b)):.2f} to target"
+def _similarity(heat: Tensor, other: Tensor, name: str) -> str:
+    """PCC and SSIM of a map [H, W] to another, in words."""
+    a, b = heat[None], other[None]
+    return f"PCC {float(pcc(a, b)):.2f}, SSIM {float(ssim(a, b)):.2f} to {name}"
 
 
 def _caption(result: AttackResult, index: int, pixels: Tensor, changed: Tensor) -> str:
@@ -92,8 +92,9 @@ def _draw(
     change = changed - pixels
     factor = _factor(change)
     original, manipulated = result.map_original[index], result.map_adv[index]
-    target = result.map_target[index]
-    brightest = bright([original, manipulated, target])
+    target = None if result.map_target is None else result.map_target[index]
+    maps = [original, manipulated]
+    brightest = bright(maps if target is None else [*maps, target])
     height = _panel_height(result)
     top = row * (2 * (_TITLE + height) + _CAPTION)
 
@@ -108,16 +109,24 @@ def _draw(
     show_photo(axes(0, 0), pixels, f"Original image\n{before}")
     show_photo(axes(0, 1), changed, f"Manipulated image\n{after}")
     show_photo(axes(0, 2), 0.5 + factor * change, f"Perturbation\namplified {factor} times")
-    similar, similar_after = _similarity(original, target), _similarity(manipulated, target)
+    if target is None:  # the objective aims at no map: what matters is how far it moved
+        similar, similar_after = "", _similarity(manipulated, original, "original")
+    else:
+        similar = _similarity(original, target, "target")
+        similar_after = _similarity(manipulated, target, "target")
     show_map(axes(1, 0), original, brightest, f"Original explanation\n{similar}")
     show_map(axes(1, 1), manipulated, brightest, f"Manipulated explanation\n{similar_after}")
     last = 2
-    if target_pixels is not None:
+    if target_pixels is not None and target is not None:
         difference = (manipulated - target).abs()
         show_map(axes(1, 2), difference, brightest, "Remaining difference\nto the target")
         last = 3
         show_photo(axes(0, last), target_pixels, "Target image\n")
-    show_map(axes(1, last), target, brightest, "Target explanation\n")
+    if target is None:
+        difference = (manipulated - original).abs()
+        show_map(axes(1, last), difference, brightest, "Change of\nthe explanation")
+    else:
+        show_map(axes(1, last), target, brightest, "Target explanation\n")
     width, whole_height = figure.get_size_inches()
     middle = (_GAP + (last + 1) * (_PANEL + _GAP)) / 2 / width
     base = 1 - (top + 2 * (_TITLE + height) + _CAPTION / 2) / whole_height
@@ -211,7 +220,7 @@ def reference_overview(
     """
     pixels, changed = input_space.to_pixels(torch.stack([result.x[index], result.x_adv[index]]))
     columns = [
-        ("Target", target_pixels, result.map_target[index]),
+        ("Target", target_pixels, result.aim[index]),
         ("Original", pixels, result.map_original[index]),
         ("Manipulated", changed, result.map_adv[index]),
     ]

@@ -1,25 +1,77 @@
-"""The shape of a constraint."""
+"""The shape of a constraint: where a manipulated image must stay."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from trompe.errors import UsageError
 from trompe.registry import Registry
+from trompe.types import InputSpace
 
 
-class Constraint(Protocol):
-    """A set of allowed images around an original one; projections are idempotent."""
+@dataclass(frozen=True)
+class Constraint(ABC):
+    """A set of allowed images around an original one.
 
-    def project(self, x: Tensor, origin: Tensor) -> Tensor:
-        """The allowed image near ``x`` [B, C, H, W]."""
-        ...
+    A frozen dataclass whose fields are its options. Images are normalised, [B, C, H, W]; every
+    size is in pixel units 0..1, and each image counts as if it were alone.
+    """
 
-    def violation(self, x: Tensor, origin: Tensor) -> Tensor:
-        """How far ``x`` is outside, per image [B]; 0 if allowed."""
-        ...
+    @abstractmethod
+    def project(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
+        """The allowed image nearest to ``x``: always a valid image, and itself if allowed."""
+
+    @abstractmethod
+    def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
+        """How large the change is in the constraint's own measure, pixel units, [B]."""
+
+    @abstractmethod
+    def start(
+        self, origin: Tensor, space: InputSpace, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A random allowed image."""
+
+    def violation(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
+        """The largest distance of a pixel from the nearest allowed image, pixel units, [B]."""
+        away = (x - self.project(x, origin, space)) / space.scale(1.0, x)
+        return away.abs().flatten(1).amax(dim=1)
 
 
-constraints: Registry[Any] = Registry("constraint", "trompe.attacks.constraints")
+@dataclass(frozen=True)
+class Ball(Constraint):
+    """All valid images within a radius; certificates speak of the same balls.
+
+    Args:
+        radius: pixel units 0..1, positive.
+
+    Raises:
+        UsageError: if the radius is not positive and finite.
+    """
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < float("inf"):
+            raise UsageError(f"the radius must be positive and finite, not {self.radius}")
+
+
+constraints: Registry[type[Constraint]] = Registry("constraint", "trompe.attacks.constraints")
 """All constraints, by name."""
+
+
+def change(x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
+    """The change of an image in pixel units, [B, C, H, W]."""
+    return (x - origin) / space.scale(1.0, x)
+
+
+def noise_like(origin: Tensor, generator: torch.Generator | None, *, normal: bool) -> Tensor:
+    """Standard normal, or uniform within -1..1, drawn on the CPU so that devices agree."""
+    if normal:
+        drawn = torch.randn(origin.shape, generator=generator, dtype=origin.dtype)
+    else:
+        drawn = 2 * torch.rand(origin.shape, generator=generator, dtype=origin.dtype) - 1
+    return drawn.to(origin.device)

@@ -1,27 +1,61 @@
-"""The shape of an objective."""
+"""The shape of an objective: what an attack makes of a map."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from trompe.attacks.observation import Observation
 from trompe.registry import Registry
 
+Explain = Callable[[Tensor, Tensor], Tensor]
+"""``explain(x [B, C, H, W], target [B])``: the heat maps on the original model, [B, H, W]."""
 
-class Objective(Protocol):
-    """A loss per image, lower the nearer the attack is to its aim."""
 
-    def __call__(
-        self, now: Observation, reference: Observation, strictness: float | Tensor = 1.0
-    ) -> Tensor:
-        """Compare the current image with the original one; returns [B].
+@dataclass(frozen=True)
+class Objective(ABC):
+    """A number per image that an attack makes small: the lower, the nearer it is to its aim.
 
-        ``strictness`` within 0..1 is the share that the output's weight has so far.
+    A frozen dataclass whose fields are its options. Each image counts as if it were alone. Fields
+    that are tensors have the batch first; they are handed to a captured step as its inputs.
+    """
+
+    def prepare(self, reference: Observation, explain: Explain) -> Objective:
+        """Return the objective with all that it takes from the original images in its fields.
+
+        Args:
+            reference: the original images, seen by the original model.
+            explain: gives further heat maps on the original model.
         """
-        ...
+        return self
+
+    def start(self, reference: Observation) -> Tensor | None:
+        """Images to start from, [B, C, H, W], where the gradient is zero at the original ones."""
+        return None
+
+    @abstractmethod
+    def __call__(self, now: Observation, reference: Observation) -> Tensor:
+        """The number of each image, [B], differentiable; ``now`` is seen by the surrogate."""
+
+    def score(self, now: Observation, reference: Observation) -> Tensor:
+        """What the best iterate is chosen by, [B], lower is further; on the original model.
+
+        It does not change where a relevance map is multiplied by a positive number.
+        """
+        return self(now, reference)
+
+    @abstractmethod
+    def measures(self, now: Observation, reference: Observation) -> dict[str, Tensor]:
+        """What the history notes of every step, by name, [B] each; the first is shown."""
+
+    @property
+    def aim(self) -> Tensor | None:
+        """The heat map aimed at, [B, H, W], each summing to 1; ``None`` where there is none."""
+        return None
 
 
-objectives: Registry[Any] = Registry("objective", "trompe.attacks.objectives")
+objectives: Registry[type[Objective]] = Registry("objective", "trompe.attacks.objectives")
 """All objectives, by name."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
 
-from trompe.attacks import manipulate
+from trompe.attacks import manipulate, preset_for
 from trompe.audit.results import Row
 from trompe.audit.settings import model_key
 from trompe.engine import frozen
@@ -111,13 +112,13 @@ def figure_2(context: Context) -> Redrawn:
             Column(
                 name,
                 result.map_original[0],
-                result.map_target[0],
+                result.aim[0],
                 result.map_adv[0],
                 result.x_adv[0],
             )
         )
-        before = float(pcc(result.map_original, result.map_target))
-        after = float(pcc(result.map_adv, result.map_target))
+        before = float(pcc(result.map_original, result.aim))
+        after = float(pcc(result.map_adv, result.aim))
         kept = bool(result.class_kept)
         claims.append(
             Claim(
@@ -238,6 +239,7 @@ def figure_6(context: Context) -> Redrawn:
     growths = {"β = 10": (10, 10), "β = 100": (100, 100), "β = 1000": (1000, 1000)}
     curves: dict[str, dict[str, Curve]] = {"image_mse": {}, "map_mse": {}}
     final: dict[str, float] = {}
+    settings = preset_for(context.settings.presets[0], explainer, x.shape[-2])
     for name, growth in {**growths, "growing, 10 to 100": (10, 100)}.items():
         result = manipulate(
             context.loaded.model,
@@ -245,11 +247,10 @@ def figure_6(context: Context) -> Redrawn:
             aim,
             explainer=explainer,
             input_space=context.loaded.input_space,
-            preset=context.settings.presets[0],
+            preset=replace(settings, beta_start=float(growth[0]), beta_end=float(growth[1])),
             iterations=context.settings.iterations,
-            beta_growth=(float(growth[0]), float(growth[1])),
         )
-        final[name] = float(mse(result.map_adv, result.map_target).median())
+        final[name] = float(mse(result.map_adv, result.aim).median())
         for key, some in curves.items():
             column = result.history[key]
             some[name] = Curve(list(range(1, len(column))), column[1:].T.tolist())

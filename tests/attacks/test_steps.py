@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trompe.attacks.optimisers import ScaledAdamStep, SignStep, Stepper
+from trompe.attacks.steps import Stepper
+from trompe.attacks.steps.scaled_adam import ScaledAdamStepper
+from trompe.attacks.steps.signed import SignedStepper
 
 SIZE = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64).view(1, 3, 1, 1)
 STEPS = 12
@@ -28,7 +30,7 @@ def moved(stepper: Stepper, grads: list[Tensor]) -> Tensor:
 
 
 def test_scaled_steps_are_adams() -> None:
-    found = moved(ScaledAdamStep(SIZE, 0.8, 0.95), gradients())
+    found = moved(ScaledAdamStepper(SIZE, 0.8, 0.95), gradients())
     # In units of the step's size, in which all channels move alike.
     expected = torch.zeros(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([expected], lr=1.0, betas=(0.8, 0.95), eps=0.0)
@@ -40,7 +42,7 @@ def test_scaled_steps_are_adams() -> None:
     torch.testing.assert_close(found, expected.detach() * SIZE, rtol=1e-4, atol=1e-8)
 
 
-@pytest.mark.parametrize("kind", [ScaledAdamStep, SignStep])
+@pytest.mark.parametrize("kind", [ScaledAdamStepper, SignedStepper])
 def test_neither_the_scale_of_the_loss_nor_other_images_matter(kind: type) -> None:
     together = moved(kind(SIZE, 0.9), gradients())
     torch.testing.assert_close(moved(kind(SIZE, 0.9), gradients(1e-6)), together)
@@ -49,7 +51,7 @@ def test_neither_the_scale_of_the_loss_nor_other_images_matter(kind: type) -> No
     assert float(together.abs().max()) > 0
 
 
-@pytest.mark.parametrize("kind", [ScaledAdamStep, SignStep])
+@pytest.mark.parametrize("kind", [ScaledAdamStepper, SignedStepper])
 def test_an_image_without_a_gradient_stays(kind: type) -> None:
     grads = [grad * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1) for grad in gradients()]
     found = moved(kind(SIZE, 0.9), grads)

@@ -1,0 +1,136 @@
+"""One attack on images that fit into memory together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trompe.attacks.arguments import checked_classes, checked_logits
+from trompe.attacks.channels import Channel
+from trompe.attacks.keep import Keep
+from trompe.attacks.loop import Attack
+from trompe.attacks.loss import Loss
+from trompe.attacks.objectives import Objective
+from trompe.attacks.observation import Observation, observe
+from trompe.attacks.presets import Preset
+from trompe.engine import smooth
+from trompe.engine.kinks import kinks
+from trompe.engine.smoothing import Smoothed
+from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
+
+
+@dataclass(frozen=True)
+class BatchAttack:
+    """All that ``manipulate`` was asked for, beside the images.
+
+    Args:
+        judge: the original model, frozen.
+        method: the method attacked.
+        space: the model's normalisation.
+        settings: of the attack.
+        keep_output: what of the output stays.
+        through: the channels after which the map must have changed, too.
+        keep: per image the best iterate that keeps the output, or the last one.
+        progress: called after every step.
+        capture: how the differentiable part of a step runs.
+        owner: the model as it was given, with which captured steps are kept.
+        generator: of the channels' noise.
+    """
+
+    judge: nn.Module
+    method: Explainer
+    space: InputSpace
+    settings: Preset
+    keep_output: Keep
+    through: tuple[Channel, ...]
+    keep: str
+    progress: Progress | None
+    capture: str
+    owner: nn.Module
+    generator: torch.Generator | None
+
+    def run(
+        self, x: Tensor, start: Tensor, objective: Objective, classes: Tensor | None
+    ) -> AttackResult:
+        """Attack ``x`` [B, C, H, W] from ``start``, of the classes explained or the predicted."""
+        judge, method, settings = self.judge, self.method, self.settings
+        logits = checked_logits(judge, x)
+        target = logits.argmax(dim=1) if classes is None else checked_classes(classes, logits)
+        reference = self._reference(x, target)
+        objective = objective.prepare(reference, self._map)
+        begin = objective.start(reference)
+        attack = Attack(
+            model=judge,
+            surrogate=self._surrogate(x),
+            explainer=method,
+            loss=Loss(
+                objective,
+                self.keep_output,
+                self.space,
+                prefactors=settings.prefactors,
+                relative=settings.relative,
+                closeness=settings.closeness,
+            ),
+            constraint=settings.constraint,
+            stepper=settings.step.begin(x, self.space),
+            beta=lambda iteration: settings.beta(iteration, settings.iterations),
+            strictness=lambda iteration: settings.strictness(iteration, settings.iterations),
+            reference=reference,
+            target=target,
+            through=self.through,
+            ask_every=1 if x.device.type == "cpu" else 10,
+            progress=self.progress,
+            capture=self.capture,
+            owner=self.owner,
+            generator=self.generator,
+        )
+        attack.run(start if begin is None else begin + (start - x), settings.iterations)
+        found = attack.x.detach() if self.keep == "last" else attack.best.x
+        with torch.no_grad():
+            final = observe(judge, method, found, target)
+        aim = objective.aim
+        return AttackResult(
+            x=x.cpu(),
+            x_adv=found.cpu(),
+            target_class=target.cpu(),
+            map_original=reference.map.cpu(),
+            map_target=None if aim is None else aim.cpu(),
+            map_adv=final.map.cpu(),
+            logits_original=reference.logits.cpu(),
+            logits_adv=final.logits.cpu(),
+            history={key: noted.cpu() for key, noted in attack.history.items()},
+            iterations=attack.done,
+            stopped=attack.stopped,
+            provenance={
+                "vanishing_gradient": attack.vanished.tolist(),
+                "runner": attack.steps.ran,
+            },
+        )
+
+    def _reference(self, x: Tensor, target: Tensor) -> Observation:
+        with torch.no_grad():
+            reference = observe(self.judge, self.method, x, target)
+            if not bool(torch.isfinite(reference.map).all()):
+                heatmap(self.method(self.judge, x, target))  # raises: which image has no map
+        return reference
+
+    def _map(self, x: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            return heatmap(self.method(self.judge, x, target)).detach()
+
+    def _surrogate(self, x: Tensor) -> Smoothed | None:
+        if self.settings.beta_start is None:
+            return None
+        return smooth(
+            self.judge,
+            beta=self.settings.beta_start,
+            pooling=self.settings.pooling,
+            activations=self._smooths_activations(x),
+        )
+
+    def _smooths_activations(self, x: Tensor) -> bool:
+        if isinstance(self.settings.activations, bool):
+            return self.settings.activations
+        return all(kink.fate != "pooling" for kink in kinks(self.judge, x[:1]).kinks)

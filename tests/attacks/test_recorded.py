@@ -1,0 +1,40 @@
+"""Reaching a map gives the numbers that it gave before the attack took its parts as objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nets
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import trompe
+
+RECORDED = load_file(Path(__file__).parent / "recorded_reach_map.safetensors")
+CASES = sorted({name.rpartition(".")[0] for name in RECORDED})
+SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_numbers_are_those_recorded(case: str) -> None:
+    """In float64, to what another processor's order of summation may change."""
+    method, preset, output = case.split(".")
+    x = SPACE.clamp(0.6 * nets.images(3))
+    draw = torch.Generator().manual_seed(4)
+    aim = torch.rand(3, 8, 8, generator=draw, dtype=torch.float64) ** 2
+    result = trompe.manipulate(
+        nets.plain().double(),
+        x,
+        aim,
+        explainer=method,
+        input_space=SPACE,
+        preset=preset,
+        iterations=15,
+        keep_output=output,
+        capture="never",
+    )
+    torch.testing.assert_close(result.x_adv, RECORDED[f"{case}.x_adv"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        result.history["loss"], RECORDED[f"{case}.loss"], rtol=1e-5, atol=1e-9
+    )
