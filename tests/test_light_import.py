@@ -29,7 +29,7 @@ def test_nothing_heavy_is_imported(program: str) -> None:
 
 
 def test_the_method_choices_are_the_registered_methods() -> None:
-    from trompe.cli.options import method_names
+    from trompe.cli.parts import shipped
     from trompe.explain import explainers
 
-    assert method_names() == explainers.names()
+    assert shipped("method") == explainers.names()

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from trompe.errors import UsageError
 
 Part = TypeVar("Part")
 
+PLUGINS = "trompe.plugins"
+"""The group of entry points whose modules are imported for the parts that they register."""
+
 
 class Registry(Generic[Part]):
-    """The parts of one kind, by name, found by importing the modules of one package.
+    """The parts of one kind, by name: those of a package of trompe, and those of plugins.
+
+    The modules of the package are imported when the first name is asked for, and so are the
+    modules that installed packages name as entry points of the group ``trompe.plugins``. A module
+    of one's own that registers a part needs nothing but to be imported.
 
     Args:
         kind: what a part is called in messages, such as ``explanation method``.
@@ -48,6 +60,8 @@ class Registry(Generic[Part]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
+        for plugin in installed_plugins():
+            load_plugin(plugin.value)
 
     def names(self) -> list[str]:
         """All registered names, sorted."""
@@ -70,3 +84,53 @@ class Registry(Generic[Part]):
         if name not in self._parts:
             raise UsageError(f"unknown {self.kind} '{name}': choose from {', '.join(self.names())}")
         return self._parts[name]
+
+
+def installed_plugins() -> tuple[EntryPoint, ...]:
+    """The modules that installed packages name as plugins."""
+    return tuple(entry_points(group=PLUGINS))
+
+
+def load_plugin(name: str) -> None:
+    """Import a module for the parts that it registers.
+
+    Args:
+        name: dotted, such as ``package.module``; the current folder is looked in, too.
+
+    Raises:
+        UsageError: if it cannot be imported, with the reason.
+    """
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"the plugin '{name}' cannot be imported: {reason}") from error
+    finally:
+        sys.path.remove(here)
+
+
+@functools.cache
+def shipped_names(package: str) -> tuple[str, ...]:
+    """The names that the files of a package of trompe register, read off without running them.
+
+    Importing them would import torch, which takes seconds; a command line that only shows its help
+    has no use for it.
+
+    Args:
+        package: dotted name, such as ``trompe.explain``.
+    """
+    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
+    found = []
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for call in getattr(node, "decorator_list", ()):
+                if (
+                    isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Attribute)
+                    and call.func.attr == "register"
+                    and isinstance(call.args[0], ast.Constant)
+                ):
+                    found.append(str(call.args[0].value))
+    return tuple(sorted(found))

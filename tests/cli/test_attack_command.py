@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from trompe.cli.parts import make_part
+from trompe.errors import UsageError
 from trompe.explain import explainers
 from trompe.report.attack_words import survives
 from trompe.zoo.images import default_images, save_png
@@ -191,9 +193,51 @@ def test_other_files_in_the_output_folder_are_left_alone(run: Callable, folder: 
 def test_survival_needs_the_class_and_a_map_nearer_to_the_target() -> None:
     def entry(after: int, target: float | None, original: float | None) -> dict[str, object]:
         maps = {"map_to_target": {"pcc": target}, "map_to_original": {"pcc": original}}
-        return {"class_before": 1, "after_rounding": {"class_after": after, **maps}}
+        found = {"map_to_target": {"pcc": 0.9}, "map_to_original": {"pcc": 0.2}}
+        return {"class_before": 1, **found, "after_rounding": {"class_after": after, **maps}}
 
     assert survives(entry(1, 0.9, 0.2))
     assert not survives(entry(2, 0.9, 0.2))
     assert not survives(entry(1, 0.3, 0.6))
     assert not survives(entry(1, None, None))
+
+
+def test_survival_without_a_target_needs_a_map_that_stays_away() -> None:
+    def entry(moved: float, rounded: float | None) -> dict[str, object]:
+        none = {"map_to_target": {"pcc": None}}
+        after = {"class_after": 1, **none, "map_to_original": {"pcc": rounded}}
+        return {
+            "class_before": 1,
+            **none,
+            "map_to_original": {"pcc": moved},
+            "after_rounding": after,
+        }
+
+    assert survives(entry(0.1, 0.2))
+    assert not survives(entry(0.1, 0.9))
+    assert not survives(entry(0.1, None))
+
+
+def test_parts_are_written_with_their_options() -> None:
+    from trompe.attacks import L2Ball, LInfBall, ScaledAdam
+
+    assert make_part("constraint", "linf:8/255") == LInfBall(8 / 255)
+    assert make_part("constraint", "l2:radius=0.5") == L2Ball(0.5)
+    assert make_part("step", "scaled_adam:0.01,momentum=0.5") == ScaledAdam(0.01, momentum=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "complaint"),
+    [
+        ("constraint", "l3:1", "unknown constraint 'l3': choose from"),
+        ("constraint", "l2", "needs radius, as in l2:radius="),
+        ("constraint", "l2:size=3", "no option 'size': it has radius"),
+        ("constraint", "l2:1,2", "no option for '2'"),
+        ("constraint", "l2:-1", "radius must be positive"),
+        ("channel", "identity:3", "no option for '3'"),
+    ],
+)
+def test_parts_that_cannot_be_made(kind: str, text: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        make_part(kind, text)
+    assert "\n" not in str(caught.value)

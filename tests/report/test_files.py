@@ -117,6 +117,8 @@ def test_metrics_json_has_the_promised_structure_and_is_what_is_returned(
         "map_to_target",
         "map_to_original",
         "image_change",
+        "class_explained",
+        "success",
         "after_rounding",
     }
     maps, change = {"mse", "ssim", "pcc"}, {"mse", "ssim", "pcc", "linf", "l2", "psnr"}

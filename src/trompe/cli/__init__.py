@@ -6,6 +6,7 @@ Nothing here imports torch before a command runs, so that ``trompe --help`` answ
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 
 import click
@@ -20,6 +21,7 @@ from trompe.cli.console import guarded, set_up_logging
 from trompe.cli.curvature import curvature
 from trompe.cli.explain import explain
 from trompe.cli.models import models
+from trompe.cli.parts import take_plugins
 from trompe.cli.patterns import patterns
 from trompe.cli.report import report
 from trompe.cli.reproduce import reproduce
@@ -32,6 +34,12 @@ __all__ = ["command", "main"]
 
 @click.group("trompe", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(trompe.__version__, prog_name="trompe")
+@click.option(
+    "--plugin",
+    metavar="MODULE",
+    expose_value=False,
+    help="Import package.module, which registers methods, objectives and more of your own.",
+)
 @click.option("--debug", is_flag=True, help="Show log messages and the traceback of an error.")
 def command(debug: bool) -> None:
     """Can the explanations of a neural network be trusted?
@@ -67,9 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; by default those of the process.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     return guarded(
         lambda: command.main(
-            None if arguments is None else list(arguments),
+            take_plugins(given),
             prog_name="trompe",
             standalone_mode=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -24,11 +25,14 @@ from trompe.cli.options import (
     patterns_option,
     quiet_option,
 )
+from trompe.cli.parts import PartName, make_part, part_option
 from trompe.cli.pictures import DEFAULT_IMAGE, Target, read_images, read_target
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trompe.explain import Method
 
 
 _EXAMPLES = """\b
@@ -50,14 +54,35 @@ Examples:
 @click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
 @patterns_option
 @click.option(
+    "--class", "explained", type=int, metavar="NUMBER", help="Class explained. Default: predicted."
+)
+@part_option(
+    "--objective",
+    kind="objective",
+    what="What becomes of the explanation.",
+    default="reach_map",
+    show_default=True,
+)
+@part_option(
+    "--constraint", kind="constraint", what="Where the image must stay, in place of the preset's."
+)
+@part_option("--step", kind="step", what="How it moves, in place of the preset's.")
+@part_option(
+    "--through",
+    kind="channel",
+    what="What the manipulation must survive; may be given several times.",
+    multiple=True,
+)
+@click.option(
     "--preset",
+    type=PartName("preset"),
     default="fast",
     show_default=True,
     metavar="NAME",
     help="Settings by method: fast, thorough (twelve times the steps), paper.",
 )
 @click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
-@click.option("--lr", type=float, help="Learning rate of Adam, in place of the preset's.")
+@click.option("--lr", type=float, help="Short for --step adam:RATE.")
 @click.option(
     "--prefactors", nargs=2, type=float, metavar="C1 C2", help="Weights of map and output error."
 )
@@ -72,11 +97,17 @@ Examples:
     help="Smooth the surrogate's max pooling too, with FACTOR times its beta; 0: do not.",
 )
 @click.option(
+    "--keep-output",
     "--constant",
-    type=click.Choice(["softmax", "logits"]),
+    type=click.Choice(["class", "softmax", "logits"]),
     default="softmax",
     show_default=True,
     help="Output that is to stay.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    help="Largest change of a softmax or logit that a result may have. Default: any.",
 )
 @click.option(
     "--capture",
@@ -120,7 +151,8 @@ def attack(
     """
     loaded = network.load()
     chosen = make_method(
-        *(method, loaded),
+        method,
+        loaded,
         patterns=patterns,
         beta=beta,
         smoothgrad=smoothgrad,
@@ -128,8 +160,14 @@ def attack(
         chunk=chunk,
     )
     pictures = read_images(images, loaded, DEFAULT_IMAGE)
-    aim = read_target(target, target_text, target_map, loaded, chosen)
-    options = _attack_options(**settings)
+    options = _attack_options(method=chosen, height=pictures.x.shape[-2], **settings)
+    aim = None
+    if aims(options["objective"]):
+        aim = read_target(target, target_text, target_map, loaded, chosen)
+    elif target or target_text or target_map:
+        raise UsageError(
+            f"the objective {settings['objective']} aims at no map: leave the target out"
+        )
     with output_folder(output) as folder:
         import torch
 
@@ -141,7 +179,7 @@ def attack(
             result = manipulate(
                 loaded.model,
                 pictures.x,
-                aim.map.expand(len(pictures.x), -1, -1),
+                None if aim is None else aim.map.expand(len(pictures.x), -1, -1),
                 explainer=chosen,
                 input_space=loaded.input_space,
                 generator=torch.Generator().manual_seed(seed),
@@ -158,7 +196,7 @@ def attack(
             explainer=chosen,
             input_space=loaded.input_space,
             image_names=pictures.names[:count],
-            target_names=[aim.name] * count,
+            target_names=["none" if aim is None else aim.name] * count,
             labels=loaded.classes,
             run={
                 "method": method,
@@ -166,7 +204,8 @@ def attack(
                 "smoothgrad": smoothgrad,
                 "model": network.model,
                 "weights": network.weights,
-                "preset": options["preset"],
+                "preset": settings["preset"],
+                "objective": settings["objective"],
                 "iterations": result.iterations,
                 "seconds": seconds,
                 "seconds_per_iteration": seconds / max(result.iterations, 1),
@@ -187,34 +226,67 @@ def attack(
     return INTERRUPTED if result.stopped == "interrupted" else 0
 
 
-def _repeated(aim: Target, count: int) -> Tensor | None:
+def _repeated(aim: Target | None, count: int) -> Tensor | None:
     """The target's picture once per image."""
-    return None if aim.pixels is None else aim.pixels.expand(count, -1, -1, -1)
+    return None if aim is None or aim.pixels is None else aim.pixels.expand(count, -1, -1, -1)
+
+
+def aims(objective: Any) -> bool:
+    """Whether an objective aims at a map that is given to it."""
+    return any(field.name == "target" for field in dataclasses.fields(objective))
 
 
 def _attack_options(
     *,
+    method: Method,
+    height: int,
     preset: str,
+    objective: str,
+    constraint: str | None,
+    step: str | None,
+    through: tuple[str, ...],
+    explained: int | None,
     iterations: int | None,
     lr: float | None,
     prefactors: tuple[float, float] | None,
     beta_growth: tuple[float, float] | None,
     no_beta_growth: bool,
     smooth_pooling: float | None,
-    constant: str,
+    keep_output: str,
+    tolerance: float | None,
     capture: str,
 ) -> dict[str, Any]:
     """The options of ``trompe.manipulate`` that the command's options stand for."""
+    from trompe.attacks import Keep, preset_for
+
     if no_beta_growth and beta_growth is not None:
         raise UsageError("give one of --beta-growth and --no-beta-growth")
-    growth = "preset" if beta_growth is None else beta_growth
+    if lr is not None and step is not None:
+        raise UsageError("give one of --lr and --step: --lr is short for --step adam:RATE")
+    settings = preset_for(preset, method, height)
+    changes: dict[str, Any] = {}
+    if prefactors is not None:
+        changes["prefactors"] = prefactors
+    if smooth_pooling is not None:
+        changes["pooling"] = smooth_pooling
+    if no_beta_growth:
+        changes["beta_start"] = None
+    elif beta_growth is not None:
+        changes["beta_start"], changes["beta_end"] = beta_growth
+    if lr is not None:
+        step = f"adam:{lr}"
+    made = make_part("objective", objective)
+    own = {field.name for field in dataclasses.fields(made)}
+    if "relative" in own and ":" not in objective:
+        made = dataclasses.replace(made, relative=settings.relative)
     return {
-        "preset": preset,
+        "preset": dataclasses.replace(settings, **changes),
+        "objective": made,
+        "constraint": None if constraint is None else make_part("constraint", constraint),
+        "step": None if step is None else make_part("step", step),
+        "through": [make_part("channel", channel) for channel in through],
+        "target": explained,
         "iterations": iterations,
-        "learning_rate": lr,
-        "prefactors": prefactors,
-        "beta_growth": None if no_beta_growth else growth,
-        "pooling": smooth_pooling,
-        "output": constant,
+        "keep_output": Keep(keep_output, tolerance),  # type: ignore[arg-type]  # click's choice
         "capture": capture,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trompe.cli.console import be_quiet
+from trompe.cli.parts import PartName, shipped
 
 if TYPE_CHECKING:
     from trompe.explain import Method
@@ -22,20 +22,14 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def method_names() -> list[str]:
-    """The explanation methods, read off the file names: importing them would import torch."""
-    folder = Path(__file__).parents[1] / "explain"
-    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name != "base")
-
-
 def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command], Command]:
     """The option that names explanation methods; ``what`` the command does with them."""
-    choices = method_names()
+    choices = ", ".join(shipped("method"))
     return click.option(
         *names,
-        type=click.Choice(choices),
+        type=PartName("method"),
         metavar="NAME",
-        help=f"{what} One of {', '.join(choices)}.",
+        help=f"{what} One of {choices}.",
         **settings,
     )
 

@@ -1,0 +1,163 @@
+"""Options that name registered parts: methods, objectives, constraints, steps, channels."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from trompe.errors import UsageError
+from trompe.registry import Registry, installed_plugins, load_plugin, shipped_names
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_HOMES = {
+    "method": ("trompe.explain", "explainers"),
+    "objective": ("trompe.attacks.objectives", "objectives"),
+    "constraint": ("trompe.attacks.constraints", "constraints"),
+    "step": ("trompe.attacks.steps", "steps"),
+    "channel": ("trompe.attacks.channels", "channels"),
+    "preset": ("trompe.attacks.presets", "presets"),
+}
+"""Per kind of part: the package whose files register it, and the registry in it."""
+
+_loaded: list[str] = []  # plugins that the command line named
+
+
+def take_plugins(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--plugin MODULE``, wherever it stands; the modules are imported.
+
+    Raises:
+        UsageError: if a module is missing or cannot be imported.
+    """
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--":
+            return [*rest, word, *waiting]
+        if word == "--plugin" and not waiting:
+            raise UsageError("--plugin needs the name of a module: --plugin package.module")
+        if word == "--plugin" or word.startswith("--plugin="):
+            name = waiting.pop(0) if word == "--plugin" else word.partition("=")[2]
+            load_plugin(name)
+            _loaded.append(name)
+        else:
+            rest.append(word)
+    return rest
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of a kind of part; imports it."""
+    package, name = _HOMES[kind]
+    registry: Registry[Any] = getattr(importlib.import_module(package), name)
+    return registry
+
+
+def shipped(kind: str) -> list[str]:
+    """The names of a kind of part that come with trompe, without importing torch."""
+    package, _ = _HOMES[kind]
+    return list(shipped_names("trompe.attacks" if kind == "preset" else package))
+
+
+def part_names(kind: str) -> list[str]:
+    """The names of a kind of part, those of plugins with them."""
+    return registry_of(kind).names() if _loaded or installed_plugins() else shipped(kind)
+
+
+class PartName(click.ParamType):  # type: ignore[type-arg]  # newer clicks have one
+    """The name of a registered part.
+
+    Args:
+        kind: of the part, a key of the table above.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = self.name = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ``click.ParamType``."""
+        if value not in part_names(self.kind):
+            names = ", ".join(part_names(self.kind))
+            self.fail(f"unknown {self.kind} '{value}': choose from {names}", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """See ``click.ParamType``."""
+        return [
+            click.shell_completion.CompletionItem(name)
+            for name in part_names(self.kind)
+            if name.startswith(incomplete)
+        ]
+
+
+def part_option(*names: str, kind: str, what: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option whose value is ``NAME`` or ``NAME:VALUE`` or ``NAME:OPTION=VALUE,...``."""
+    choices = ", ".join(shipped(kind))
+    return click.option(
+        *names,
+        metavar="NAME[:OPTIONS]",
+        help=f"{what} One of {choices}.",
+        **settings,
+    )
+
+
+def make_part(kind: str, text: str) -> Any:
+    """A registered part with its options, as the command line writes them.
+
+    Args:
+        kind: of the part.
+        text: ``linf:8/255`` gives the first option, ``jpeg:quality=75`` names it.
+
+    Raises:
+        UsageError: if there is no such part or option, one is missing, or has no such value.
+    """
+    name, _, written = text.partition(":")
+    part = registry_of(kind)[name]
+    fields = [field.name for field in dataclasses.fields(part)]
+    options: dict[str, Any] = {}
+    for position, entry in enumerate(filter(None, written.split(","))):
+        key, equals, value = entry.partition("=")
+        if not equals:
+            if position >= len(fields):
+                raise UsageError(f"{kind} {name} has no option for '{entry}'")
+            key, value = fields[position], key
+        if key not in fields:
+            known = ", ".join(fields) or "none"
+            raise UsageError(f"{kind} {name} has no option '{key}': it has {known}")
+        options[key] = _value(value)
+    try:
+        return part(**options)
+    except TypeError as error:
+        required = [
+            field.name
+            for field in dataclasses.fields(part)
+            if field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+            and field.name not in options
+        ]
+        missing = f"needs {', '.join(required)}, as in {name}:{required[0]}=..." if required else ""
+        raise UsageError(f"{kind} {name} {missing or f'cannot be made: {error}'}") from error
+
+
+def _value(text: str) -> Any:
+    """A number (8/255 too), true or false, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    above, slash, below = text.partition("/")
+    if slash:
+        try:
+            return float(above) / float(below)
+        except (ValueError, ZeroDivisionError):
+            return text
+    return text
