@@ -6,9 +6,14 @@ decorate a function with ``trompe.metrics.base.metric`` in a module of this pack
 """
 
 from trompe.metrics.base import Metric, metric, metrics
+from trompe.metrics.concentration import entropy, gini, mass_in
 from trompe.metrics.distance import l2, linf, mse, psnr
+from trompe.metrics.faithfulness import Curve, deletion, insertion
 from trompe.metrics.outputs import logit_l2, softmax_l2
+from trompe.metrics.ranks import kendall, lens_topk, rbo, topk_div
 from trompe.metrics.similarity import (
+    cosine,
+    dssim,
     mass_centre_distance,
     pcc,
     spearman,
@@ -18,19 +23,31 @@ from trompe.metrics.similarity import (
 )
 
 __all__ = [
+    "Curve",
     "Metric",
+    "cosine",
+    "deletion",
+    "dssim",
+    "entropy",
+    "gini",
+    "insertion",
+    "kendall",
     "l2",
+    "lens_topk",
     "linf",
     "logit_l2",
     "mass_centre_distance",
+    "mass_in",
     "metric",
     "metrics",
     "mse",
     "pcc",
     "psnr",
+    "rbo",
     "softmax_l2",
     "spearman",
     "ssim",
     "ssim_or_nan",
+    "topk_div",
     "topk_intersection",
 ]

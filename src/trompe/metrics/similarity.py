@@ -40,6 +40,24 @@ def pcc(a: Tensor, b: Tensor) -> Tensor:
     return like(_correlation(first.flatten(1), second.flatten(1)), a, b)
 
 
+@metric
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of the angle between two images' entries, the mean not taken off.
+
+    Args:
+        a: [B, ...], any units.
+        b: the same shape.
+
+    Returns:
+        [B], within -1..1 (0..1 for heat maps); not a number where an image is all zero.
+
+    Raises:
+        UsageError: if the shapes do not go together.
+    """
+    first, second = (torch.nn.functional.normalize(t.flatten(1), dim=1, eps=0) for t in pair(a, b))
+    return like((first * second).sum(dim=1).clamp(-1, 1), a, b)
+
+
 def _ranks(rows: Tensor) -> Tensor:
     """Ranks 1..N along each row of [B, N]; equal values share the average of their ranks."""
     ordered = rows.sort(dim=1).values
@@ -120,6 +138,21 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
             structural_similarity(one, other, win_size=window, data_range=extent, channel_axis=axis)
         )
     return like(torch.tensor(values, dtype=torch.float64, device=a.device), a, b)
+
+
+@metric
+def dssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
+    """Structural dissimilarity, ``(1 - ssim) / 2``; the arguments and errors are those of ``ssim``.
+
+    Args:
+        a: maps [B, H, W], or images [B, C, H, W] in pixel units 0..1.
+        b: the same shape.
+        data_range: see ``ssim``.
+
+    Returns:
+        [B], 0 for equal ones, larger the less alike.
+    """
+    return (1 - ssim(a, b, data_range=data_range)) / 2
 
 
 def ssim_or_nan(a: Tensor, b: Tensor) -> Tensor:
