@@ -22,11 +22,13 @@ import torch
 from machine import save
 
 import trompe
-from trompe.certificates.bounds import Prepared, certified
-from trompe.certificates.forward import Ball
-from trompe.certificates.worst_case import QUANTITIES, strongest_change
+from trompe.certificates.ball import ball
+from trompe.certificates.bounds import QUANTITIES
+from trompe.certificates.methods import proved
+from trompe.certificates.prepared import Prepared
+from trompe.certificates.worst_case import strongest_change
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "geometry"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "certificates"))
 from random_nets import random_case
 
 
@@ -34,9 +36,9 @@ def one(seed: int, steps: int, samples: int) -> dict[str, Any]:
     """Bounds, the strongest attacks, and what exceeded what, for one random case."""
     net, x, radius, norm, what = random_case(seed)
     with torch.no_grad():
-        found = certified(Prepared(net, x), Ball(radius, norm), "best")
+        found = proved(Prepared(net, x), ball(radius, norm), "best")
         if seed % 5 == 0:  # the loosest bound: less often
-            paper = certified(Prepared(net, x, found.target), Ball(radius, norm), "frobenius")
+            paper = proved(Prepared(net, x, found.target), ball(radius, norm), "frobenius")
             found.sets |= paper.sets
             found.bounds |= paper.bounds
     sets, bounds = found.sets, found.bounds

@@ -11,9 +11,11 @@ from random_nets import random_case
 
 import trompe
 from trompe.certificates import strongest_change
-from trompe.certificates.bounds import Prepared, certified
-from trompe.certificates.forward import Ball
-from trompe.certificates.worst_case import QUANTITIES, change
+from trompe.certificates.ball import ball
+from trompe.certificates.bounds import QUANTITIES
+from trompe.certificates.methods import proved
+from trompe.certificates.prepared import Prepared
+from trompe.certificates.worst_case import change
 
 
 def violations(
@@ -22,7 +24,7 @@ def violations(
     """What was exceeded in one random case; empty if nothing was."""
     net, x, radius, norm, what = random_case(seed)
     with torch.no_grad():
-        found = certified(Prepared(net, x), Ball(radius, norm), "best")
+        found = proved(Prepared(net, x), ball(radius, norm), "best")
     target = torch.tensor([found.target])
     gradient = trompe.explainer("gradient")
     wrong = []
@@ -64,14 +66,16 @@ def test_no_attack_exceeds_a_bound_on_a_thousand_networks() -> None:
 
 def test_the_harness_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that leaves out most of the change is caught."""
-    import trompe.certificates.bounds as methods
+    from trompe.certificates import everywhere, within_reach
+    from trompe.certificates.methods import telescope
 
-    honest = methods._set
+    honest = within_reach.gradients_within
 
     def lying(*arguments: object) -> object:
         gradients = honest(*arguments)  # type: ignore[arg-type]
         change = type(gradients.change)(*(0.1 * end for end in gradients.change))
         return type(gradients)(gradients.centre, change, 0.1 * gradients.ball)
 
-    monkeypatch.setattr(methods, "_set", lying)
+    for module in (everywhere, within_reach, telescope):
+        monkeypatch.setattr(module, "gradients_within", lying)
     assert any(violations(seed, 4, 24, 2, QUANTITIES[:1]) for seed in range(10))

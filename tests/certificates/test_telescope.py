@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from random_nets import random_case
 from torch import Tensor, nn
 
 import trompe
-from trompe.certificates.bounds import Prepared, certified
-from trompe.certificates.forward import Ball
+from trompe.certificates.ball import ball
+from trompe.certificates.forward import forward
+from trompe.certificates.gate_moves import derivative_move, remainder, turn
 from trompe.certificates.gates import LogSumExp, Range, Softplus
 from trompe.certificates.jacobian_norms import symmetric_norm
 from trompe.certificates.linear_sweep import Sweep
+from trompe.certificates.methods import proved
+from trompe.certificates.methods.telescope import _argument, _jacobian, _Known, _turned
+from trompe.certificates.prepared import Prepared
 
 
 def wide() -> tuple[nn.Module, Tensor]:
@@ -72,7 +78,7 @@ def test_close_to_the_image_it_is_near_the_hessians_norm() -> None:
     hessian = torch.autograd.functional.hessian(lambda x: net(x)[0, 1], x)
     norm = float(torch.linalg.matrix_norm(hessian.view(x.numel(), x.numel()), 2))
     radius = 1e-5
-    bound = certified(prepared, Ball(radius, "l2"), "telescope").bounds["telescope"]["gradient_l2"]
+    bound = proved(prepared, ball(radius, "l2"), "telescope").bounds["telescope"]["gradient_l2"]
     assert norm * radius <= bound <= 1.1 * norm * radius
 
 
@@ -155,3 +161,39 @@ def test_the_norm_of_large_symmetric_matrices(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patch:
             patch.setattr(linearised, "_DECOMPOSED", 10)
             assert exact <= symmetric_norm(matrix) <= (5 if decay == 0 else 1.1) * exact
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.5])
+def test_how_far_the_second_neuron_and_its_jacobian_move(radius: float) -> None:
+    """In one dimension: ``z2' - z2`` and ``J_02'`` at the far end are what telescoping adds up."""
+    layers = [nn.Linear(1, 1), nn.Softplus(2.0), nn.Linear(1, 1), nn.Softplus(2.0)]
+    net = nn.Sequential(*layers, nn.Linear(1, 2)).double()
+    for index in (0, 2, 4):
+        nn.init.constant_(net[index].weight, 1.5)
+        nn.init.constant_(net[index].bias, -0.1)
+    prepared = Prepared(net, torch.zeros(1, 1).double(), 0)
+    network, at, within = prepared.network, prepared.linearised, ball(radius, "l2")
+    reached = forward(network, prepared.values, within, everywhere=False, dense=False)
+    for reach in reached.reach:  # interval arithmetic is exact here: let it say nothing
+        reach.change = Range(*(torch.full_like(end, math.inf) for end in reach.change))
+        reach.change = Range(-reach.change.low, reach.change.high)
+        reach.ball = reach.jacobian = math.inf
+    known: dict[int, _Known] = {}
+    for number, jacobians in at.jacobians.items():
+        before, gate = network.nodes[number].parents[0], network.nodes[number].part
+        assert isinstance(gate, Softplus)
+        move = _argument(reached, before, jacobians, known, within)
+        derivative = derivative_move(gate, move, at.slopes[number])
+        jacobian = _jacobian(reached.reach[before], jacobians, _turned(jacobians, known))
+        own = remainder(gate, move, derivative), turn(gate, move, derivative)
+        known[number] = _Known(own[0], own[1], jacobian)
+
+    def second(x: float) -> float:
+        return float(net[:3](torch.full((1, 1), x).double()).detach())
+
+    truth = second(radius) - second(0.0)
+    loose = 1.001 if radius < 0.1 else 1.2
+    for bound in (move.size, move.entries):
+        assert truth <= float(bound) <= loose * truth
+    steepest = 1.5**2 * float(torch.sigmoid(torch.tensor(2 * (1.5 * radius - 0.1)).double()))
+    assert steepest <= float(jacobian) <= 1.01 * steepest

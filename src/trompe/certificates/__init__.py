@@ -2,7 +2,18 @@
 
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.certify import certify
+from trompe.certificates.methods import CertificateMethod, ProvedBound, certificates
 from trompe.certificates.sandwich import Sandwich, sandwich
 from trompe.certificates.worst_case import Strongest, strongest_change
 
-__all__ = ["Certificate", "Sandwich", "Strongest", "certify", "sandwich", "strongest_change"]
+__all__ = [
+    "Certificate",
+    "CertificateMethod",
+    "ProvedBound",
+    "Sandwich",
+    "Strongest",
+    "certificates",
+    "certify",
+    "sandwich",
+    "strongest_change",
+]

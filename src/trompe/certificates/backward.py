@@ -2,9 +2,9 @@
 
 With slopes D = D0 + dD and the derivative r by a layer's output, the derivative by its argument is
 ``D r``; both factors move. The change is carried as a box per entry and as an l2 norm. Where the
-network is smooth, the norm of its Hessian ``H = sum_l J_l^T diag(s''(z_l) r_l) J_l`` (PAPER.md,
-Theorem 1; Singla and Feizi 2020) is bounded on the way, and with exact Jacobians its value at x and
-the distance of each entry from it.
+network is smooth, the norm of its Hessian ``H = sum_l J_l^T diag(s''(z_l) r_l) J_l`` (Dombrowski
+et al. 2019, Theorem 1; Singla and Feizi 2020) is bounded on the way, and with exact Jacobians its
+value at x and the distance of each entry from it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.certificates.forward import EPS, Forward, Reach, interval, nonnegative_norm
+from trompe.certificates.ball import Ball
+from trompe.certificates.forward import Forward, Reach, interval, nonnegative_norm
 from trompe.certificates.gates import Gate, LogSumExp, Range, Softplus
-from trompe.certificates.linear_maps import WIDEN, LinearMap
-from trompe.certificates.network import Network
+from trompe.certificates.linear_maps import LinearMap
+from trompe.certificates.network import Network, Node
+from trompe.certificates.upper import EPS, WIDEN
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Pull:
 
 
 @dataclass
-class Hessian:
+class BallHessian:
     """Bounds of the score's Hessian in the ball.
 
     Args:
@@ -55,7 +57,7 @@ class Backward:
     """The gradient [1, ...] at x, bounds of its change, and of the Hessian."""
 
     gradient: Pull
-    hessian: Hessian
+    hessian: BallHessian
 
 
 def backward(network: Network, reached: Forward, target: int) -> Backward:
@@ -64,29 +66,25 @@ def backward(network: Network, reached: Forward, target: int) -> Backward:
     seed = torch.zeros_like(logits)
     seed[0, target] = 1.0
     zero = torch.zeros_like(seed)
-    pulls: dict[int, Pull] = {len(network.nodes) - 1: Pull(seed, Range(zero, zero), 0.0)}
-    hessian = Hessian(0.0)
+    hessian = BallHessian(0.0)
     smooth = network.smooth and all(reach.exact is not None for reach in reached.reach)
     if smooth:
         size = reached.values[0].numel()
         hessian.exact = torch.zeros(size, size, dtype=torch.float64)
         hessian.error = torch.zeros_like(hessian.exact)
-    for number in range(len(network.nodes) - 1, 0, -1):
-        pull = pulls.pop(number, None)
-        if pull is None:
-            continue
-        node = network.nodes[number]
+
+    def visit(number: int, node: Node, pull: Pull) -> Pull:
         if isinstance(node.part, LinearMap):
-            pull = _affine(node.part, pull)
-        elif isinstance(node.part, Gate):
-            pull = _gated(reached, number, node.parents[0], node.part, pull, hessian)
-        for parent in node.parents:
-            known = pulls.get(parent)
-            pulls[parent] = pull if known is None else _sum(known, pull)
+            return _affine(node.part, pull)
+        if isinstance(node.part, Gate):
+            return _gated(reached, number, node.parents[0], node.part, pull, hessian)
+        return pull
+
+    seeds = {len(network.nodes) - 1: Pull(seed, Range(zero, zero), 0.0)}
     start = reached.values[0]
     nothing = torch.zeros_like(start)
-    gradient = pulls.get(0, Pull(nothing, Range(nothing, nothing), 0.0))
-    return Backward(gradient, hessian)
+    gradient = network.walk_back(seeds, visit, _sum)
+    return Backward(gradient or Pull(nothing, Range(nothing, nothing), 0.0), hessian)
 
 
 def _tightened(exact: Tensor, low: Tensor, high: Tensor, ball: float) -> Pull:
@@ -113,7 +111,7 @@ def _affine(part: LinearMap, pull: Pull) -> Pull:
 
 
 def _gated(
-    reached: Forward, number: int, parent: int, gate: Gate, pull: Pull, hessian: Hessian
+    reached: Forward, number: int, parent: int, gate: Gate, pull: Pull, hessian: BallHessian
 ) -> Pull:
     slopes, nominal = reached.slopes[number], reached.nominal[number]
     r = gate.spread(pull.exact)
@@ -131,7 +129,7 @@ def _gated(
 
 
 def _bend(
-    hessian: Hessian,
+    hessian: BallHessian,
     reached: Forward,
     number: int,
     parent: int,
@@ -181,7 +179,7 @@ def _scaled(box: Range, factor: float) -> Range:
     return Range(factor * box.low, factor * box.high)
 
 
-def _curve(hessian: Hessian, reach: Reach, weight: Tensor, weights: Range) -> None:
+def _curve(hessian: BallHessian, reach: Reach, weight: Tensor, weights: Range) -> None:
     """Add ``J^T diag(weight) J`` at x, and how far its entries move in the ball."""
     if reach.exact is None or reach.error is None or hessian.exact is None:
         return
@@ -199,17 +197,17 @@ def _curve(hessian: Hessian, reach: Reach, weight: Tensor, weights: Range) -> No
 
 
 def rates(
-    hessian: Hessian, norm: str, size: int, normal: Tensor | None = None
+    hessian: BallHessian, ball: Ball, size: int, normal: Tensor | None = None
 ) -> tuple[float, Tensor | None]:
     """How fast the gradient can change per unit of radius: in l2, and entry by entry.
 
     Args:
         hessian: bounds in the ball.
-        norm: of the ball.
+        ball: its norm counts, not its radius.
         size: dimensions d.
         normal: a unit vector [d]: only the change orthogonal to it counts.
     """
-    factor = WIDEN * size**0.5 if norm == "linf" else 1.0
+    factor = ball.stretch(size)
     total = hessian.norm * factor
     if hessian.exact is None or hessian.error is None:
         return total, None
@@ -223,5 +221,5 @@ def rates(
     spectral = WIDEN * float(torch.linalg.matrix_norm(exact, 2))
     total = min(total, factor * (spectral + nonnegative_norm(error)))
     whole = exact.abs() + entrywise
-    entries = WIDEN * (whole.sum(dim=1) if norm == "linf" else whole.norm(dim=1))
+    entries = WIDEN * ball.row_size(whole, dim=1)
     return min(total, WIDEN * float(entries.norm())), entries

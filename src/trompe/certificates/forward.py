@@ -13,29 +13,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from trompe.certificates.ball import Ball
 from trompe.certificates.gates import Gate, Range
-from trompe.certificates.linear_maps import WIDEN, LinearMap
+from trompe.certificates.linear_maps import LinearMap
 from trompe.certificates.network import Network
+from trompe.certificates.upper import EPS, WIDEN
 
-EPS = 2.3e-16
 _DENSE_ENTRIES = 3_000_000
-
-
-@dataclass(frozen=True)
-class Ball:
-    """All points within ``radius`` of the centre; ``norm`` is ``l2`` or ``linf``."""
-
-    radius: float
-    norm: str
-
-    def l2(self, size: int) -> float:
-        """The largest l2 distance from the centre, for ``size`` dimensions."""
-        return self.radius * (math.sqrt(size) * WIDEN if self.norm == "linf" else 1.0)
-
-    def dual(self, rows: Tensor) -> Tensor:
-        """The most a linear form can change: rows [d, ...] -> [...]."""
-        size = rows.abs().sum(dim=0) if self.norm == "linf" else rows.norm(dim=0)
-        return WIDEN * self.radius * size
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trompe.certificates.gates import Range
-from trompe.certificates.linear_maps import WIDEN
+from trompe.certificates.upper import WIDEN
 
 
 @dataclass(frozen=True)

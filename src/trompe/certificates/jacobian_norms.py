@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.certificates.forward import EPS
-from trompe.certificates.linear_maps import WIDEN
+from trompe.certificates.upper import EPS, WIDEN
 
 _DECOMPOSED = 3072
 """Gram matrices of at most so many rows are decomposed."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from trompe.certificates.gates import Gate
-from trompe.certificates.linear_maps import WIDEN, LinearMap
-from trompe.certificates.network import Network
+from trompe.certificates.linear_maps import LinearMap
+from trompe.certificates.network import Network, Node
+from trompe.certificates.upper import WIDEN
 
 
 class Global(NamedTuple):
@@ -33,19 +34,34 @@ def without_cancellation(network: Network, values: list[Tensor], target: int) ->
     """
     seed = torch.zeros_like(values[-1])
     seed[0, target] = 1.0
-    pulls: dict[int, Tensor] = {len(network.nodes) - 1: seed}
-    for number in range(len(network.nodes) - 1, 0, -1):
-        pull = pulls.pop(number, None)
-        if pull is None:
-            continue
-        node = network.nodes[number]
+
+    def visit(_: int, node: Node, pull: Tensor) -> Tensor:
         if isinstance(node.part, Gate):
-            pull = node.part.slope(values[node.parents[0]]) * node.part.spread(pull)
-        elif isinstance(node.part, LinearMap):
-            pull = node.part.magnitude.transpose(pull)
-        for parent in node.parents:
-            pulls[parent] = pulls[parent] + pull if parent in pulls else pull
-    return pulls.get(0, torch.zeros_like(values[0]))
+            return node.part.slope(values[node.parents[0]]) * node.part.spread(pull)
+        if isinstance(node.part, LinearMap):
+            return node.part.magnitude.transpose(pull)
+        return pull
+
+    found = network.walk_back({len(network.nodes) - 1: seed}, visit)
+    return torch.zeros_like(values[0]) if found is None else found
+
+
+class _Derivative(NamedTuple):
+    """A derivative by a node's output, as a known vector and a norm of all the rest."""
+
+    vector: Tensor | None
+    norm: float
+
+    @property
+    def size(self) -> float:
+        """At least its l2 norm."""
+        return self.norm + (float(self.vector.norm()) if self.vector is not None else 0.0)
+
+
+def _joined(one: _Derivative, other: _Derivative) -> _Derivative:
+    known = [part.vector for part in (one, other) if part.vector is not None]
+    vector = known[0] + known[1] if len(known) == 2 else known[0] if known else None
+    return _Derivative(vector, one.norm + other.norm)
 
 
 def layer_bounds(
@@ -54,8 +70,8 @@ def layer_bounds(
     """Bounds of the gradient and of the Hessian of logit ``target``, from norms of the layers.
 
     ``||H|| <= sum_l max|s''| N_l^2 R_l`` with N_l the product of the norms before the gate l and
-    R_l that of those after it (PAPER.md, Theorem 1; Singla and Feizi 2020). The paper's ``b C`` is
-    this sum with Frobenius norms and ``s'' <= b / 4``.
+    R_l that of those after it (Dombrowski et al. 2019, Theorem 1; Singla and Feizi 2020). Their
+    ``b C`` is this sum with Frobenius norms and ``s'' <= b / 4``.
 
     Args:
         network: as traced.
@@ -71,27 +87,20 @@ def layer_bounds(
         before.append(norm * WIDEN)
     seed = torch.zeros(shape, dtype=torch.float64)
     seed[0, target] = 1.0
-    # Down to the last gate the derivative is one known vector; only then norms multiply.
-    vectors: dict[int, Tensor] = {len(network.nodes) - 1: seed}
-    after: dict[int, float] = {}
     curvature = 0.0
-    for number in range(len(network.nodes) - 1, 0, -1):
-        node = network.nodes[number]
-        vector, norm = vectors.pop(number, None), after.pop(number, 0.0)
-        arrived = norm + (float(vector.norm()) if vector is not None else 0.0)
+
+    def visit(_: int, node: Node, after: _Derivative) -> _Derivative:
+        nonlocal curvature
         if isinstance(node.part, Gate):
-            bend = node.part.bend
-            if arrived > 0:
-                curvature += WIDEN * bend * before[node.parents[0]] ** 2 * arrived
-            vector, norm = None, arrived
-        elif isinstance(node.part, LinearMap):
-            norm *= size(node.part) * WIDEN
-            vector = None if vector is None else node.part.transpose(vector)
-        for parent in node.parents:
-            if vector is not None:
-                known = vectors.get(parent)
-                vectors[parent] = vector if known is None else known + vector
-            after[parent] = after.get(parent, 0.0) + norm
-    last = vectors.get(0)
-    lipschitz = after.get(0, 0.0) + (float(last.norm()) if last is not None else 0.0)
-    return Global(WIDEN * lipschitz, curvature if not math.isnan(curvature) else math.inf)
+            # Down to the last gate the derivative is one known vector; only then norms multiply.
+            if after.size > 0:
+                curvature += WIDEN * node.part.bend * before[node.parents[0]] ** 2 * after.size
+            return _Derivative(None, after.size)
+        if isinstance(node.part, LinearMap):
+            vector = None if after.vector is None else node.part.transpose(after.vector)
+            return _Derivative(vector, after.norm * size(node.part) * WIDEN)
+        return after
+
+    start = {len(network.nodes) - 1: _Derivative(seed, 0.0)}
+    found = network.walk_back(start, visit, _joined) or _Derivative(None, 0.0)
+    return Global(WIDEN * found.size, curvature if not math.isnan(curvature) else math.inf)

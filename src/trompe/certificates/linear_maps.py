@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-WIDEN = 1 + 1e-9
-"""Relative slack on norms: float64 rounding is about 1e-13 of them."""
+from trompe.certificates.upper import WIDEN
+
 _FREQUENCIES = 2**24
 """At most so many entries of a convolution's transfer function are computed."""
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.certificates.forward import EPS
 from trompe.certificates.gates import Gate
 from trompe.certificates.jacobian_norms import Curvature, Jacobian, Sums, symmetric_norm
-from trompe.certificates.linear_maps import WIDEN, Conv, Dense, LinearMap
-from trompe.certificates.network import Network
+from trompe.certificates.linear_maps import Conv, Dense, LinearMap
+from trompe.certificates.network import Network, Node
+from trompe.certificates.upper import EPS, WIDEN
 
 _ENTRIES = 2**22
 """So many numbers a batch of rows may hold in one layer."""
 
 
 @dataclass
-class Hessian:
+class PointHessian:
     """Bounds of the score's second derivative at x.
 
     Args:
@@ -58,22 +58,18 @@ class Sweep:
 
         With ``magnitude`` every term of the sums over paths counts as positive.
         """
-        pulls, found = {last: seed}, {}
-        for number in range(last, -1, -1):
-            pull = pulls.pop(number, None)
-            if pull is None:
-                continue
-            node = self.network.nodes[number]
-            if isinstance(node.part, Gate) or not node.parents:
-                found[number] = pull
+        found: dict[int, Tensor] = {}
+
+        def visit(number: int, node: Node, pull: Tensor) -> Tensor:
             if isinstance(node.part, Gate):
-                pull = self.slopes[number] * node.part.spread(pull)
-            elif isinstance(node.part, LinearMap):
-                part = node.part.magnitude if magnitude else node.part
-                pull = part.transpose(pull)
-            for parent in node.parents:
-                pulls[parent] = pulls[parent] + pull if parent in pulls else pull
-        return found
+                found[number] = pull
+                return self.slopes[number] * node.part.spread(pull)
+            if isinstance(node.part, LinearMap):
+                return (node.part.magnitude if magnitude else node.part).transpose(pull)
+            return pull
+
+        by_image = self.network.walk_back({last: seed}, visit)
+        return found if by_image is None else {**found, 0: by_image}
 
     def push(self, source: int, x: Tensor, last: int, magnitude: bool = False) -> Tensor:
         """The change of node ``last`` when the output of ``source`` changes by x, to first order.
@@ -98,7 +94,7 @@ class Sweep:
 
     def hessian(
         self, values: list[Tensor], pulls: dict[int, Tensor], curvatures: dict[int, Curvature]
-    ) -> Hessian:
+    ) -> PointHessian:
         """The Hessian ``sum_l J_l^T W_l J_l`` at x, column by column; W_l as computed.
 
         Args:
@@ -118,12 +114,12 @@ class Sweep:
         matrix = (matrix + matrix.mT) / 2
         error = 16 * self.relative * sum(found.magnitude for found in curvatures.values())
         rows = WIDEN * matrix.norm(dim=1).view_as(values[0]) + error
-        return Hessian(WIDEN * symmetric_norm(matrix) + error, rows)
+        return PointHessian(WIDEN * symmetric_norm(matrix) + error, rows)
 
     def _bent(self, values: list[Tensor], pulls: dict[int, Tensor], seed: Tensor) -> Tensor:
         """The Hessian times each of the seeds [B, ...]: forward, bent at the gates, backward."""
         nodes = self.network.nodes
-        pushed, bent = [seed], {}
+        pushed, bent = [seed], dict[int, Tensor]()
         for number, node in enumerate(nodes[1:], start=1):
             value = pushed[node.parents[0]]
             for other in node.parents[1:]:
@@ -131,25 +127,20 @@ class Sweep:
             if isinstance(node.part, Gate):
                 if number in pulls:
                     turned = node.part.turn(values[node.parents[0]], value)
-                    bent[number] = turned * node.part.spread(pulls[number])
+                    own, before = turned * node.part.spread(pulls[number]), node.parents[0]
+                    bent[before] = bent[before] + own if before in bent else own
                 value = node.part.gather(self.slopes[number] * value)
             elif isinstance(node.part, LinearMap):
                 value = node.part.apply(value)
             pushed.append(value)
-        back: dict[int, Tensor] = {}
-        for number in range(len(nodes) - 1, 0, -1):
-            node, pull = nodes[number], back.pop(number, None)
+
+        def visit(number: int, node: Node, pull: Tensor) -> Tensor:
             if isinstance(node.part, Gate):
-                if pull is not None:
-                    pull = self.slopes[number] * node.part.spread(pull)
-                if number in bent:
-                    pull = bent[number] if pull is None else pull + bent[number]
-            elif isinstance(node.part, LinearMap) and pull is not None:
-                pull = node.part.transpose(pull)
-            if pull is not None:
-                for parent in node.parents:
-                    back[parent] = back[parent] + pull if parent in back else pull
-        return back.get(0, torch.zeros_like(seed))
+                return self.slopes[number] * node.part.spread(pull)
+            return node.part.transpose(pull) if isinstance(node.part, LinearMap) else pull
+
+        found = self.network.walk_back(bent, visit)
+        return torch.zeros_like(seed) if found is None else found
 
     def jacobians(
         self, last: int, values: list[Tensor], weight: Tensor | None = None

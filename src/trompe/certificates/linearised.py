@@ -15,9 +15,10 @@ from torch import Tensor
 
 from trompe.certificates.gates import Gate, Range
 from trompe.certificates.jacobian_norms import Curvature, Jacobian
-from trompe.certificates.linear_maps import WIDEN, LinearMap, Move
-from trompe.certificates.linear_sweep import Hessian, Sweep
+from trompe.certificates.linear_maps import LinearMap, Move
+from trompe.certificates.linear_sweep import PointHessian, Sweep
 from trompe.certificates.network import Network
+from trompe.certificates.upper import WIDEN
 
 _FLOOR = 1e-3
 """Every weight of a gate is at least this share of its largest: quotients stay bounded."""
@@ -51,7 +52,7 @@ class Linearised:
     origins: dict[int, int] = field(default_factory=dict)
     curvatures: dict[int, Curvature] = field(default_factory=dict)
     uncertain: dict[int, Tensor] = field(default_factory=dict)
-    hessian: Hessian | None = None
+    hessian: PointHessian | None = None
 
 
 def linearise(network: Network, values: list[Tensor], target: int) -> Linearised:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
 from trompe.certificates.gates import Gate
 from trompe.certificates.linear_maps import LinearMap
+
+Derivative = TypeVar("Derivative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,35 @@ class Network:
                 value = node.part.value(value)
             out.append(value if node.shift is None else value + node.shift)
         return out
+
+    def walk_back(
+        self,
+        seeds: Mapping[int, Derivative],
+        visit: Callable[[int, Node, Derivative], Derivative],
+        add: Callable[[Derivative, Derivative], Derivative] = operator.add,
+    ) -> Derivative | None:
+        """Carry derivatives from the outputs to the input, node by node.
+
+        Args:
+            seeds: By node, the derivative by its output that starts there.
+            visit: Called once for each node that a derivative reaches, the last first, with its
+                number, the node and the derivative by its output; returns the derivative by the
+                node's argument, which all its parents receive.
+            add: Joins the derivatives that reach one node by several ways.
+
+        Returns:
+            The derivative by the input; ``None`` if none reaches it.
+        """
+        arrived = dict(seeds)
+        for number in range(len(self.nodes) - 1, 0, -1):
+            if number not in arrived:
+                continue
+            node = self.nodes[number]
+            passed = visit(number, node, arrived.pop(number))
+            for parent in node.parents:
+                known = arrived.get(parent)
+                arrived[parent] = passed if known is None else add(known, passed)
+        return arrived.get(0)
 
     @property
     def smooth(self) -> bool:

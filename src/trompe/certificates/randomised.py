@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.gates import Range
-from trompe.certificates.linear_maps import WIDEN
+from trompe.certificates.upper import WIDEN
 from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import explainer

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trompe.certificates.bounds import Prepared, every_bound
-from trompe.certificates.worst_case import QUANTITIES, Strongest, change, strongest_change
+from trompe.certificates.ball import Ball, ball
+from trompe.certificates.bounds import QUANTITIES
+from trompe.certificates.methods import proved
+from trompe.certificates.prepared import Prepared
+from trompe.certificates.worst_case import Strongest, change, strongest_change
 from trompe.engine import frozen, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
@@ -142,7 +145,7 @@ def sandwich(
             for radius in radii:
                 bounds: dict[str, dict[str, float]] = {}
                 if prepared is not None:
-                    bounds = every_bound(prepared, radius=radius, norm=norm, patient=patient)
+                    bounds = _every_bound(prepared, ball(radius, norm), patient)
                 attacks: dict[str, Strongest] = {}
                 for name in quantities:
                     attacks[name] = strongest_change(
@@ -155,7 +158,7 @@ def sandwich(
                         restarts=restarts,
                         steps=steps,
                         samples=samples,
-                        starts=_starts(found, radius, norm),
+                        starts=_starts(found, ball(radius, norm)),
                         generator=generator,
                     )
                 for name, attack in attacks.items():
@@ -185,13 +188,23 @@ def _largest(
     return best, search
 
 
-def _starts(found: dict[str, list[Tensor]], radius: float, norm: str) -> Tensor | None:
+def _starts(found: dict[str, list[Tensor]], within: Ball) -> Tensor | None:
     """What was found so far, as it is and stretched to the new radius, [1, S, ...]."""
     offsets = [offset for rows in found.values() for offset in rows[-2:]]
     if not offsets:
         return None
     known = torch.cat(offsets)
-    flat = known.flatten(1)
-    size = flat.abs().amax(dim=1) if norm == "linf" else flat.norm(dim=1)
-    size = size.clamp(min=1e-300).view(-1, *[1] * (known.dim() - 1))
-    return torch.cat([known, known * (radius / size)]).unsqueeze(0)
+    size = within.size(known).clamp(min=1e-300).view(-1, *[1] * (known.dim() - 1))
+    return torch.cat([known, known * (within.radius / size)]).unsqueeze(0)
+
+
+def _every_bound(prepared: Prepared, within: Ball, patient: bool) -> dict[str, dict[str, float]]:
+    """What each method that applies gives for one image: method, quantity, bound.
+
+    ``telescope`` is left out where it takes more than seconds, unless one is ``patient``.
+    """
+    bounds = proved(prepared, within, "frobenius").bounds
+    bounds |= proved(prepared, within, "best").bounds
+    if patient and "telescope" not in bounds:
+        bounds |= proved(prepared, within, "telescope").bounds
+    return bounds

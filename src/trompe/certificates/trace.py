@@ -144,13 +144,14 @@ def _windows(network: Network, parent: int, call: OpCall) -> int:
     if alias.dim() != 4:
         raise _refuse(call, "needs [B, C, H, W]")
     first = 2 if call.func is smooth_max_pool2d else 1
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    defaults: tuple[Any, ...] = (None, None, 0, 1, False)
-    settings = [
-        call.argument(first + i, name, default)
-        for i, (name, default) in enumerate(zip(names, defaults, strict=True))
-    ]
-    geometry = _geometry(alias, *settings)
+    geometry = _geometry(
+        alias,
+        kernel_size=call.argument(first, "kernel_size"),
+        stride=call.argument(first + 1, "stride"),
+        padding=call.argument(first + 2, "padding", 0),
+        dilation=call.argument(first + 3, "dilation", 1),
+        ceil_mode=call.argument(first + 4, "ceil_mode", False),
+    )
 
     def split(x: Tensor) -> Tensor:
         return _split(x, geometry, 0.0).movedim(0, 1)

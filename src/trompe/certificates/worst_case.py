@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trompe.certificates.ball import Ball, ball
+from trompe.certificates.bounds import QUANTITIES
 from trompe.engine import frozen, smooth
 from trompe.engine.smoothing import Smoothed
 from trompe.errors import UsageError
 from trompe.explain import explainer
 from trompe.types import relative
-
-QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
-"""What a certificate bounds, and what is maximised here."""
 
 
 def change(quantity: str, now: Tensor, before: Tensor) -> Tensor:
@@ -40,21 +39,6 @@ class Strongest:
     change: Tensor
     x_adv: Tensor
     search: tuple[str, ...]
-
-
-def _project(step: Tensor, radius: float, norm: str) -> Tensor:
-    if norm == "linf":
-        return step.clamp(-radius, radius)
-    size = step.flatten(1).norm(dim=1).view(-1, *[1] * (step.dim() - 1))
-    return step * (radius / size.clamp(min=radius)).clamp(max=1.0) if radius else step * 0
-
-
-def _ascent(gradient: Tensor, norm: str) -> Tensor:
-    gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-    if norm == "linf":
-        return gradient.sign()
-    size = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.dim() - 1))
-    return gradient / size.clamp(min=torch.finfo(gradient.dtype).tiny)
 
 
 def strongest_change(
@@ -92,6 +76,7 @@ def strongest_change(
         generator: of the random points; seed 0 by default.
     """
     generator = generator or torch.Generator().manual_seed(0)
+    within = ball(radius, norm)
     judge = frozen(model)
     with torch.no_grad():
         if target is None:
@@ -116,10 +101,10 @@ def strongest_change(
             now = gradient(model, one + offsets, k.expand(len(offsets)))
             return change(quantity, now, known[id(model)])
 
-        offsets = _candidates(judge, one, classes, radius, norm, samples, generator)
+        offsets = _candidates(judge, one, classes, within, samples, generator)
         if own is not None:
-            offsets = torch.cat([offsets, _project(own, radius, norm)])
-        found.append(_search(judge, measure, one, offsets, radius, norm, restarts, steps))
+            offsets = torch.cat([offsets, within.project(own)])
+        found.append(_search(judge, measure, one, offsets, within, restarts, steps))
     return Strongest(
         torch.stack([f[0] for f in found]),
         torch.stack([f[1] for f in found]),
@@ -131,8 +116,7 @@ def _candidates(
     model: nn.Module,
     x: Tensor,
     target: Tensor,
-    radius: float,
-    norm: str,
+    within: Ball,
     samples: int,
     generator: torch.Generator,
 ) -> Tensor:
@@ -141,7 +125,7 @@ def _candidates(
     drawn = drawn.to(x.device, x.dtype)
     score = explainer("gradient")(model, x, target)
     directions = torch.cat([drawn, score, -score])
-    return _project(_ascent(directions, norm) * radius, radius, norm)
+    return within.project(within.ascent(directions) * within.radius)
 
 
 def _search(
@@ -149,8 +133,7 @@ def _search(
     measure: Callable[[nn.Module, Tensor], Tensor],
     x: Tensor,
     offsets: Tensor,
-    radius: float,
-    norm: str,
+    within: Ball,
     restarts: int,
     steps: int,
 ) -> tuple[Tensor, Tensor, str]:
@@ -186,8 +169,8 @@ def _search(
                 note(point, values, "ascent (itself)")
             if not bool(slope.any()):
                 break  # piecewise constant: nothing to climb
-            length = 2 * radius * 2.0 ** (-6 * step / max(1, steps - 1))
-            point = _project(point + length * _ascent(slope, norm), radius, norm).detach()
+            length = 2 * within.radius * 2.0 ** (-6 * step / max(1, steps - 1))
+            point = within.project(point + length * within.ascent(slope)).detach()
             if not itself and step % 2:
                 judged(point, f"ascent ({name})")
         judged(point, f"ascent ({name})")

@@ -11,12 +11,32 @@ import trompe
 from trompe.cli.options import ModelOptions, json_option, model_options
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images
 
-_METHODS = ("best", "frobenius", "global", "interval", "jacobian", "telescope", "smoothgrad")
 _EXAMPLES = """\b
 Examples:
   trompe certify --beta 0.8 --radius 1e-6
   trompe certify dog.jpg --model squeezenet1_1 --method smoothgrad --radius 0.1
 """
+
+
+def _registered(context: click.Context, option: click.Parameter, name: str) -> str:
+    """Refuse a name that is no certificate's; torch is imported here, not with the commands."""
+    from trompe.certificates import certificates
+
+    if name not in certificates:
+        choices = ", ".join(certificates)
+        raise click.BadParameter(f"unknown certificate '{name}': choose from {choices}")
+    return name
+
+
+class _CertificateOption(click.Option):
+    """An option whose help lists the registered certificates."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """See ``click.Option``."""
+        from trompe.certificates import certificates
+
+        self.help = f"One of {', '.join(certificates)}."
+        return super().get_help_record(ctx)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -25,7 +45,14 @@ Examples:
 @click.option("--radius", type=float, default=0.01, show_default=True, help="Of the ball.")
 @click.option("--norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
 @click.option("--beta", type=float, help="Certify the softplus network, pooling smoothed too.")
-@click.option("--method", type=click.Choice(_METHODS), default="best", show_default=True)
+@click.option(
+    "--method",
+    metavar="NAME",
+    callback=_registered,
+    cls=_CertificateOption,
+    default="best",
+    show_default=True,
+)
 @click.option("-k", "top", type=click.IntRange(1), default=100, show_default=True,
               help="The largest pixels whose overlap is guaranteed.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), default=200, show_default=True,
