@@ -1,5 +1,6 @@
 """Recording a forward pass, walking it backwards with rules, and smoothing a network's kinks."""
 
+from trompe.engine.adapt import Given, adapted
 from trompe.engine.decompose import Decomposed
 from trompe.engine.frozen import frozen
 from trompe.engine.graph import explained
@@ -10,11 +11,13 @@ from trompe.engine.tape import OpCall, Tape, record
 
 __all__ = [
     "Decomposed",
+    "Given",
     "KinkReport",
     "OpCall",
     "RuleSet",
     "Smoothed",
     "Tape",
+    "adapted",
     "explained",
     "frozen",
     "kinks",

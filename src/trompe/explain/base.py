@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trompe.engine import explained
+from trompe.engine import adapted, explained
 from trompe.engine.sweep import RuleSet, relevance_of
 from trompe.errors import ModelError, UsageError
 from trompe.registry import Registry
-from trompe.types import Explanation
+from trompe.types import Explanation, InputSpace
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,52 @@ class Method:
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """Map and logits of one forward pass; the arguments are those of ``__call__``."""
 
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, model: Any, x: Any, target: Any) -> Tensor:
         """Explain the classes ``target`` for the images ``x``.
 
         Args:
-            model: any module [B, C, H, W] -> [B, K].
-            x: [B, C, H, W], normalised.
-            target: class of each image, int64 [B].
+            model: any module or function [B, C, H, W] -> [B, K], or a ``LoadedModel``, whose
+                input space then is the method's. It may return its logits in a tuple, a mapping
+                or an object. Before the first map of a model and a shape of images it is checked
+                that the model is a function of one image: three forward passes' time.
+            x: [B, C, H, W], normalised; a NumPy array, or one image [C, H, W], are a batch too.
+            target: class of each image, [B], or one number for all of them.
 
         Returns:
             The relevance map, [B, C, H, W], of any sign; ``trompe.heatmap`` turns it into a
             picture.
+
+        Raises:
+            UsageError: if an argument is something else, or a class out of range.
+            ModelError: if the model is no differentiable function of one image.
         """
-        return self.explain(model, x, target).map
+        given = adapted(model, x)
+        method = self if given.space is None else self.within(given.space)
+        method.check_outputs(given.probabilities)
+        return method.explain(given.model, given.x, given.target(target)).map
+
+    def within(self, space: InputSpace) -> Method:
+        """The same method in an input space, where it takes one and was given none."""
+        changes: dict[str, Any] = {}
+        if getattr(self, "input_space", None) == InputSpace():
+            changes["input_space"] = space
+        base = getattr(self, "base", None)
+        if isinstance(base, Method):
+            changes["base"] = base.within(space)
+        return dataclasses.replace(self, **changes) if changes else self
+
+    def check_outputs(self, probabilities: bool) -> None:
+        """Refuse a model whose outputs the method would misread.
+
+        Args:
+            probabilities: whether they are probabilities already.
+
+        Raises:
+            ModelError: with the way out.
+        """
+        base = getattr(self, "base", None)
+        if isinstance(base, Method):
+            base.check_outputs(probabilities)
 
     @property
     def copies(self) -> int:

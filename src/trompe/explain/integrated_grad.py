@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trompe.engine import explained
 from trompe.engine.mean import chunked_sum, division
-from trompe.errors import UsageError
+from trompe.errors import ModelError, UsageError
 from trompe.explain.base import Method, explainers, pick
 from trompe.types import Explanation
 
@@ -26,8 +26,8 @@ class IntegratedGrad(Method):
         steps: number of gradients averaged.
         baseline: x0, in normalised units: one number for every pixel, or a tensor that broadcasts
             to [B, C, H, W].
-        score: ``softmax`` explains the probability, as the reference implementation does;
-            ``logit`` the logit, as all other methods do.
+        score: ``softmax`` explains the probability, as the reference implementation does
+            (of an only logit, its sigmoid); ``logit`` the logit, as all other methods do.
         chunk: how many images are held in memory with their graph; where there are more, they are
             computed again when the map is differentiated.
 
@@ -48,6 +48,14 @@ class IntegratedGrad(Method):
             )
         if self.score not in ("softmax", "logit"):
             raise UsageError(f"unknown score '{self.score}': choose from softmax, logit")
+
+    def check_outputs(self, probabilities: bool) -> None:
+        """See ``Method``."""
+        if probabilities and self.score == "softmax":
+            raise ModelError(
+                "the model returns probabilities, whose softmax integrated_grad would explain: "
+                "remove its softmax or sigmoid, or give score='logit' for the output as it is"
+            )
 
     @property
     def copies(self) -> int:
@@ -72,8 +80,8 @@ class IntegratedGrad(Method):
             scores = model(points)
             if not logits:
                 logits.append(scores[:batch])
-            if self.score == "softmax":
-                scores = scores.softmax(dim=1)
+            if self.score == "softmax":  # the probability of an only logit is its sigmoid
+                scores = scores.softmax(dim=1) if scores.shape[1] > 1 else scores.sigmoid()
             score = pick(scores, target.repeat(len(chunks[i]))).sum()
             (gradient,) = torch.autograd.grad(score, points, create_graph=keep)
             return gradient.unflatten(0, (-1, batch)).sum(dim=0)

@@ -1,0 +1,179 @@
+"""One place that turns what a caller gave into a module, images, classes, and a meaning.
+
+What a model is like is found once per structure and shape of images, and kept as long as the model
+lives: which of its outputs are the logits, what they mean, and that it is a function of one image
+(``function_check``). A module put in training mode, or exchanged, is another structure.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from trompe.engine.function_check import try_function
+from trompe.engine.inputs import as_images, as_target
+from trompe.engine.output_meaning import found_meaning
+from trompe.engine.smoothing import Smoothed
+from trompe.errors import UsageError
+from trompe.model_output import Function, Logarithm, Logits, Path
+from trompe.outputs import Outputs
+from trompe.types import InputSpace, LoadedModel
+
+log = logging.getLogger("trompe")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model.
+
+    Args:
+        path: where the logits are in its output.
+        plain: whether its output is the logits, [B, K].
+        classes: their number K.
+        meaning: as found: ``classes``, ``binary``, ``probabilities``.
+        each: of probabilities: whether each output has a sigmoid of its own.
+    """
+
+    path: Path
+    plain: bool
+    classes: int
+    meaning: Outputs
+    each: bool
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller gave, ready for work.
+
+    Args:
+        model: a module [B, ...] -> [B, K].
+        x: images, [B, ...].
+        outputs: what the module's outputs mean; never ``probabilities``.
+        classes: their number K.
+        probabilities: whether the model as given returns probabilities.
+        space: the normalisation of a ``LoadedModel``.
+    """
+
+    model: nn.Module
+    x: Tensor
+    outputs: Outputs
+    classes: int | None
+    probabilities: bool = False
+    space: InputSpace | None = None
+
+    def target(self, target: Any) -> Tensor:
+        """The classes that a caller gave, int64 [B]; ``None``: those that the model answers.
+
+        Raises:
+            UsageError: if they are no classes of the model.
+        """
+        if target is None:
+            return self.predicted()
+        return as_target(target, self.x, self.classes)
+
+    def predicted(self) -> Tensor:
+        """The output that the model itself answers, never its smoothed version, int64 [B]."""
+        original = self.model.model if isinstance(self.model, Smoothed) else self.model
+        with torch.no_grad():
+            return self.outputs.explained(original(self.x.detach().clone()))
+
+
+_KNOWN: WeakKeyDictionary[Any, dict[Hashable, Known]] = WeakKeyDictionary()
+
+
+def as_module(model: Any) -> tuple[nn.Module, InputSpace | None]:
+    """A module, and the normalisation if it comes with one.
+
+    Raises:
+        UsageError: if it is neither a module, a function, nor a loaded model.
+    """
+    if isinstance(model, nn.Module):
+        return model, None
+    if isinstance(model, LoadedModel):
+        return model.model, model.input_space
+    if isinstance(model, str):
+        raise UsageError(f"the model is a name: give trompe.load_model('{model}')")
+    if isinstance(model, type) or not callable(model):
+        made = ": make one, such as model()" if isinstance(model, type) else ""
+        raise UsageError(
+            f"the model is a {type(model).__name__}, no module, function or loaded model{made}"
+        )
+    return Function(model), None
+
+
+def adapted(model: Any, x: Any, *, outputs: Outputs | None = None) -> Given:
+    """Turn what a caller gave into a module [B, ...] -> [B, K] and its images.
+
+    Args:
+        model: a module, a function, or a loaded model.
+        x: images: a tensor or NumPy array, [B, C, H, W], or one image [C, H, W].
+        outputs: what the outputs mean, if the caller knows.
+
+    Raises:
+        UsageError: if it is something else.
+        ModelError: if the model is no differentiable function of one image.
+    """
+    module, space = as_module(model)
+    x = as_images(x, module)
+    smoothed = module if isinstance(module, Smoothed) else None
+    inner = module if smoothed is None else smoothed.model
+    known = _known(inner, x, owner=model if isinstance(inner, Function) else inner)
+    if known is None:
+        return Given(module, x, outputs or Outputs(), None, space=space)
+    wanted = outputs or known.meaning
+    ready = inner if known.plain else Logits(inner, known.path, known.classes)
+    if outputs is not None and outputs.meaning == "probabilities":
+        ready = Logarithm(ready, known.each)
+        wanted = Outputs(_meaning_of_logarithm(known), outputs.threshold, outputs.tolerance)
+    if smoothed is not None and ready is not inner:
+        ready = Smoothed(ready, smoothed.beta, smoothed.pooling, smoothed.activations)
+    elif smoothed is not None:
+        ready = smoothed
+    probabilities = wanted.meaning == "probabilities"
+    if probabilities:
+        wanted = Outputs(_meaning_of_logarithm(known))
+    return Given(ready, x, wanted, known.classes, probabilities, space)
+
+
+def _meaning_of_logarithm(known: Known) -> Any:
+    if not known.each:
+        return "classes"
+    return "binary" if known.classes == 1 else "labels"
+
+
+def _known(model: nn.Module, x: Tensor, owner: Any) -> Known | None:
+    """What is known of the model for images of this shape; ``None`` where it cannot be tried."""
+    try:
+        kept = _KNOWN.setdefault(owner, {})
+    except TypeError:  # no weak reference to it: a builtin, say
+        kept = {}
+    structure = tuple([(id(module), module.training) for module in model.modules()])
+    key = (structure, tuple(x.shape[1:]), x.dtype, x.device)
+    if key not in kept:
+        if not _is_plain(x):
+            return None
+        tried = try_function(model, x)
+        meaning, each = found_meaning(tried.logits)
+        kept[key] = Known(tried.path, tried.plain, tried.logits.shape[1], meaning, each)
+        if meaning.meaning == "binary":
+            log.warning(
+                "the model has one output: taken as the logit of a yes-or-no decision "
+                "(outputs='binary'); a regression is outputs='value'"
+            )
+    return kept[key]
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether ``x`` holds numbers: it does not while a graph is traced or functions transformed."""
+    traced = _get_current_dispatch_mode() is not None
+    return type(x) in (Tensor, nn.Parameter) and not traced and not _transformed(x)
+
+
+_transformed: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor

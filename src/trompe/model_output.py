@@ -1,0 +1,154 @@
+"""Finding the logits in whatever a model returns: a tensor, a tuple, a dict, an object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trompe.errors import ModelError
+
+Path = tuple[int | str, ...]
+"""Where in an output a tensor is: positions, keys and names of attributes, one after the other."""
+
+_DEPTH = 3
+"""Outputs are searched so deep: hidden states and caches lie in tuples of tuples."""
+
+
+class Function(nn.Module):
+    """A function of images as a module.
+
+    Args:
+        function: takes [B, C, H, W] and returns [B, K].
+    """
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.training = False
+
+    def forward(self, x: Tensor) -> Any:
+        """Call the function."""
+        return self.function(x)
+
+
+class Logits(nn.Module):
+    """The logits [B, K] of a model that returns them in another form.
+
+    Args:
+        model: returns a tensor, tuple, mapping or object.
+        path: where the logits are in it.
+        classes: their number K.
+    """
+
+    def __init__(self, model: nn.Module, path: Path, classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.path = path
+        self.classes = classes
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits [B, K] of images [B, C, H, W]."""
+        return follow(self.model(x), self.path).reshape(len(x), self.classes)
+
+
+class Logarithm(nn.Module):
+    """What a network's probabilities are the softmax, or the sigmoid, of.
+
+    Args:
+        model: returns probabilities [B, K].
+        each: whether each output has a sigmoid of its own; otherwise a softmax is over all.
+    """
+
+    def __init__(self, model: nn.Module, each: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.each = each
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``log p``, or ``log p - log(1 - p)``, [B, K]; finite where p underflows to 0."""
+        p: Tensor = self.model(x)
+        least = torch.finfo(p.dtype).tiny
+        logarithm = p.clamp_min(least).log()
+        return logarithm - (1 - p).clamp_min(least).log() if self.each else logarithm
+
+
+def find_logits(out: Any, batch: int) -> tuple[Path, int]:
+    """Where the logits are in the output for ``batch`` images, and how many per image.
+
+    They are what is called ``logits``, or else the only tensor that has one row per image and no
+    other dimensions. A single dimension means one logit per image.
+
+    Raises:
+        ModelError: if there is none, or which one is meant cannot be told.
+    """
+    tensors = list(_tensors(out, ()))
+    named = [(path, t) for path, t in tensors if path and path[-1] == "logits"]
+    fitting = [(path, t) for path, t in named or tensors if _fits(t, batch)]
+    if len(fitting) == 1:
+        path, tensor = fitting[0]
+        return path, tensor.numel() // batch
+    shapes = ", ".join(f"{_spelled(path)}{tuple(t.shape)}" for path, t in (named or tensors)[:4])
+    what = "a tensor" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+    if len(fitting) > 1:
+        raise ModelError(
+            f"the model returns {what} of several outputs ({shapes}): choose one, such as "
+            f"lambda x: model(x){_spelled(fitting[0][0])}"
+        )
+    if tensors and not any(t.is_floating_point() for _, t in tensors):
+        raise ModelError(
+            f"the model returns {tensors[0][1].dtype} numbers ({shapes}), such as the classes it "
+            "chose: return its floating point logits [B, K]"
+        )
+    found = f"{what} ({shapes})" if tensors else f"{what} without a tensor"
+    raise ModelError(
+        f"the model returns {found} for {batch} images: a classifier returns logits [{batch}, K]; "
+        "wrap it in a function that does"
+    )
+
+
+def follow(out: Any, path: Path) -> Tensor:
+    """The tensor at a path of an output."""
+    for step in path:
+        if isinstance(step, str) and not isinstance(out, Mapping):
+            out = getattr(out, step)
+        else:
+            out = out[step]
+    found: Tensor = out
+    return found
+
+
+def _fits(tensor: Tensor, batch: int) -> bool:
+    """Whether a tensor is one row of numbers per image."""
+    sizes = [size for size in tensor.shape[1:] if size != 1]
+    rows = tensor.dim() > 0 and tensor.shape[0] == batch and tensor.numel() > 0
+    return rows and len(sizes) <= 1 and tensor.is_floating_point()
+
+
+def _tensors(out: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
+    """All tensors in an output with their paths."""
+    if isinstance(out, Tensor):
+        yield path, out
+    elif len(path) < _DEPTH:
+        for step, part in _parts(out):
+            yield from _tensors(part, (*path, step))
+
+
+def _parts(out: Any) -> Iterator[tuple[int | str, Any]]:
+    if isinstance(out, Mapping):
+        yield from out.items()
+    elif isinstance(out, (tuple, list)):
+        yield from zip(getattr(out, "_fields", range(len(out))), out, strict=True)
+    elif dataclasses.is_dataclass(out):
+        yield from ((field.name, getattr(out, field.name)) for field in dataclasses.fields(out))
+    elif isinstance(getattr(out, "logits", None), Tensor):
+        yield "logits", out.logits
+
+
+def _spelled(path: Path) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f"['{step}']" for step in path)

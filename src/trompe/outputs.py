@@ -1,0 +1,101 @@
+"""What the numbers that a network returns mean, and when an answer counts as kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from trompe.errors import UsageError
+
+Meaning = Literal["classes", "binary", "labels", "probabilities", "value"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The meaning of a network's output [B, K].
+
+    Args:
+        meaning: ``classes``: logits of classes, of which the largest is the answer. ``binary``:
+            one logit, whose side of the threshold is the answer. ``labels``: one logit per label,
+            each of which is on or off. ``probabilities``: of classes (each row sums to 1), of a
+            binary decision or of labels, whose logarithm is explained and kept in their place.
+            ``value``: numbers as they are (regression).
+        threshold: of ``binary`` and ``labels``: the logit above which a label is on; 0 is a
+            probability of one half.
+        tolerance: of ``value``: the largest change of an output that counts as kept, in its own
+            unit; by default 5 % of the largest output of the original image.
+
+    Raises:
+        UsageError: if a setting is out of range.
+
+    Example:
+        >>> import torch
+        >>> before, after = torch.tensor([[0.5], [0.5]]), torch.tensor([[0.1], [-0.1]])
+        >>> Outputs("binary").kept(after, before).tolist()
+        [True, False]
+    """
+
+    meaning: Meaning = "classes"
+    threshold: float = 0.0
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.meaning not in get_args(Meaning):
+            raise UsageError(
+                f"unknown outputs '{self.meaning}': choose from {', '.join(get_args(Meaning))}"
+            )
+        if not math.isfinite(self.threshold):
+            raise UsageError(f"the threshold must be finite, not {self.threshold}")
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
+            raise UsageError(f"the tolerance must not be negative, not {self.tolerance}")
+
+    def kept(self, logits: Tensor, reference: Tensor) -> Tensor:
+        """Whether the answer is still that of the reference, bool [B].
+
+        Args:
+            logits: the output now, [B, K].
+            reference: the output on the original images, [B, K].
+        """
+        if self.meaning in ("binary", "labels"):
+            same = (logits > self.threshold) == (reference > self.threshold)
+            return same.all(dim=1) & torch.isfinite(logits).all(dim=1)
+        if self.meaning == "value":
+            return (logits - reference).abs().amax(dim=1) <= self._allowed(reference)
+        return logits.argmax(dim=1) == reference.argmax(dim=1)
+
+    def explained(self, logits: Tensor) -> Tensor:
+        """The output that is explained if none is named, int64 [B]: the largest one."""
+        return logits.argmax(dim=1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The output on the scale on which its change is measured, [B, K].
+
+        The softmax of classes, the sigmoid of a binary decision and of labels; values as they are.
+        """
+        if self.meaning in ("binary", "labels"):
+            return (logits - self.threshold).sigmoid()
+        return logits if self.meaning == "value" else logits.softmax(dim=1)
+
+    def _allowed(self, reference: Tensor) -> Tensor:
+        if self.tolerance is not None:
+            return reference.new_full(reference.shape[:1], self.tolerance)
+        return 0.05 * reference.abs().amax(dim=1)
+
+
+def as_outputs(outputs: Outputs | str | None) -> Outputs | None:
+    """The meaning that a caller names; ``None`` if it is to be found.
+
+    Raises:
+        UsageError: if there is no such meaning.
+    """
+    if outputs is None or isinstance(outputs, Outputs):
+        return outputs
+    if outputs == "auto":
+        return None
+    if isinstance(outputs, str):
+        return Outputs(outputs)  # type: ignore[arg-type]  # checked there
+    raise UsageError(f"outputs must be a name or an Outputs, not {outputs!r}")
