@@ -107,8 +107,8 @@ def find_logits(out: Any, batch: int) -> tuple[Path, int]:
         )
     found = f"{what} ({shapes})" if tensors else f"{what} without a tensor"
     raise ModelError(
-        f"the model returns {found} for {batch} images: a classifier returns logits [{batch}, K]; "
-        "wrap it in a function that does"
+        f"the model returns {found} for {batch} images: a classifier returns logits [B, K]; wrap "
+        "it in a function that does"
     )
 
 

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trompe.engine.function_faults import mixing, ran_coarsely, random_calls
+from trompe.engine.function_faults import (
+    batch_statistics,
+    equal,
+    mixing,
+    named,
+    ran_coarsely,
+    random_run,
+)
 from trompe.engine.tape import depends
 from trompe.errors import ModelError, TrompeError
 from trompe.model_output import Path, find_logits, follow
@@ -51,7 +58,7 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         before = _random_state(x)
         start = pair.clone().requires_grad_(True)
         with torch.enable_grad():
-            out = _run(model, start)
+            out = _run(model, start.clone())  # which the model may write to
         path, classes = find_logits(out, 2)
         logits = follow(out, path).reshape(2, classes)
         if not depends(logits, start):
@@ -62,8 +69,9 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
                 single = torch.cat([one.reshape(1, classes) for one in alone])
             except (ModelError, RuntimeError, LookupError, AttributeError) as error:
                 raise ModelError(
-                    f"the model answers two images and fails on one of them alone ({error}): its "
-                    f"answer depends on the batch{eval_first(model)}"
+                    f"{batch_statistics(model) or 'the model'} depends on the other images of a "
+                    f"batch: two are answered, one alone is not ({error.__cause__ or error})"
+                    f"{eval_first(model)}"
                 ) from error
         drawn = not torch.equal(before, _random_state(x))
         if drawn:
@@ -151,20 +159,17 @@ def _refuse_random(model: nn.Module, pair: Tensor) -> None:
         ModelError: with the operation that draws random numbers, and its place.
     """
     with torch.no_grad():
-        runs = []
-        for _ in range(8):
-            out = _run(model, pair.clone())
-            path, _classes = find_logits(out, 2)
-            runs.append(follow(out, path))
-        if all(torch.equal(torch.nan_to_num(runs[0]), torch.nan_to_num(run)) for run in runs[1:]):
-            return
-        calls = random_calls(model, pair)
+        first, second = (random_run(model, pair) for _ in range(2))
+    outputs = [follow(run.output, find_logits(run.output, 2)[0]) for run in (first, second)]
     way_out = eval_first(model) or (
         ": make it a function of the image; dropout has to be off in evaluation mode "
         "(F.dropout needs training=self.training)"
     )
-    drawn = f" ({calls[0]})" if calls else ""
-    raise ModelError(f"the model answers by chance, another output each time{drawn}{way_out}")
+    drawn = f" ({first.drawing[0]})" if first.drawing else ""
+    if not equal(outputs[0], outputs[1]):
+        raise ModelError(f"the model answers by chance, another output each time{drawn}{way_out}")
+    if not all(map(equal, first.drawn, second.drawn)):  # they are not from a seed of its own
+        raise ModelError(f"the model draws random numbers, its answer is chance{drawn}{way_out}")
 
 
 def _undifferentiable(model: nn.Module) -> str:
@@ -201,8 +206,8 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
         ModelError: with the name of the buffer.
     """
     held = [
-        (name, owner, key, buffer, _version(buffer), buffer.detach().clone())
-        for name, owner, key, buffer in _buffers(model)
+        (place, owner, key, buffer, buffer.detach().clone())
+        for place, owner, key, buffer in _buffers(model)
     ]
     failure: BaseException | None = None
     try:
@@ -210,20 +215,19 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
     except BaseException as error:  # whatever ends the check, the model is restored
         failure = error
     written = ""
-    for name, owner, key, buffer, version, copy in held:
-        replaced = owner._buffers.get(key) is not buffer
-        if not replaced and _version(buffer) == version:
-            continue
-        same = not replaced or _equal(owner._buffers.get(key), copy)
+    for place, owner, key, buffer, copy in held:
+        # By value: batch norm writes its statistics without counting that as a new version.
+        now = owner._buffers.get(key)
+        changed = now is None or not equal(now, copy) or not equal(buffer, copy)
         with torch.no_grad():
             owner._buffers[key] = buffer
-            if not _equal(buffer, copy):
-                same = False
+            if not equal(buffer, copy):
                 buffer.copy_(copy)
-        written = written or ("" if same else name)
+        if changed and not written:
+            written = f"{place} writes to its buffer '{key}'"
     if written and (failure is None or isinstance(failure, ModelError)):
         raise ModelError(
-            f"running the model changes its buffer '{written}', so it is no function of the image"
+            f"{written} as it runs, so the model is no function of the image"
             f"{eval_first(model) or ': remove what it remembers from one image to the next'}"
         ) from failure
     if failure is not None:
@@ -234,14 +238,4 @@ def _buffers(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
     for prefix, module in model.named_modules():
         for key, buffer in list(getattr(module, "_buffers", {}).items()):
             if buffer is not None:
-                yield f"{prefix}.{key}".lstrip("."), module, key, buffer
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
-
-
-def _equal(one: Tensor | None, other: Tensor) -> bool:
-    if one is None or one.shape != other.shape:
-        return False
-    return torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+                yield named(prefix, module), module, key, buffer

@@ -17,14 +17,20 @@ from trompe.engine.tape import running
 _COARSE = (torch.float16, torch.bfloat16)
 
 
-class _Watch(TorchDispatchMode):
-    """Notes the operations that draw random numbers, and whether any is of half precision."""
+class Watch(TorchDispatchMode):
+    """Notes the operations that draw random numbers, and whether any is of half precision.
+
+    Args:
+        model: whose modules name the places.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._names = {id(module): name for name, module in model.named_modules()}
-        self.drawing: list[str] = []
+        self.drawing: list[str] = []  # operations with their places
+        self.drawn: list[Tensor] = []  # what they returned
         self.coarse = False
+        self.output: Any = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -34,6 +40,7 @@ class _Watch(TorchDispatchMode):
             module = running(self._names)
             place = "" if module is None else f" in {named(self._names[id(module)], module)}"
             self.drawing.append(f"{func.name().removeprefix('aten::')}{place}")
+            self.drawn.extend(t.detach().clone() for t in tensors_in(out))
         self.coarse = self.coarse or any(t.dtype in _COARSE for t in tensors_in(out))
         return out
 
@@ -44,20 +51,24 @@ def named(name: str, module: nn.Module) -> str:
     return f"'{name}' ({kind})" if name else kind
 
 
-def random_calls(model: nn.Module, x: Tensor) -> list[str]:
-    """The operations of a forward pass that draw random numbers, and the modules they are in."""
-    watch = _Watch(model)
+def random_run(model: nn.Module, x: Tensor) -> Watch:
+    """A forward pass, with what was drawn in it and where."""
+    watch = Watch(model)
     with torch.no_grad(), watch:
-        model(x.clone())
-    return watch.drawing
+        watch.output = model(x.clone())
+    return watch
 
 
 def ran_coarsely(model: nn.Module, x: Tensor) -> bool:
     """Whether an operation of a forward pass is of half precision."""
-    watch = _Watch(model)
-    with torch.no_grad(), watch:
-        model(x.clone())
-    return watch.coarse
+    return random_run(model, x).coarse
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same, entries that are not numbers included."""
+    if one.shape != other.shape:
+        return False
+    return torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
 @contextmanager
@@ -79,36 +90,58 @@ def _outputs_of(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor,
 
 
 def mixing(model: nn.Module, pair: Tensor) -> str:
-    """Say which module makes the first image's output depend on the second one.
+    """Say which module makes an image's output depend on the other ones.
 
     Args:
-        model: whose output for the first image is another one in the batch than alone.
+        model: whose output for an image is another one in the batch than alone.
         pair: two images, [2, ...].
     """
-    runs = []
-    for images in (pair, pair[:1]):
-        with torch.no_grad(), _outputs_of(model) as calls:
-            model(images.clone())
-        runs.append(calls)
-    culprit = "the model"
-    for (name, module, given, made), (_, _, given_alone, alone) in zip(*runs, strict=False):
-        if _differ(made, alone):
-            culprit = named(name, module)
-            if _differ(given, given_alone):  # what lies between two modules has mixed them
-                parent = name.rpartition(".")[0]
-                culprit = named(parent, dict(model.named_modules())[parent])
-            elif isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.training:
-                culprit += ", which keeps no running statistics (train it with them),"
-            break
+    together, *alone = (_calls(model, images) for images in (pair, pair[:1], pair[1:]))
+    culprits = (_first_that_differs(model, together, one, i) for i, one in enumerate(alone))
+    culprit = next((found for found in culprits if found), "the model")
     return f"{culprit} mixes the images of a batch: an image's output depends on the others"
 
 
-def _differ(batch: Tensor, alone: Tensor) -> bool:
-    """Whether the first row of a batch differs from the row of the image alone."""
+def batch_statistics(model: nn.Module, name: str = "") -> str:
+    """The first batch norm that goes by its batch since it keeps no statistics, or nothing."""
+    for path, module in model.named_modules(prefix=name):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            return f"{named(path, module)}, which keeps no running statistics (train it with them),"
+    return ""
+
+
+def _calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+    with torch.no_grad(), _outputs_of(model) as calls:
+        model(images.clone())
+    return calls
+
+
+def _first_that_differs(
+    model: nn.Module,
+    together: list[tuple[str, nn.Module, Tensor, Tensor]],
+    alone: list[tuple[str, nn.Module, Tensor, Tensor]],
+    row: int,
+) -> str:
+    """The first module whose output for an image is another one in the batch."""
+    for (name, module, given, made), (_, _, given_alone, made_alone) in zip(
+        together, alone, strict=False
+    ):
+        if not _differ(made, made_alone, row):
+            continue
+        if _differ(given, given_alone, row):  # what lies between two modules has mixed them
+            parent = name.rpartition(".")[0]
+            return named(parent, dict(model.named_modules())[parent])
+        return batch_statistics(module, name) or named(name, module)
+    return ""
+
+
+def _differ(batch: Tensor, alone: Tensor, row: int) -> bool:
+    """Whether a row of a batch differs from that of the image alone."""
     if batch.shape[:1] != (2,) or batch.shape[1:] != alone.shape[1:] or alone.shape[0] != 1:
         return False
-    if not batch.is_floating_point():
-        return not torch.equal(batch[:1], alone)
-    size = float(alone.abs().max()) if alone.numel() else 0.0
-    error = float((batch[:1] - alone).abs().max()) if alone.numel() else 0.0
-    return error > torch.finfo(batch.dtype).eps ** 0.5 * size
+    mine = batch[row : row + 1]
+    if not batch.is_floating_point() or not alone.numel():
+        return not equal(mine, alone)
+    return float((mine - alone).abs().max()) > torch.finfo(batch.dtype).eps ** 0.5 * float(
+        alone.abs().max()
+    )

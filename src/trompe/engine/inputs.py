@@ -62,10 +62,9 @@ def as_target(target: Any, x: Tensor, classes: int | None) -> Tensor:
     """
     batch = x.shape[0]
     if isinstance(target, Tensor) and target.dtype == torch.int64 and target.device == x.device:
-        given = target  # nothing to convert; a GPU is not waited for
-        checked = classes is None or given.device.type != "cpu"
+        given, limit = target, None  # gather checks it, and no GPU is waited for
     else:
-        given, checked = _integers(target), classes is None
+        given, limit = _integers(target), classes
     if given.dim() == 0:
         given = given.expand(batch)
     if given.shape != (batch,):
@@ -76,10 +75,9 @@ def as_target(target: Any, x: Tensor, classes: int | None) -> Tensor:
             f"target has the shape {tuple(given.shape)} for {batch} images: give one class per "
             f"image{more}"
         )
-    if not checked and classes is not None and not bool(((given >= 0) & (given < classes)).all()):
+    if limit is not None and not bool(((given >= 0) & (given < limit)).all()):
         raise UsageError(
-            f"target {given.tolist()} does not fit: the model has {classes} classes, "
-            f"0..{classes - 1}"
+            f"target {given.tolist()} does not fit: the model has {limit} classes, 0..{limit - 1}"
         )
     return given.to(x.device, torch.int64)
 

@@ -59,6 +59,10 @@ class Method:
         method.check_outputs(given.probabilities)
         return method.explain(given.model, given.x, given.target(target)).map
 
+    def relevance(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """The map alone, of arguments that are what they have to be already."""
+        return self.explain(model, x, target).map
+
     def within(self, space: InputSpace) -> Method:
         """The same method in an input space, where it takes one and was given none."""
         changes: dict[str, Any] = {}

@@ -43,6 +43,6 @@ class BetaSmoothing(Method):
 
         def method(x: Tensor, keep: bool) -> Explanation:
             smoothed = smooth(model, beta=self.beta, pooling=self.pooling)
-            return Explanation(self.base(smoothed, x, target), model(x))
+            return Explanation(self.base.relevance(smoothed, x, target), model(x))
 
         return explained(method, model, x)
