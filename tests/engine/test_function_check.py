@@ -61,7 +61,9 @@ def test_chance_is_refused_with_its_place(kind: str) -> None:
 
 def test_dropout_left_on_is_named_and_eval_is_the_way_out() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
-    with pytest.raises(ModelError, match=r"'2' \(Dropout\)\): call model.eval\(\) first"):
+    with pytest.raises(
+        ModelError, match=r"'2' \(Dropout\)\): it is in training mode, call model.eval\(\) first"
+    ):
         trompe.explainer("gradient")(net, X, [0, 1])
     trompe.explainer("gradient")(net.eval(), X, [0, 1])
 

@@ -21,7 +21,7 @@ from trompe.engine.function_check import try_function
 from trompe.engine.inputs import as_images, as_target
 from trompe.engine.output_meaning import found_meaning
 from trompe.engine.smoothing import Smoothed
-from trompe.errors import UsageError
+from trompe.errors import ModelError, UsageError
 from trompe.model_output import Function, Logarithm, Logits, Path
 from trompe.outputs import Outputs
 from trompe.types import InputSpace, LoadedModel
@@ -39,6 +39,7 @@ class Known:
         classes: their number K.
         meaning: as found: ``classes``, ``binary``, ``probabilities``.
         each: of probabilities: whether each output has a sigmoid of its own.
+        undifferentiable: why no gradient reaches the images; nothing if one does.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Known:
     classes: int
     meaning: Outputs
     each: bool
+    undifferentiable: str
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,20 @@ def as_module(model: Any) -> tuple[nn.Module, InputSpace | None]:
     return Function(model), None
 
 
-def adapted(model: Any, x: Any, *, outputs: Outputs | None = None) -> Given:
+def adapted(
+    model: Any, x: Any, *, outputs: Outputs | None = None, differentiable: bool = True
+) -> Given:
     """Turn what a caller gave into a module [B, ...] -> [B, K] and its images.
 
     Args:
         model: a module, a function, or a loaded model.
         x: images: a tensor or NumPy array, [B, C, H, W], or one image [C, H, W].
         outputs: what the outputs mean, if the caller knows.
+        differentiable: whether a gradient of the model is needed.
 
     Raises:
         UsageError: if it is something else.
-        ModelError: if the model is no differentiable function of one image.
+        ModelError: if the model is no function of one image, or not differentiable.
     """
     module, space = as_module(model)
     x = as_images(x, module)
@@ -127,6 +132,8 @@ def adapted(model: Any, x: Any, *, outputs: Outputs | None = None) -> Given:
     known = _known(inner, x, owner=model if isinstance(inner, Function) else inner)
     if known is None:
         return Given(module, x, outputs or Outputs(), None, space=space)
+    if differentiable and known.undifferentiable:
+        raise ModelError(known.undifferentiable)
     wanted = outputs or known.meaning
     ready = inner if known.plain else Logits(inner, known.path, known.classes)
     if outputs is not None and outputs.meaning == "probabilities":
@@ -161,7 +168,14 @@ def _known(model: nn.Module, x: Tensor, owner: Any) -> Known | None:
             return None
         tried = try_function(model, x)
         meaning, each = found_meaning(tried.logits)
-        kept[key] = Known(tried.path, tried.plain, tried.logits.shape[1], meaning, each)
+        kept[key] = Known(
+            tried.path,
+            tried.plain,
+            tried.logits.shape[1],
+            meaning,
+            each,
+            tried.undifferentiable,
+        )
         if meaning.meaning == "binary":
             log.warning(
                 "the model has one output: taken as the logit of a yes-or-no decision "

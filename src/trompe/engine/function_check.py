@@ -35,11 +35,13 @@ class Tried(NamedTuple):
         path: where the logits are in what the model returns.
         logits: of the two images, with their graph, [2, K].
         plain: whether the model returns just them, [2, K].
+        undifferentiable: why no gradient reaches the images; nothing if one does.
     """
 
     path: Path
     logits: Tensor
     plain: bool
+    undifferentiable: str
 
 
 def try_function(model: nn.Module, x: Tensor) -> Tried:
@@ -50,7 +52,7 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         x: images, [B, ...], floating point; the first one is used, and one made of it.
 
     Raises:
-        ModelError: if it fails, returns no logits, is not differentiable, draws random numbers,
+        ModelError: if it fails, returns no logits, draws random numbers,
             mixes the images of a batch, or changes its buffers: the place is named.
     """
     pair = two_images(x)
@@ -61,8 +63,7 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
             out = _run(model, start.clone())  # which the model may write to
         path, classes = find_logits(out, 2)
         logits = follow(out, path).reshape(2, classes)
-        if not depends(logits, start):
-            raise ModelError(_undifferentiable(model))
+        why = "" if depends(logits, start) else _undifferentiable(model)
         with torch.no_grad():
             try:
                 alone = [follow(_run(model, pair[i : i + 1].clone()), path) for i in range(2)]
@@ -79,8 +80,8 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         if not _agree(logits.detach(), single, model, pair):
             _refuse_random(model, pair)
             raise ModelError(mixing(model, pair) + eval_first(model))
-    plain = isinstance(out, Tensor) and out.dim() == 2
-    return Tried(path, logits, plain)
+    plain = isinstance(out, Tensor) and all(t.dim() == 2 for t in (out, *alone))
+    return Tried(path, logits, plain, why)
 
 
 def two_images(x: Tensor) -> Tensor:
@@ -93,7 +94,11 @@ def two_images(x: Tensor) -> Tensor:
 
 def eval_first(model: nn.Module) -> str:
     """The way out for a model that is still in training mode."""
-    return ": call model.eval() first" if any(m.training for m in model.modules()) else ""
+    return (
+        ": it is in training mode, call model.eval() first"
+        if any(m.training for m in model.modules())
+        else ""
+    )
 
 
 def _run(model: nn.Module, x: Tensor) -> Any:

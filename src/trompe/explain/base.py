@@ -52,9 +52,9 @@ class Method:
 
         Raises:
             UsageError: if an argument is something else, or a class out of range.
-            ModelError: if the model is no differentiable function of one image.
+            ModelError: if the model is no function of one image, or not differentiable.
         """
-        given = adapted(model, x)
+        given = adapted(model, x, differentiable=not self.first_order)
         method = self if given.space is None else self.within(given.space)
         method.check_outputs(given.probabilities)
         return method.explain(given.model, given.x, given.target(target)).map
@@ -82,6 +82,11 @@ class Method:
         Raises:
             ModelError: with the way out.
         """
+        if probabilities and getattr(self, "score", "") == "softmax":
+            raise ModelError(
+                f"the model returns probabilities, whose softmax {self.name} would explain: remove "
+                "the model's softmax or sigmoid, or give score='logit' for its output as it is"
+            )
         base = getattr(self, "base", None)
         if isinstance(base, Method):
             base.check_outputs(probabilities)
@@ -187,8 +192,8 @@ def scored(logits: Tensor, target: Tensor, score: str) -> Tensor:
         ModelError: if the logits are not [B, K].
         UsageError: if a class is out of range or the batch sizes differ.
     """
-    if score == "softmax" and logits.dim() == 2:
-        logits = logits.softmax(dim=1)
+    if score == "softmax" and logits.dim() == 2:  # the probability of an only logit is its sigmoid
+        logits = logits.softmax(dim=1) if logits.shape[1] > 1 else logits.sigmoid()
     return pick(logits, target)
 
 

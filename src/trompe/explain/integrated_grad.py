@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trompe.engine import explained
 from trompe.engine.mean import chunked_sum, division
-from trompe.errors import ModelError, UsageError
-from trompe.explain.base import Method, explainers, pick
+from trompe.errors import UsageError
+from trompe.explain.base import Method, check_score, explainers, scored
 from trompe.types import Explanation
 
 
@@ -46,16 +46,7 @@ class IntegratedGrad(Method):
             raise UsageError(
                 f"steps and chunk must be at least 1, not {self.steps} and {self.chunk}"
             )
-        if self.score not in ("softmax", "logit"):
-            raise UsageError(f"unknown score '{self.score}': choose from softmax, logit")
-
-    def check_outputs(self, probabilities: bool) -> None:
-        """See ``Method``."""
-        if probabilities and self.score == "softmax":
-            raise ModelError(
-                "the model returns probabilities, whose softmax integrated_grad would explain: "
-                "remove its softmax or sigmoid, or give score='logit' for the output as it is"
-            )
+        check_score(self.score)
 
     @property
     def copies(self) -> int:
@@ -80,9 +71,7 @@ class IntegratedGrad(Method):
             scores = model(points)
             if not logits:
                 logits.append(scores[:batch])
-            if self.score == "softmax":  # the probability of an only logit is its sigmoid
-                scores = scores.softmax(dim=1) if scores.shape[1] > 1 else scores.sigmoid()
-            score = pick(scores, target.repeat(len(chunks[i]))).sum()
+            score = scored(scores, target.repeat(len(chunks[i])), self.score).sum()
             (gradient,) = torch.autograd.grad(score, points, create_graph=keep)
             return gradient.unflatten(0, (-1, batch)).sum(dim=0)
 
