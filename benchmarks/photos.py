@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 import trompe
 from trompe.attacks.observation import observe
-from trompe.report.measures import image_metrics
+from trompe.report import image_metrics
 from trompe.types import AttackResult, LoadedModel, heatmap
 from trompe.zoo.images import list_images, load_image
 

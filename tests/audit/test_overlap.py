@@ -80,3 +80,26 @@ def test_no_batch_is_claimed_ahead_while_another_worker_might_need_it() -> None:
         assert second.take_batch() == 4
         first.close()
         second.close()
+
+
+def test_what_a_batch_gave_is_not_entered_once_another_process_has_it() -> None:
+    begun()
+    with Store(Path("run")) as store:
+        process = Process(store, "cpu", None)
+        process.plan()
+        batch = process.take()
+        assert batch is not None
+        findings = process.worker(batch.model, batch.kind).batch(batch.cells, process.read(batch))
+        with store.transaction() as db:  # its lease was over, and another took it
+            db.execute("UPDATE claims SET owner = 'another' WHERE work = ?", (batch.claim,))
+        process.finish(batch, findings)
+        (left,) = store.rows("SELECT COUNT(*) FROM cells WHERE status != 'open'")
+        (done,) = store.rows("SELECT done FROM batches WHERE id = ?", (batch.id,))
+        (claim,) = store.rows("SELECT owner FROM claims WHERE work = ?", (batch.claim,))
+        assert (left[0], done[0], claim[0]) == (0, 0, "another")
+        with store.transaction() as db:
+            db.execute("UPDATE claims SET owner = ?", (process.claims.owner,))
+        process.finish(batch, findings)
+        (left,) = store.rows("SELECT COUNT(*) FROM cells WHERE status != 'open'")
+        assert left[0] == len(batch.cells)
+        process.claims.close()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from trompe.audit import open_run, run_audit
+from trompe.audit.judgement import metrics_of
 from trompe.audit.leaderboard import leaderboard, robust
-from trompe.audit.measures import measured
 from trompe.audit.results import Row
 from trompe.audit.verify import Verifier
 from trompe.cli import main
@@ -54,7 +54,7 @@ def test_a_made_up_map_under_a_checksum_that_fits_is_found(kind: str) -> None:
     arrays[f"map_{kind}"] = arrays[f"map_{other}"].clone()
     name = run.store.arrays.put(arrays)
     loaded = run.settings.models[0].load("cpu")
-    values = measured(run.arrays(one)["x"], arrays, loaded.input_space)
+    values = metrics_of(run.arrays(one)["x"], arrays, loaded.input_space)
     with run.store.transaction() as db:
         db.execute("UPDATE cells SET arrays = ? WHERE id = 1", (name,))
         for key, value in values.items():
@@ -76,7 +76,7 @@ def test_a_flag_taken_away_is_found() -> None:
 
 def row(**values: float) -> Row:
     full = {"class_kept": 1.0, "map_original_pcc": 0.9, "image_linf": 0.01} | values
-    return Row(1, "m", "gradient", "none", "paper", "i", "t", None, full, (), None, None, None)
+    return Row(1, "m", "gradient", None, "paper", "i", "t", None, full, (), None, None, None)
 
 
 def test_what_counts_as_robust() -> None:

@@ -11,16 +11,18 @@ import torch
 
 from trompe.audit import Run
 from trompe.audit.results import Row
-from trompe.audit.settings import ModelSpec, Settings
+from trompe.audit.settings import Settings
 from trompe.audit.status import Status
 from trompe.audit.store import Store
 from trompe.errors import UsageError
+from trompe.geometry.smoothed_method import Smoothing
 from trompe.report.figures import box_statistics, joint_figure, panel_figure
 from trompe.report.html import page, write_report
 from trompe.report.run_figures import figure_sets
 from trompe.report.svg import inline_svg
 from trompe.report.tables import Table, as_csv, as_latex
 from trompe.report.words import advice, fooled, summary
+from trompe.zoo import ModelSpec
 
 EVIL = '<script>alert("1")</script>$x_1$ & "quoted"'
 
@@ -69,7 +71,7 @@ class MadeUp(Run):
             id=number,
             model="tiny-vgg=random",
             method="gradient",
-            smoothing=smoothing,
+            smoothing=Smoothing.parse(smoothing),
             preset="paper",
             image=f"{number}{EVIL}",
             target=EVIL,

@@ -1,6 +1,6 @@
 """Manipulation: an imperceptible change of the input that changes its explanation."""
 
-from trompe.attacks.adaptive import Adaptive, Attacked, Similarity, adaptive_attack
+from trompe.attacks.adaptive import Adaptive, Attacked, adaptive_attack
 from trompe.attacks.channels import Channel, Identity, channels
 from trompe.attacks.constraints import (
     Ball,
@@ -34,7 +34,6 @@ __all__ = [
     "ReachMap",
     "ScaledAdam",
     "Signed",
-    "Similarity",
     "Step",
     "Stepper",
     "ValidImage",

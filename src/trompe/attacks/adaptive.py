@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trompe import metrics
 from trompe.attacks.manipulation import manipulate
 from trompe.attacks.presets import Preset
 from trompe.engine import frozen
@@ -16,22 +15,8 @@ from trompe.errors import UsageError
 from trompe.explain.base import Method
 from trompe.explain.beta_smoothing import BetaSmoothing
 from trompe.explain.gradient import Gradient
+from trompe.metrics.attack import Similarity, similarity
 from trompe.types import AttackResult, InputSpace, Progress, heatmap
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """How alike two series of images or maps are, per image, [B] each.
-
-    Args:
-        mse: mean squared error, 0 or more; maps sum to 1, images are in pixel units 0..1.
-        ssim: structural similarity, at most 1; NaN where an image has fewer than 3 rows or columns.
-        pcc: correlation, within -1..1.
-    """
-
-    mse: Tensor
-    ssim: Tensor
-    pcc: Tensor
 
 
 @dataclass(frozen=True)
@@ -145,14 +130,10 @@ def adaptive_attack(
             progress=progress,
         )
         return Attacked(
-            before=_similarity(result.map_original, result.aim),
-            after=_similarity(result.map_adv, result.aim),
-            images=_similarity(space.to_pixels(result.x_adv), space.to_pixels(result.x)),
+            before=similarity(result.map_original, result.aim),
+            after=similarity(result.map_adv, result.aim),
+            images=similarity(space.to_pixels(result.x_adv), space.to_pixels(result.x)),
             result=result,
         )
 
     return Adaptive(attacked(base), {name: attacked(one) for name, one in smoothings.items()})
-
-
-def _similarity(a: Tensor, b: Tensor) -> Similarity:
-    return Similarity(metrics.mse(a, b), metrics.ssim_or_nan(a, b), metrics.pcc(a, b))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from trompe.audit.results import Run, open_run
 from trompe.audit.run import run_audit
-from trompe.audit.settings import ModelSpec, Settings
+from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
+from trompe.zoo import ModelSpec
 
 __all__ = ["ModelSpec", "Run", "Settings", "Status", "open_run", "run_audit", "status"]

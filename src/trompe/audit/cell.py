@@ -9,24 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trompe.attacks import manipulate
-from trompe.attacks.observation import observe
 from trompe.audit.batches import Cell, Pixels, in_words
-from trompe.audit.flags import flags
-from trompe.audit.measures import curve, measured
-from trompe.audit.methods import make_explainer
+from trompe.audit.judgement import Judge, flags_of, kept_arrays, metrics_of
 from trompe.audit.settings import Settings
-from trompe.engine import frozen, smooth
+from trompe.engine import frozen
 from trompe.explain import Method
-from trompe.metrics import pcc
+from trompe.geometry.smoothed_method import Smoothing, make_method
+from trompe.metrics.attack import Outcome
 from trompe.types import AttackResult, LoadedModel, Progress, heatmap
 
 log = logging.getLogger("trompe")
-
-#: Quantities of an attack's history that are kept.
-CURVES = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,15 @@ class Worker:
         progress: Progress | None = None,
     ) -> None:
         self.settings, self.loaded, self.progress = settings, loaded, progress
-        method, self.smoothing, self.preset = kind
+        method, words, self.preset = kind
+        self.smoothing = Smoothing.parse(words)
         self.explainer: Method | None = None
         self.problem: str | None = None
         try:
-            self.explainer = make_explainer(
-                *(method, self.smoothing, loaded),
+            self.explainer = make_method(
+                method,
+                loaded,
+                smoothing=self.smoothing,
                 patterns=settings.patterns,
                 seed=settings.seed,
                 chunk=settings.chunk,
@@ -144,98 +142,37 @@ class Worker:
         if result.stopped == "interrupted":
             raise KeyboardInterrupt
         seconds = (time.perf_counter() - began) / len(cells)
-        extra = self._control(model, explainer, result, cells)
-        if self.smoothing == "none":
-            extra |= self._recovery(model, explainer, result)
-        extra["seconds"] = torch.full((len(cells),), seconds)
-        extra["iterations"] = torch.full((len(cells),), float(result.iterations))
+        judge = Judge(self.settings, self.loaded, explainer, self.smoothing is None)
+        extra = judge.extra(Outcome.of(result), cells)
         return [
-            self._finding(cell, i, result, aims[i : i + 1].cpu(), extra)
+            self._finding(
+                cell,
+                index=i,
+                result=result,
+                target_x=aims[i : i + 1].cpu(),
+                extra={name: float(column[i]) for name, column in extra.items()}
+                | {"seconds": seconds, "iterations": float(result.iterations)},
+            )
             for i, cell in enumerate(cells)
         ]
-
-    def _control(
-        self, model: nn.Module, explainer: Method, result: AttackResult, cells: Sequence[Cell]
-    ) -> dict[str, Tensor]:
-        """What random noise of the same Euclidean size does to the maps, per image [B]."""
-        noise = torch.stack(
-            [
-                torch.randn(
-                    result.x.shape[1:],
-                    generator=torch.Generator().manual_seed(
-                        (self.settings.seed * 1_009 + cell.image) * 1_000_003 + cell.target
-                    ),
-                )
-                for cell in cells
-            ]
-        ).to(result.x.dtype)
-        size = (result.x_adv - result.x).flatten(1).norm(dim=1)
-        unit = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        noisy = self.loaded.input_space.clamp(result.x + size.view(-1, 1, 1, 1) * unit)
-        with torch.no_grad():
-            seen = observe(
-                model, explainer, noisy.to(self.place), result.target_class.to(self.place)
-            ).map.cpu()
-        return {
-            "noise_target_pcc": pcc(seen, result.aim),
-            "noise_original_pcc": pcc(seen, result.map_original),
-        }
-
-    def _recovery(
-        self, model: nn.Module, explainer: Method, result: AttackResult
-    ) -> dict[str, Tensor]:
-        """Figure 4: how near the smoothed map of the manipulated image is to the two maps, [B]."""
-        found: dict[str, Tensor] = {}
-        target = result.target_class.to(self.place)
-        for beta in self.settings.recovery:
-            smoothed = smooth(model, beta=beta)
-            with torch.no_grad():
-                adv, clean = (
-                    observe(smoothed, explainer, x.to(self.place), target).map.cpu()
-                    for x in (result.x_adv, result.x)
-                )
-            found[f"beta_{beta:g}_target_pcc"] = pcc(adv, result.aim)
-            found[f"beta_{beta:g}_original_pcc"] = pcc(adv, result.map_original)
-            found[f"beta_{beta:g}_same_pcc"] = pcc(adv, clean)
-        return found
 
     def _finding(
         self,
         cell: Cell,
+        *,
         index: int,
         result: AttackResult,
         target_x: Tensor,
-        extra: Mapping[str, Tensor],
+        extra: Mapping[str, float],
     ) -> Finding:
-        one = slice(index, index + 1)
-        x = result.x[one]
-        arrays = {
-            "x_adv": result.x_adv[one],
-            "map_original": result.map_original[one],
-            "map_target": result.aim[one],
-            "map_adv": result.map_adv[one],
-            "logits_original": result.logits_original[one],
-            "logits_adv": result.logits_adv[one],
-        }
-        history = {k: result.history[k][:, index] for k in CURVES if k in result.history}
-        values = measured(x, arrays, self.loaded.input_space)
-        values |= {name: float(column[index]) for name, column in extra.items()}
-        found = flags(
-            values,
-            history,
-            zero=bool(result.provenance["vanishing_gradient"][index]),
-            stopped=result.stopped,
-        )
-        if history:
-            arrays |= {f"history_{name}": curve(column) for name, column in history.items()}
-            steps = torch.arange(next(iter(history.values())).shape[0])
-            arrays["history_iteration"] = curve(steps)
+        x = result.x[index : index + 1].clone()
+        arrays = kept_arrays(result, index)
+        values = {**metrics_of(x, arrays, self.loaded.input_space), **extra}
         return Finding(
             cell.id,
-            x=x.clone(),
+            x=x,
             target_x=target_x.clone(),
-            # Copies: a part of a batch would travel with the whole of it.
-            arrays={name: tensor.clone() for name, tensor in arrays.items()},
+            arrays=arrays,
             values=values,
-            flags=found,
+            flags=flags_of(values, arrays),
         )

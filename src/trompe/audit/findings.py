@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,6 @@ from dataclasses import dataclass, field
 
 from trompe.audit.arrays import ArrayStore
 from trompe.audit.cell import Finding
-from trompe.audit.measures import storable
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Entry:
     target_x: str | None = None
     arrays: str | None = None
     values: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def storable(value: float) -> float | None:
+    """``value`` for SQLite, which has no NaN and no infinity that JSON could read."""
+    return value if math.isfinite(value) else None
 
 
 def put(arrays: ArrayStore, finding: Finding) -> Entry:

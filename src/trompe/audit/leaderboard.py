@@ -41,7 +41,7 @@ def _entry(run: Run, rows: Sequence[Row], tau: float, epsilon: float) -> dict[st
         "format": "trompe-leaderboard-1",
         "model": first.model,
         "method": first.method,
-        "defence": first.smoothing,
+        "defence": first.defence,
         "presets": sorted({row.preset for row in rows}),
         "iterations": run.settings.iterations,
         "images": len(groups),
@@ -80,5 +80,5 @@ def leaderboard(
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in run.done if rows is None else rows:
-        groups.setdefault((row.model, row.method, row.smoothing), []).append(row)
+        groups.setdefault((row.model, row.method, row.defence), []).append(row)
     return [_entry(run, group, tau, epsilon) for group in groups.values()]

@@ -7,7 +7,7 @@ from itertools import islice
 
 import torch
 
-from trompe.audit.settings import Settings, model_key
+from trompe.audit.settings import Settings
 from trompe.audit.sources import Source, read_pairs
 from trompe.audit.store import Store
 from trompe.engine import frozen
@@ -146,4 +146,4 @@ def plan_model(
 def unplanned(store: Store, settings: Settings) -> list[str]:
     """The models whose cells are not entered yet."""
     known = {row[0] for row in store.rows("SELECT model FROM planned")}
-    return [model_key(model) for model in settings.models if model_key(model) not in known]
+    return [model.key for model in settings.models if model.key not in known]

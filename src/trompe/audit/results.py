@@ -14,6 +14,7 @@ from torch import Tensor
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
+from trompe.geometry.smoothed_method import Smoothing, words_for
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Row:
     id: int
     model: str
     method: str
-    smoothing: str
+    smoothing: Smoothing | None
     preset: str
     image: str
     target: str
@@ -47,8 +48,13 @@ class Row:
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
-        """Model, method, smoothing and preset."""
-        return (self.model, self.method, self.smoothing, self.preset)
+        """Model, method, defence and preset."""
+        return (self.model, self.method, self.defence, self.preset)
+
+    @property
+    def defence(self) -> str:
+        """The smoothing in words; ``none`` for none."""
+        return words_for(self.smoothing)
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -85,40 +91,21 @@ class Run:
             if value is not None:
                 values.setdefault(cell, {})[name] = value
         cells = self.store.rows(
-            "SELECT c.id, c.model, c.method, c.smoothing, c.preset, i.name, t.name, c.message, "
-            "c.flags, c.x, c.target_x, c.arrays FROM cells c JOIN images i ON i.id = c.image "
-            "JOIN images t ON t.id = c.target WHERE c.status != 'open' ORDER BY c.id"
+            "SELECT c.id, c.model, c.method, c.smoothing, c.preset, i.name AS image, "
+            "t.name AS target, c.message, c.flags, c.x, c.target_x, c.arrays FROM cells c "
+            "JOIN images i ON i.id = c.image JOIN images t ON t.id = c.target "
+            "WHERE c.status != 'open' ORDER BY c.id"
         )
         return [
             Row(
-                id=cell,
-                model=model,
-                method=method,
-                smoothing=smoothing,
-                preset=preset,
-                image=image,
-                target=target,
-                message=message,
-                values=values.get(cell, {}),
-                flags=tuple(json.loads(flags or "[]")),
-                x=x,
-                target_x=target_x,
-                arrays=arrays,
+                **{
+                    **dict(cell),
+                    "smoothing": Smoothing.parse(cell["smoothing"]),
+                    "flags": tuple(json.loads(cell["flags"] or "[]")),
+                    "values": values.get(cell["id"], {}),
+                }
             )
-            for (
-                cell,
-                model,
-                method,
-                smoothing,
-                preset,
-                image,
-                target,
-                message,
-                flags,
-                x,
-                target_x,
-                arrays,
-            ) in cells
+            for cell in cells
         ]
 
     @property

@@ -9,45 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trompe.attacks.presets import presets
-from trompe.audit.methods import check_method, check_smoothing
 from trompe.audit.sources import Source
 from trompe.errors import StoreError, UsageError, WeightsError
-from trompe.types import LoadedModel
-from trompe.zoo import load_model
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which network; see ``trompe.load_model``.
-
-    Args:
-        name: of the model.
-        weights: file of its weights, ``random``, or ``None`` for its own.
-        classes: file of labels.
-        mean: of the normalisation.
-        std: of the normalisation.
-        size: height and width of its input.
-        num_classes: number of outputs.
-    """
-
-    name: str
-    weights: str | None = None
-    classes: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    size: int | None = None
-    num_classes: int | None = None
-
-    def load(self, device: str | torch.device = "cpu") -> LoadedModel:
-        """Load it.
-
-        Raises:
-            TrompeError: if it cannot be loaded.
-        """
-        return load_model(**dataclasses.asdict(self), device=device)
+from trompe.geometry.smoothed_method import Smoothing, check_plain, words_for
+from trompe.zoo import ModelSpec
 
 
 def _checksum(path: str | None) -> str | None:
@@ -108,18 +74,18 @@ class Settings:
     chunk: int | None = None
 
     def __post_init__(self) -> None:
+        named = tuple(words_for(Smoothing.parse(words)) for words in self.smoothings)
+        object.__setattr__(self, "smoothings", named)  # one spelling for one smoothing
         for kind in ("models", "methods", "smoothings", "presets"):
             values = getattr(self, kind)
             if not values:
                 raise UsageError(f"no {kind}: name at least one")
             if len(set(values)) != len(values):
                 raise UsageError(f"{kind} are named twice: name each once")
-        if len({model_key(model) for model in self.models}) != len(self.models):
+        if len({model.key for model in self.models}) != len(self.models):
             raise UsageError("two models have the same name: rename a weights file")
         for method in self.methods:
-            check_method(method)
-        for smoothing in self.smoothings:
-            check_smoothing(smoothing)
+            check_plain(method)
         for preset in self.presets:
             presets[preset]
         if self.pairs < 1 or self.batch_size < 1:
@@ -172,11 +138,6 @@ def _listed(value: Any) -> Any:
 
 def _tupled(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def model_key(model: ModelSpec) -> str:
-    """What a model is called in tables: its name, and that of its weights file if it has one."""
-    return model.name if model.weights is None else f"{model.name}={Path(model.weights).stem}"
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

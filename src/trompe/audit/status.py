@@ -51,7 +51,8 @@ class Status:
 
 def status(store: Store) -> Status:
     """Count the cells of a run."""
-    kinds = dict(store.rows("SELECT status, COUNT(*) FROM cells GROUP BY status"))
+    counted = store.rows("SELECT status, COUNT(*) FROM cells GROUP BY status")
+    kinds = {str(kind): int(count) for kind, count in counted}
     models = len(store.settings()["models"])
     wrong = store.rows(
         "SELECT model, COUNT(*) FROM screens WHERE usable = 0 AND class IS NOT NULL GROUP BY model"
@@ -74,7 +75,7 @@ def status(store: Store) -> Status:
         claimed=count("SELECT COUNT(*) FROM claims WHERE work LIKE 'batch %'"),
         planned=count("SELECT COUNT(*) FROM planned") == models,
         images=count("SELECT COUNT(*) FROM images"),
-        wrong=dict(wrong),
+        wrong={str(model): int(count) for model, count in wrong},
         corrupt=count("SELECT COUNT(*) FROM images WHERE problem IS NOT NULL"),
         flags=dict(raised),
         seconds=time.time() - began,

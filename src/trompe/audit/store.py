@@ -111,6 +111,7 @@ class Store:
             self.db = sqlite3.connect(
                 self.path, timeout=120, isolation_level=None, check_same_thread=False
             )
+            self.db.row_factory = sqlite3.Row
             self._open(create)
 
     def _open(self, create: bool) -> None:
@@ -166,8 +167,8 @@ class Store:
                     self.db.execute("ROLLBACK")
                 raise
 
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The result of a query."""
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """The result of a query: rows to be read by position or by the column's name."""
         with plainly(self.path):
             return self.db.execute(query, values).fetchall()
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from trompe.audit.flags import CLASS_CHANGED
-from trompe.audit.measures import measured
-from trompe.audit.methods import make_explainer
+from trompe.audit.judgement import metrics_of
 from trompe.audit.results import Row, Run
-from trompe.audit.settings import model_key
 from trompe.engine import frozen
 from trompe.errors import StoreError
+from trompe.geometry.smoothed_method import make_method
 from trompe.metrics import linf
 from trompe.types import LoadedModel, relative
 
@@ -55,7 +54,7 @@ class Verifier:
 
     def _load(self, name: str) -> LoadedModel:
         if self._loaded is None or self._loaded[0] != name:
-            spec = next(m for m in self.run.settings.models if model_key(m) == name)
+            spec = next(m for m in self.run.settings.models if m.key == name)
             self._loaded = (name, spec.load(self.device))
         return self._loaded[1]
 
@@ -68,10 +67,10 @@ class Verifier:
         problems = []
         loaded = self._load(row.model)
         if self.models:
-            explainer = make_explainer(
+            explainer = make_method(
                 row.method,
-                row.smoothing,
                 loaded,
+                smoothing=row.smoothing,
                 patterns=self.run.settings.patterns,
                 seed=self.run.settings.seed,
                 chunk=self.run.settings.chunk,
@@ -98,7 +97,7 @@ class Verifier:
                 ):
                     problems.append(f"the {kind} logits differ")
                 arrays[f"logits_{kind}"] = logits
-        values = measured(arrays["x"], arrays, loaded.input_space)
+        values = metrics_of(arrays["x"], arrays, loaded.input_space)
         for name, value in values.items():
             kept_value = row.values.get(name, math.nan)
             if math.isfinite(value) and not _same(value, kept_value):

@@ -15,7 +15,7 @@ from trompe.audit.cell import Finding, Worker
 from trompe.audit.claims import Claims
 from trompe.audit.findings import put, write_down
 from trompe.audit.planning import plan_model, unplanned
-from trompe.audit.settings import Settings, model_key
+from trompe.audit.settings import Settings
 from trompe.audit.sources import Source, open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
@@ -52,7 +52,7 @@ class Process:
         # Models may be large: the one before is let go first, and with it the worker that holds it.
         self.load.cache_clear()
         self.worker.cache_clear()
-        spec = next(model for model in self.settings.models if model_key(model) == name)
+        spec = next(model for model in self.settings.models if model.key == name)
         return spec.load(self.device)
 
     def _worker(self, model: str, kind: tuple[str, str, str]) -> Worker:

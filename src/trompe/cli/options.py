@@ -18,6 +18,7 @@ from trompe.cli.parts import PartName, shipped
 if TYPE_CHECKING:
     from trompe.explain import Method
     from trompe.types import LoadedModel
+    from trompe.zoo.spec import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,36 +37,35 @@ def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which network, as the options say; see ``trompe.load_model``."""
+    """Which network, as the options say, and where it computes.
 
-    model: str
-    weights: str | None
-    classes: str | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    size: int | None
-    num_classes: int | None
+    Args:
+        spec: the network.
+        device: where it computes.
+        threads: of the CPU; torch's choice if not given.
+    """
+
+    spec: ModelSpec
     device: str
     threads: int | None
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return self.spec.name
+
+    @property
+    def weights(self) -> str | None:
+        """File of its weights, if one was named."""
+        return self.spec.weights
 
     def load(self) -> LoadedModel:
         """Load it."""
         import torch
 
-        from trompe.zoo import load_model
-
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        return load_model(
-            self.model,
-            self.weights,
-            classes=self.classes,
-            mean=self.mean,
-            std=self.std,
-            size=self.size,
-            num_classes=self.num_classes,
-            device=self.device,
-        )
+        return self.spec.load(self.device)
 
 
 _MODEL_OPTIONS = (
@@ -102,8 +102,12 @@ def model_options(function: Command) -> Command:
 
     @functools.wraps(function)
     def wrapped(**values: Any) -> Any:
-        chosen = {field.name: values.pop(field.name) for field in dataclasses.fields(ModelOptions)}
-        return function(network=ModelOptions(**chosen), **values)
+        from trompe.zoo.spec import ModelSpec
+
+        fields = [field.name for field in dataclasses.fields(ModelSpec) if field.name != "name"]
+        spec = ModelSpec(values.pop("model"), **{name: values.pop(name) for name in fields})
+        device, threads = values.pop("device"), values.pop("threads")
+        return function(network=ModelOptions(spec, device, threads), **values)
 
     for option in reversed(_MODEL_OPTIONS):
         wrapped = option(wrapped)
@@ -183,7 +187,7 @@ def make_method(
 
     Args:
         name: of the method.
-        loaded: the model; its input space and patterns go to the methods that need them.
+        loaded: the model.
         patterns: file of learned patterns, in place of those that come with the model.
         beta: explain the model smoothed with it.
         smoothgrad: average over this number of noisy copies.
@@ -193,11 +197,11 @@ def make_method(
     Raises:
         TrompeError: if an option is out of range or the patterns cannot be used.
     """
-    from trompe.explain import explainer, fitted
+    from trompe.geometry import smoothed_method
 
-    method = fitted(name, loaded, patterns=patterns, seed=seed)
-    if beta is not None:
-        method = explainer("beta_smoothing", base=method, beta=beta)
-    if smoothgrad is not None:
-        method = explainer("smoothgrad", base=method, samples=smoothgrad, seed=seed)
-    return method if chunk is None else method.holding(chunk)
+    smoothing = None
+    if beta is not None or smoothgrad is not None:
+        smoothing = smoothed_method.Smoothing(beta=beta, samples=smoothgrad)
+    return smoothed_method.make_method(
+        name, loaded, smoothing=smoothing, patterns=patterns, seed=seed, chunk=chunk
+    )

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from trompe import metrics
 from trompe.engine import frozen, smooth
 from trompe.explain import explainer
+from trompe.metrics.attack import Similarity, similarity
 from trompe.types import Explainer, heatmap
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How alike two series of heat maps are, by mse, ssim and pcc, each [betas, B]."""
+class Likeness(Similarity):
+    """How alike two series of heat maps are over beta: every number is [betas, B].
+
+    Args:
+        betas: of the softplus networks.
+    """
 
     betas: tuple[float, ...]
-    mse: Tensor
-    ssim: Tensor
-    pcc: Tensor
 
 
 def smoothed_maps(
@@ -60,12 +61,8 @@ def smoothed_maps(
 
 def _alike(betas: Sequence[float], maps: Tensor, others: Tensor) -> Likeness:
     """``maps`` [betas, B, H, W] beside ``others``, [B, H, W] or one such per beta."""
-    pairs = list(zip(maps, others.expand_as(maps), strict=True))
-
-    def rows(measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        return torch.stack([measure(one, other) for one, other in pairs])
-
-    return Likeness(tuple(betas), rows(metrics.mse), rows(metrics.ssim_or_nan), rows(metrics.pcc))
+    found = similarity(maps, others.expand_as(maps), leading=2)
+    return Likeness(mse=found.mse, ssim=found.ssim, pcc=found.pcc, betas=tuple(betas))
 
 
 def distance_to_relu(

@@ -5,8 +5,7 @@ from trompe.report.explanations import (
     reference_explanations,
     save_explanations,
 )
-from trompe.report.files import prepare_output, write_attack
-from trompe.report.measures import image_metrics
+from trompe.report.files import image_metrics, prepare_output, write_attack
 from trompe.report.overview import overview_figure, reference_overview, save_overview
 
 __all__ = [

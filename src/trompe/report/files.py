@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,12 @@ from trompe.atomic import atomic_path
 from trompe.engine import frozen
 from trompe.errors import ExplanationError, OutputError, UsageError
 from trompe.metrics import softmax_l2
-from trompe.report.measures import (
+from trompe.metrics.attack import (
     IMAGE_METRICS,
     MAP_METRICS,
+    Outcome,
+    attack_metrics,
     compared,
-    image_metrics,
-    json_ready,
 )
 from trompe.report.overview import save_overview
 from trompe.types import AttackResult, Explainer, InputSpace, heatmap
@@ -110,6 +111,70 @@ def _write_history(path: Path, result: AttackResult, names: Sequence[str]) -> No
             for index, name in enumerate(names):
                 numbers = [values[row][index] for values in columns.values()]
                 writer.writerow([iteration, name, *numbers])
+
+
+def json_ready(value: Any) -> Any:
+    """``value`` with numbers that JSON lacks (NaN, infinity) as None, at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def image_metrics(
+    result: AttackResult,
+    input_space: InputSpace,
+    *,
+    image_names: Sequence[str],
+    target_names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The entries of ``metrics.json`` that follow from the result alone.
+
+    Args:
+        result: of an attack on B images.
+        input_space: of the attacked model.
+        image_names: of the B images.
+        target_names: of the B targets.
+
+    Returns:
+        Per image a dictionary: image, target, class_explained, class_before and class_after
+        (numbers), probability_before and probability_after (0..1, of the class predicted before),
+        softmax_l2, logit_l2, success, and the dictionaries map_to_target (None for each number
+        where no map was aimed at), map_to_original, image_change; see
+        ``trompe.metrics.attack.attack_metrics``.
+
+    Raises:
+        UsageError: if the result's images are smaller than 3 x 3 pixels.
+    """
+    entries = []
+    found = attack_metrics(Outcome.of(result), input_space)
+    aimed = result.map_target is not None
+    for index, values in enumerate(found):
+        entries.append(
+            {
+                "image": image_names[index],
+                "target": target_names[index],
+                "class_explained": int(values["class_explained"]),
+                "class_before": int(values["class_before"]),
+                "class_after": int(values["class_after"]),
+                "probability_before": values["probability_before"],
+                "probability_after": values["probability_after"],
+                "softmax_l2": values["softmax_l2"],
+                "logit_l2": values["logit_l2"],
+                "map_to_target": {
+                    name: values[f"map_target_{name}"] if aimed else None for name in MAP_METRICS
+                },
+                "map_to_original": {name: values[f"map_original_{name}"] for name in MAP_METRICS},
+                "success": bool(result.success[index]),
+                "image_change": {name: values[f"image_{name}"] for name in IMAGE_METRICS},
+            }
+        )
+    return entries
 
 
 def _after_rounding(

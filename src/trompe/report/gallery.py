@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -34,8 +33,9 @@ class Exhibit:
         target: the target image.
         change: the perturbation, amplified.
         factor: by how much.
-        map_original: and its relatives: heat maps.
-        width: of all pictures, in pixels.
+        map_original: heat map of the image.
+        map_manipulated: heat map of the manipulated image.
+        map_target: heat map that was aimed at.
     """
 
     row: Row
@@ -48,7 +48,25 @@ class Exhibit:
     map_original: str
     map_manipulated: str
     map_target: str
-    width: int
+
+    @property
+    def title(self) -> str:
+        """The image, and what explains it."""
+        smoothing = "" if self.row.smoothing is None else f", {self.row.smoothing}"
+        return f"{self.row.image}: {self.row.method.replace('_', ' ')}{smoothing}"
+
+    @property
+    def numbers(self) -> str:
+        """How near the maps and the images are, in words."""
+        return ", ".join(
+            f"{words} {self.row.values[key]:.2f}"
+            for words, key in (
+                ("PCC to target", "map_target_pcc"),
+                ("to original", "map_original_pcc"),
+                ("image PSNR", "image_psnr"),
+            )
+            if key in self.row.values
+        )
 
 
 def _uri(levels: np.ndarray) -> str:  # type: ignore[type-arg]
@@ -122,7 +140,6 @@ def exhibit(run: Run, row: Row, loaded: LoadedModel) -> Exhibit:
         map_original=map_uri(original, brightest),
         map_manipulated=map_uri(manipulated, brightest),
         map_target=map_uri(target, brightest),
-        width=int(torch.tensor(x.shape[-1])),
     )
 
 
@@ -133,9 +150,7 @@ def gallery(run: Run, most: int) -> tuple[list[Exhibit], list[str]]:
         run: with cells that are done.
         most: cells to show.
     """
-    from trompe.audit.settings import model_key
-
-    specs = {model_key(model): model for model in run.settings.models}
+    specs = {model.key: model for model in run.settings.models}
     loaded: tuple[str, LoadedModel] | None = None
     shown, problems = [], []
     for row in chosen(run.done, most):

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import datetime, timezone
-from html import escape
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from trompe.atomic import atomic_path
 from trompe.audit import Run
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.errors import UsageError
-from trompe.report.figures import joint_figure
+from trompe.report.figures import Panel, joint_figure, panel_figure
 from trompe.report.files import prepare_output, safe_names
 from trompe.report.gallery import gallery
-from trompe.report.html_parts import exhibit_html, figures_html, listed, table_html, tag
 from trompe.report.run_figures import FigureSet, figure_sets
+from trompe.report.svg import inline_svg
 from trompe.report.tables import (
     Table,
     as_csv,
@@ -35,67 +37,76 @@ _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
+_PARTS = ("summary", "trust", "tables", "figures", "gallery", "about")
 
 
-def _verdicts(run: Run) -> str:
-    """A card per model and method: how many plain explanations were manipulated."""
-    cards = []
+def _shown(value: float | int) -> str:
+    """A number as a table of the page shows it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _drawing(panel: Panel, name: str) -> Markup:
+    # Safe: an SVG made here, whose texts matplotlib escapes.
+    return Markup(inline_svg(panel_figure(panel), name))
+
+
+def _templates() -> Environment:
+    """The page's templates, which escape whatever is put into them."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"shown": _shown, "drawing": _drawing}
+    return made
+
+
+def _verdicts(run: Run) -> list[dict[str, str]]:
+    """Per model and method: how many plain explanations were manipulated."""
+    found = []
     for kind in dict.fromkeys((row.model, row.method) for row in run.done):
-        rows = [r for r in run.done if (r.model, r.method) == kind and r.smoothing == "none"]
+        rows = [r for r in run.done if (r.model, r.method) == kind and r.smoothing is None]
         if rows:
             words = f"{kind[1].replace('_', ' ')} on {kind[0]}: {verdict(rows)}"
-            cards.append(f"<li><strong>{100 * share(rows):.0f} %</strong>{escape(words)}</li>")
-    return f'<ul class="verdicts">{"".join(cards)}</ul>' if cards else ""
+            found.append({"share": f"{100 * share(rows):.0f}", "words": words})
+    return found
 
 
-def _summary(run: Run) -> str:
+def _counted(run: Run) -> str:
+    """How many cells and images there are, and what was left out."""
     state = run.status
-    parts = [tag("h2", "Summary", id="summary")]
-    parts.append(
-        "<p>How often an imperceptible change of the image made the explanation another one, "
-        "while the network's answer stayed:</p>"
-    )
-    parts.append(_verdicts(run))
-    several = len(run.settings.models) > 1
-    for model, sentences in summary(run.done).items():
-        if several:
-            parts.append(tag("h3", model))
-        parts.append(listed(sentences))
-    if found := advice(run.done):
-        parts += [tag("h3", "What to do"), listed(found)]
     skipped = [f"{count} that {model} classifies wrongly" for model, count in state.wrong.items()]
     if state.corrupt:
         skipped.append(f"{state.corrupt} that cannot be read")
     left_out = f" Images left out: {', '.join(skipped)}." if skipped else ""
     open_cells = f" {state.open} cells are still open." if state.open else ""
-    parts.append(
-        tag(
-            "p",
-            f"{state.done} cells done, {state.errors} failed, {len(run.done)} judged on the "
-            f"original network.{open_cells}{left_out}",
-            class_="soft",
+    return (
+        f"{state.done} cells done, {state.errors} failed, {len(run.done)} judged on the "
+        f"original network.{open_cells}{left_out}"
+    )
+
+
+def numbers_html(run: Run) -> str:
+    """The part of the page that says in words and tables what follows from the run's numbers."""
+    raised = Counter(flag for row in run.done for flag in row.flags)
+    failed = Counter((row.method, row.message or "") for row in run.rows if row.message)
+    return (
+        _templates()
+        .get_template("page.numbers.html")
+        .render(
+            verdicts=_verdicts(run),
+            summary=summary(run.done),
+            advice=advice(run.done),
+            counted=_counted(run),
+            done=len(run.done),
+            flags=[(flag, count, MEANING.get(flag, "")) for flag, count in raised.most_common()],
+            failed=[f"{method}, {n} cells: {text}" for (method, text), n in failed.items()],
+            tables=[summary_table(run), leaderboard_table(run), cell_table(run)],
         )
     )
-    return "".join(parts)
-
-
-def _trust(run: Run) -> str:
-    """Flags and errors, with what they mean."""
-    raised = Counter(flag for row in run.done for flag in row.flags)
-    parts = [tag("h2", "Can these results be trusted?", id="trust")]
-    if not raised:
-        parts.append(tag("p", "No result carries a flag."))
-    else:
-        parts.append("<dl>")
-        for flag, count in raised.most_common():
-            parts.append(f"<dt>{tag('span', flag, class_='flag')} {count} of {len(run.done)}</dt>")
-            parts.append(tag("dd", MEANING.get(flag, "")))
-        parts.append("</dl>")
-    failed = Counter((row.method, row.message or "") for row in run.rows if row.message)
-    if failed:
-        parts.append(tag("h3", "Cells that failed"))
-        parts.append(listed(f"{method}, {n} cells: {text}" for (method, text), n in failed.items()))
-    return "".join(parts)
 
 
 def leaderboard_table(run: Run) -> Table:
@@ -123,11 +134,7 @@ def _about(run: Run) -> str:
     began = run.store.get("began")
     when = "" if began is None else f"{datetime.fromtimestamp(float(began), timezone.utc):%Y-%m-%d}"
     facts = {k: v for k, v in run.record.items() if v is not None}
-    text = json.dumps({"begun": when, "settings": facts, "software": run.versions}, indent=2)
-    return (
-        f"{tag('h2', 'How this was made', id='about')}<details><summary>Settings and software"
-        f'</summary><pre class="scroll">{escape(text)}</pre></details>'
-    )
+    return json.dumps({"begun": when, "settings": facts, "software": run.versions}, indent=2)
 
 
 def page(run: Run, sets: dict[str, list[FigureSet]], *, most: int = 12) -> str:
@@ -139,44 +146,23 @@ def page(run: Run, sets: dict[str, list[FigureSet]], *, most: int = 12) -> str:
         most: cells in the gallery.
     """
     shown, problems = gallery(run, most)
-    figures = [tag("h2", "Figures", id="figures")]
-    for number, (model, some) in enumerate(sets.items()):
-        if len(sets) > 1:
-            figures.append(tag("h3", f"Model: {model}"))
-        figures += [figures_html(one, f"m{number}") for one in some]
-    parts = [
-        _summary(run),
-        _trust(run),
-        *figures,
-        tag("h2", "Gallery", id="gallery"),
-        "<p>Move a slider, with the mouse or the arrow keys, from the manipulated image and "
-        "explanation to the original ones. Of every kind the best, a median and the worst "
-        "attack.</p>",
-        listed(problems) if problems else "",
-        f'<div class="gallery">{"".join(map(exhibit_html, shown))}</div>',
-        tag("h2", "Tables", id="tables"),
-        "<p>Choose a column's name to sort by it.</p>",
-        table_html(summary_table(run)),
-        "<p></p>",
-        table_html(leaderboard_table(run)),
-        "<p></p>",
-        table_html(cell_table(run), tall=True),
-        _about(run),
-    ]
-    links = ("summary", "trust", "figures", "gallery", "tables", "about")
-    nav = "".join(f'<li><a href="#{link}">{link.capitalize()}</a></li>' for link in links)
     models = ", ".join(dict.fromkeys(row.model for row in run.done))
-    title = f"Can the explanations of {models} be trusted?"
     return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'{tag("title", title)}<link rel="icon" href="data:,">'
-        f"<style>{(_HERE / 'page.css').read_text(encoding='utf-8')}</style></head><body>"
-        '<a class="skip" href="#summary">Skip to the summary</a>'
-        f'<header>{tag("h1", title)}</header><nav aria-label="Parts"><ul>{nav}</ul></nav>'
-        f"<main>{''.join(parts)}</main>"
-        f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script></body></html>\n"
+        _templates()
+        .get_template("page.html")
+        .render(
+            title=f"Can the explanations of {models} be trusted?",
+            policy=_POLICY,
+            links=_PARTS,
+            # Safe: written here, or escaped already.
+            style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+            script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+            numbers=Markup(numbers_html(run)),
+            drawn=sets,
+            shown=shown,
+            problems=problems,
+            about=_about(run),
+        )
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from trompe.audit import Run
 from trompe.audit.results import Row
 from trompe.errors import StoreError
+from trompe.geometry.smoothed_method import Smoothing
 from trompe.report.figures import Curve, Groups, Panel, draw_boxes, draw_curves, draw_scatter
 
 #: Cells whose histories are read for the curves, at most, per model and method.
@@ -63,7 +64,7 @@ OUTPUTS = (
 
 def series_name(row: Row, presets: int) -> str:
     """What distinguishes cells of one method: smoothing, and preset if there are several."""
-    name = "plain" if row.smoothing == "none" else row.smoothing
+    name = "plain" if row.smoothing is None else str(row.smoothing)
     return f"{name}, {row.preset}" if presets > 1 else name
 
 
@@ -98,9 +99,9 @@ def box_panels(rows: Sequence[Row], measures: Sequence[Measure]) -> tuple[Panel,
     return tuple(panels)
 
 
-def scatter_panels(rows: Sequence[Row], smoothing: str) -> tuple[Panel, ...]:
+def scatter_panels(rows: Sequence[Row], smoothing: Smoothing | None) -> tuple[Panel, ...]:
     """Per image: the attack on the smoothed explanation against that on the plain one."""
-    plain = {(r.method, r.preset, r.pair): r for r in rows if r.smoothing == "none"}
+    plain = {(r.method, r.preset, r.pair): r for r in rows if r.smoothing is None}
     panels = []
     for measure in MAPS:
         points: dict[str, list[tuple[float, float]]] = {}
@@ -136,7 +137,7 @@ def recovery_panels(rows: Sequence[Row], betas: Sequence[float]) -> tuple[Panel,
     panels = []
     betas = sorted(betas)
     for method in dict.fromkeys(row.method for row in rows):
-        chosen = [r for r in rows if r.method == method and r.smoothing == "none"]
+        chosen = [r for r in rows if r.method == method and r.smoothing is None]
         curves = {}
         for kind, words in (("original", "original map"), ("target", "target map")):
             keys = [f"beta_{beta:g}_{kind}_pcc" for beta in betas]
@@ -190,7 +191,7 @@ def _histories(run: Run, rows: Sequence[Row]) -> Iterator[tuple[str, dict[str, t
     counts: dict[str, int] = {}
     presets = len({row.preset for row in rows})
     for row in rows:
-        if row.smoothing != "none":
+        if row.smoothing is not None:
             continue
         name = row.method if presets == 1 else f"{row.method}, {row.preset}"
         counts[name] = counts.get(name, 0) + 1
@@ -234,11 +235,11 @@ def figure_sets(run: Run, model: str) -> list[FigureSet]:
             box_panels(rows, OUTPUTS),
         ),
     ]
-    for smoothing in dict.fromkeys(r.smoothing for r in rows if r.smoothing != "none"):
+    for smoothing in dict.fromkeys(filter(None, (r.smoothing for r in rows))):
         panels = scatter_panels(rows, smoothing)
         sets.append(
             FigureSet(
-                f"scatter-{smoothing.replace('=', '-')}",
+                f"scatter-{str(smoothing).replace('=', '-')}",
                 f"What {smoothing} buys, image by image",
                 "Each point is an image. Below the diagonal (MSE: above), the smoothed explanation "
                 "was harder to manipulate.",

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from trompe.audit.results import Row
+from trompe.geometry.smoothed_method import Smoothing
 
 
 def median(rows: Sequence[Row], key: str) -> float | None:
@@ -54,9 +55,9 @@ def method_sentence(method: str, rows: Sequence[Row]) -> str:
     )
 
 
-def smoothing_sentence(method: str, smoothing: str, rows: Sequence[Row]) -> str | None:
+def smoothing_sentence(method: str, smoothing: Smoothing, rows: Sequence[Row]) -> str | None:
     """What a smoothing buys for a method, on the pairs that both were attacked on."""
-    plain = {(r.preset, r.pair): r for r in rows if r.smoothing == "none"}
+    plain = {(r.preset, r.pair): r for r in rows if r.smoothing is None}
     both = [
         (plain[r.preset, r.pair], r)
         for r in rows
@@ -79,7 +80,7 @@ def smoothing_sentence(method: str, smoothing: str, rows: Sequence[Row]) -> str 
 
 def advice(rows: Sequence[Row]) -> list[str]:
     """What to do, given the cells of all models."""
-    plain = [row for row in rows if row.smoothing == "none"]
+    plain = [row for row in rows if row.smoothing is None]
     found = []
     if plain and share(plain) >= 0.3:
         found.append(
@@ -87,7 +88,7 @@ def advice(rows: Sequence[Row]) -> list[str]:
             "provides the image can decide what it shows."
         )
     gains = []
-    for smoothing in dict.fromkeys(r.smoothing for r in rows if r.smoothing != "none"):
+    for smoothing in dict.fromkeys(filter(None, (r.smoothing for r in rows))):
         some = [row for row in rows if row.smoothing == smoothing]
         if plain and share(some) < 0.5 * share(plain):
             count = sum(map(fooled, some))
@@ -95,7 +96,7 @@ def advice(rows: Sequence[Row]) -> list[str]:
     if gains:
         before = f"instead of {sum(map(fooled, plain))} of {len(plain)})"
         found.append(f"Explain with {' or '.join(f'{gain} {before}' for gain in gains)}.")
-    elif plain and share(plain) > 0 and not any(row.smoothing != "none" for row in rows):
+    elif plain and share(plain) > 0 and not any(row.smoothing is not None for row in rows):
         found.append("Try what smoothing buys: run the audit with --smoothing beta=0.8.")
     flagged = sum(bool(row.flags) for row in rows)
     if rows and flagged > 0.3 * len(rows):
@@ -119,9 +120,9 @@ def summary(rows: Sequence[Row]) -> dict[str, list[str]]:
         sentences = found.setdefault(model, [])
         for method in dict.fromkeys(row.method for row in own):
             some = [row for row in own if row.method == method]
-            if plain := [row for row in some if row.smoothing == "none"]:
+            if plain := [row for row in some if row.smoothing is None]:
                 sentences.append(method_sentence(method, plain))
-            for smoothing in dict.fromkeys(r.smoothing for r in some if r.smoothing != "none"):
+            for smoothing in dict.fromkeys(filter(None, (r.smoothing for r in some))):
                 sentence = smoothing_sentence(method, smoothing, some)
                 if sentence is None:
                     cells = [row for row in some if row.smoothing == smoothing]

@@ -2,5 +2,13 @@
 
 from trompe.zoo.load import choose_device, load_model
 from trompe.zoo.records import ModelRecord, find_record, model_names
+from trompe.zoo.spec import ModelSpec
 
-__all__ = ["ModelRecord", "choose_device", "find_record", "load_model", "model_names"]
+__all__ = [
+    "ModelRecord",
+    "ModelSpec",
+    "choose_device",
+    "find_record",
+    "load_model",
+    "model_names",
+]

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from trompe.attacks import manipulate, preset_for
 from trompe.audit.results import Row
-from trompe.audit.settings import model_key
 from trompe.engine import frozen
 from trompe.errors import TargetError, TrompeError
 from trompe.geometry import compare_smoothings
@@ -163,9 +162,7 @@ def figure_12(context: Context) -> Redrawn:
     """The same for another network."""
     run = context.run("second", models=(context.scale.second,), methods=("gradient",))
     drawing = joint_figure([*box_panels(run.done, MAPS), *box_panels(run.done, IMAGES)])
-    made_with = context.caption.replace(
-        model_key(context.settings.models[0]), model_key(context.scale.second), 1
-    )
+    made_with = context.caption.replace(context.settings.models[0].key, context.scale.second.key, 1)
     return Redrawn({"": drawing}, _similar(run.done), made_with)
 
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from trompe.audit import ModelSpec, Run, Settings, Status, open_run, run_audit
-from trompe.audit.methods import make_explainer
-from trompe.audit.settings import model_key
 from trompe.errors import UsageError
+from trompe.geometry.smoothed_method import Smoothing, make_method
 from trompe.types import LoadedModel
 
 if TYPE_CHECKING:
@@ -146,10 +145,10 @@ class Context:
 
     def method(self, name: str, smoothing: str = "none") -> Method:
         """An explanation method of the first model."""
-        return make_explainer(
+        return make_method(
             name,
-            smoothing,
             self.loaded,
+            smoothing=Smoothing.parse(smoothing),
             patterns=self.settings.patterns,
             seed=self.settings.seed,
         )
@@ -190,7 +189,7 @@ class Context:
     def caption(self) -> str:
         """What a figure was made with."""
         settings = self.settings
-        models = ", ".join(model_key(model) for model in settings.models)
+        models = ", ".join(model.key for model in settings.models)
         steps = "" if settings.iterations is None else f", {settings.iterations} iterations"
         return (
             f"{models}, {settings.pairs} pairs, preset {', '.join(settings.presets)}{steps} "

@@ -1,0 +1,146 @@
+"""What the arrays of a cell say: metrics, the control with noise, the maps by beta, flags.
+
+Everything here follows from what is kept and from seeds, so that ``trompe verify`` can compute it
+anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trompe.attacks.observation import observe
+from trompe.audit.batches import Cell
+from trompe.audit.flags import flags
+from trompe.audit.settings import Settings
+from trompe.engine import frozen, smooth
+from trompe.explain import Method
+from trompe.metrics import pcc
+from trompe.metrics.attack import Outcome, attack_metrics, curve
+from trompe.types import AttackResult, InputSpace, LoadedModel
+
+#: Quantities of an attack's history that are kept.
+CURVES = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
+
+
+def noise_like(cell: Cell, settings: Settings, x: Tensor) -> Tensor:
+    """The direction of the control's noise for one cell: the shape of ``x`` [C, H, W], norm 1."""
+    seed = (settings.seed * 1_009 + cell.image) * 1_000_003 + cell.target
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed % 2**63))
+    return noise.to(x.dtype) / noise.to(x.dtype).norm()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges the outcome of attacks on one model, method and smoothing.
+
+    Args:
+        settings: of the run.
+        loaded: the model.
+        explainer: the explanation that was attacked.
+        plain: whether it is not smoothed.
+    """
+
+    settings: Settings
+    loaded: LoadedModel
+    explainer: Method
+    plain: bool
+
+    def extra(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
+        """What needs the model: the control with noise and the maps by beta, per image [B]."""
+        found = self.control(outcome, cells)
+        return found | self.recovery(outcome) if self.plain else found
+
+    def _map(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        place = next(self.loaded.model.parameters(), x).device
+        with torch.no_grad():
+            return observe(model, self.explainer, x.to(place), target.to(place)).map.cpu()
+
+    def control(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
+        """What random noise of the same Euclidean size does to the maps, per image [B]."""
+        unit = torch.stack([noise_like(cell, self.settings, outcome.x[0]) for cell in cells])
+        size = (outcome.x_adv - outcome.x).flatten(1).norm(dim=1)
+        noisy = self.loaded.input_space.clamp(outcome.x + size.view(-1, 1, 1, 1) * unit)
+        seen = self._map(frozen(self.loaded.model), noisy, outcome.target_class)
+        return {
+            "noise_target_pcc": pcc(seen, outcome.aim),
+            "noise_original_pcc": pcc(seen, outcome.map_original),
+        }
+
+    def recovery(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Figure 4: how near the smoothed map of the manipulated image is to the two maps, [B]."""
+        found: dict[str, Tensor] = {}
+        model = frozen(self.loaded.model)
+        for beta in self.settings.recovery:
+            smoothed = smooth(model, beta=beta)
+            adv = self._map(smoothed, outcome.x_adv, outcome.target_class)
+            clean = self._map(smoothed, outcome.x, outcome.target_class)
+            found[f"beta_{beta:g}_target_pcc"] = pcc(adv, outcome.aim)
+            found[f"beta_{beta:g}_original_pcc"] = pcc(adv, outcome.map_original)
+            found[f"beta_{beta:g}_same_pcc"] = pcc(adv, clean)
+        return found
+
+
+def kept_arrays(result: AttackResult, index: int) -> dict[str, Tensor]:
+    """Everything that is kept of image ``index`` of an attack, but for the image itself.
+
+    Returns:
+        ``x_adv``, the three maps and the logits, [1, ...] each; ``history_*``, at most 100 entries
+        each, and the whole ``loss`` if it has more; ``zero_gradient`` and ``not_finite``, [1].
+    """
+    one = slice(index, index + 1)
+    arrays = {
+        "x_adv": result.x_adv[one],
+        "map_original": result.map_original[one],
+        "map_target": result.aim[one],
+        "map_adv": result.map_adv[one],
+        "logits_original": result.logits_original[one],
+        "logits_adv": result.logits_adv[one],
+        "zero_gradient": torch.tensor([int(result.provenance["vanishing_gradient"][index])]),
+        "not_finite": torch.tensor([int(result.stopped == "not finite")]),
+    }
+    history = {k: result.history[k][:, index] for k in CURVES if k in result.history}
+    if history:
+        arrays |= {f"history_{name}": curve(column) for name, column in history.items()}
+        steps = torch.arange(next(iter(history.values())).shape[0])
+        arrays["history_iteration"] = curve(steps)
+        if "loss" in history and len(steps) > len(arrays["history_iteration"]):
+            arrays["loss"] = history["loss"]
+    # Copies: a part of a batch would travel with the whole of it.
+    return {name: tensor.clone() for name, tensor in arrays.items()}
+
+
+def outcome_of(x: Tensor, arrays: Mapping[str, Tensor]) -> Outcome:
+    """The outcome of an attack on one image, from what is kept of it."""
+    return Outcome(
+        x=x,
+        x_adv=arrays["x_adv"],
+        target_class=arrays["logits_original"].argmax(dim=1),
+        map_original=arrays["map_original"],
+        map_target=arrays["map_target"],
+        map_adv=arrays["map_adv"],
+        logits_original=arrays["logits_original"],
+        logits_adv=arrays["logits_adv"],
+    )
+
+
+def metrics_of(x: Tensor, arrays: Mapping[str, Tensor], space: InputSpace) -> dict[str, float]:
+    """The metrics of a cell that follow from its arrays alone; NaN where one is undefined."""
+    return attack_metrics(outcome_of(x, arrays), space)[0]
+
+
+def flags_of(values: Mapping[str, float], arrays: Mapping[str, Tensor]) -> list[str]:
+    """The flags of a cell, from its metrics and arrays."""
+    prefix = "history_"
+    history = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    if "loss" in arrays:
+        history["loss"] = arrays["loss"]
+    return flags(
+        values,
+        history,
+        zero=bool(arrays["zero_gradient"].any()),
+        stopped="not finite" if bool(arrays["not_finite"].any()) else "finished",
+    )
