@@ -65,7 +65,7 @@ def test_the_smoothed_map_is_attacked_with_the_papers_settings(
     base = explainer(method)
     found = adaptive_attack(
         nets.plain(), X.float(), target_x=TARGET_X.float()[:1], method=base, input_space=SPACE,
-        iterations=1,
+        preset="paper", iterations=1,
     )  # fmt: skip
     settings = found.smoothed["beta=0.8"].result.provenance
     assert settings["step"]["learning_rate"] == rate

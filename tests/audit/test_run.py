@@ -22,7 +22,7 @@ def test_every_combination_is_one_cell_with_metrics_arrays_and_control() -> None
     assert (status.cells, status.done, status.errors, status.claimed) == (16, 16, 0, 0)
     run = open_run("run")
     assert {row.kind[1:] for row in run.rows} == {
-        (method, smoothing, "paper")
+        (method, smoothing, "fast")
         for method in ("gradient", "lrp")
         for smoothing in ("none", "beta=0.8")
     }

@@ -220,3 +220,27 @@ def test_squeezenet_with_all_methods(run: Callable, folder: Path) -> None:
         "integrated_grad",
         "lrp",
     }
+
+
+def test_every_command_and_function_that_attacks_has_the_same_default_preset() -> None:
+    import inspect
+
+    import trompe
+    from trompe.attacks import adaptive_attack
+    from trompe.attacks.presets import DEFAULT_PRESET
+    from trompe.audit.settings import Settings
+    from trompe.cli import command
+
+    commands = command.commands
+    for one in (
+        *(commands[n] for n in ("attack", "smooth", "audit")),
+        *commands["animate"].commands.values(),
+    ):
+        options = [o for o in one.params if "--preset" in o.opts]
+        assert options or one.name not in ("attack", "smooth", "audit")
+        for option in options:
+            default = option.default if isinstance(option.default, str) else option.default[0]
+            assert default == DEFAULT_PRESET, one.name
+    for function in (trompe.manipulate, adaptive_attack):
+        assert inspect.signature(function).parameters["preset"].default == DEFAULT_PRESET
+    assert inspect.signature(Settings).parameters["presets"].default == (DEFAULT_PRESET,)

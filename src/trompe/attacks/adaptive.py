@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.attacks.manipulation import manipulate
-from trompe.attacks.presets import Preset
+from trompe.attacks.presets import DEFAULT_PRESET, Preset
 from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain.base import Method
@@ -63,7 +63,7 @@ def adaptive_attack(
     beta: float = 0.8,
     smoothings: Mapping[str, Method] | None = None,
     input_space: InputSpace | None = None,
-    preset: str | Preset = "paper",
+    preset: str | Preset = DEFAULT_PRESET,
     iterations: int | None = None,
     progress: Progress | None = None,
 ) -> Adaptive:

@@ -19,7 +19,7 @@ from trompe.attacks.constraints import Constraint
 from trompe.attacks.keep import Keep, as_keep
 from trompe.attacks.objectives import Objective
 from trompe.attacks.parts import named, part_of
-from trompe.attacks.presets import Preset, preset_for
+from trompe.attacks.presets import DEFAULT_PRESET, Preset, preset_for
 from trompe.attacks.steps import Step
 from trompe.engine import frozen
 from trompe.errors import UsageError
@@ -43,7 +43,7 @@ def manipulate(
     step: Step | None = None,
     target: Tensor | Sequence[int] | int | None = None,
     input_space: InputSpace | None = None,
-    preset: str | Preset = "fast",
+    preset: str | Preset = DEFAULT_PRESET,
     iterations: int | None = None,
     keep: Literal["best", "last"] = "best",
     start_noise: float = 0.0,

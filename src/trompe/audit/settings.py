@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trompe.attacks.presets import presets
+from trompe.attacks.presets import DEFAULT_PRESET, presets
 from trompe.audit.sources import Source
 from trompe.errors import StoreError, UsageError, WeightsError
 from trompe.geometry.smoothed_method import Smoothing, check_plain, words_for
@@ -62,7 +62,7 @@ class Settings:
     images: str = "photos"
     methods: tuple[str, ...] = ("gradient",)
     smoothings: tuple[str, ...] = ("none",)
-    presets: tuple[str, ...] = ("paper",)
+    presets: tuple[str, ...] = (DEFAULT_PRESET,)
     pairs: int = 10
     pair_list: str | None = None
     seed: int = 0

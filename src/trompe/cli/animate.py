@@ -18,6 +18,7 @@ from trompe.cli.options import (
     model_options,
     quiet_option,
 )
+from trompe.cli.parts import preset_option
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images, read_target
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def smoothing(
 @method_option("--method", default="gradient", show_default=True, what="The method attacked.")
 @click.option("--target", metavar="IMAGE", help="Whose explanation is aimed at.")
 @click.option("--target-text", metavar="TEXT", help="A text to be shown instead.")
-@click.option("--preset", default="paper", show_default=True, help="Of the attack.")
+@preset_option("Of the attack:")
 @click.option("--iterations", type=click.IntRange(1), help="Default: the preset's.")
 @_FRAMES
 @_SECONDS

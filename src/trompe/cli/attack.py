@@ -25,7 +25,7 @@ from trompe.cli.options import (
     patterns_option,
     quiet_option,
 )
-from trompe.cli.parts import PartName, make_part, part_option
+from trompe.cli.parts import make_part, part_option, preset_option
 from trompe.cli.pictures import DEFAULT_IMAGE, Target, read_images, read_target
 from trompe.errors import UsageError
 
@@ -73,14 +73,7 @@ Examples:
     what="What the manipulation must survive; may be given several times.",
     multiple=True,
 )
-@click.option(
-    "--preset",
-    type=PartName("preset"),
-    default="fast",
-    show_default=True,
-    metavar="NAME",
-    help="Settings by method: fast, thorough (twelve times the steps), paper.",
-)
+@preset_option("Settings by method:")
 @click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
 @click.option("--lr", type=float, help="Short for --step adam:RATE.")
 @click.option(

@@ -75,7 +75,7 @@ Examples:
     "presets",
     multiple=True,
     metavar="NAME",
-    default=["paper"],
+    default=["fast"],
     show_default=True,
     help="Settings of the attack.",
 )

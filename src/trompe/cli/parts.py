@@ -59,13 +59,24 @@ def registry_of(kind: str) -> Registry[Any]:
 
 def shipped(kind: str) -> list[str]:
     """The names of a kind of part that come with trompe, without importing torch."""
-    package, _ = _HOMES[kind]
-    return list(shipped_names("trompe.attacks" if kind == "preset" else package))
+    return list(shipped_names(_HOMES[kind][0]))
 
 
 def part_names(kind: str) -> list[str]:
     """The names of a kind of part, those of plugins with them."""
     return registry_of(kind).names() if _loaded or installed_plugins() else shipped(kind)
+
+
+def preset_option(what: str) -> Callable[[Command], Command]:
+    """The option that chooses the settings of an attack, the same for every command."""
+    return click.option(
+        "--preset",
+        type=PartName("preset"),
+        default="fast",
+        show_default=True,
+        metavar="NAME",
+        help=f"{what} fast, thorough (twelve times the steps), or paper.",
+    )
 
 
 class PartName(click.ParamType):  # type: ignore[type-arg]  # newer clicks have one

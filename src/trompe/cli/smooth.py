@@ -19,6 +19,7 @@ from trompe.cli.options import (
     output_option,
     quiet_option,
 )
+from trompe.cli.parts import preset_option
 from trompe.cli.pictures import DEFAULT_IMAGE, DEFAULT_TARGET, read_images
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ _SAMPLES = 10
     help="beta of --compare and --attack.",
 )
 @click.option("--target", metavar="IMAGE", help="Whose explanation --attack aims at.")
-@click.option("--preset", default="paper", show_default=True, help="Of --attack.")
+@preset_option("Of --attack:")
 @click.option("--iterations", type=click.IntRange(1), help="Of --attack, in place of the preset's.")
 @click.option(
     "--faithful",
