@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,26 @@ def test_every_folder_is_a_known_layer() -> None:
     assert folders <= set(LAYERS)
 
 
-def test_the_example_in_contributing_is_the_real_file() -> None:
-    text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert (PACKAGE / "explain" / "grad_times_input.py").read_text(encoding="utf-8") in text
+EXAMPLES = re.findall(
+    r"`(src/trompe/[\w/]+\.py)`:\n\n```python\n(.*?)```",
+    (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+    flags=re.DOTALL,
+)
+
+
+def test_contributing_has_an_example_of_every_kind_of_part() -> None:
+    folders = {Path(path).parent.name for path, _ in EXAMPLES}
+    assert folders == {"explain", "objectives", "constraints", "methods", "presets"}
+
+
+@pytest.mark.parametrize(("path", "text"), EXAMPLES, ids=[path for path, _ in EXAMPLES])
+def test_an_example_in_contributing_is_a_real_file(path: str, text: str) -> None:
+    assert (PACKAGE.parents[1] / path).read_text(encoding="utf-8") == text
+
+
+def test_contributing_names_every_layer() -> None:
+    table = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    layers = [name for name in LAYERS if (PACKAGE / name).is_dir()]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    named = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in rows]
+    assert [name for row in named for name in row if name in layers] == layers

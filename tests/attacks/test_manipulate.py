@@ -491,7 +491,7 @@ def test_a_batch_norm_in_training_mode_is_refused() -> None:
         torch.nn.Conv2d(3, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(8, 2)
     )
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    with pytest.raises(ModelError, match="'1'.* in training mode"):
+    with pytest.raises(ModelError, match=r"'1'.* in training mode"):
         trompe.explainer("gradient")(net, torch.zeros(1, 3, 4, 4), torch.tensor([0]))
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
