@@ -24,7 +24,8 @@ def fast(method: Method, height: int) -> Preset:
 
     Gradients take Adam's steps, relevance and signals signed ones. For relevance the surrogate
     leaves activations as they are (``docs/decisions.md``), and for signals, whose cut at an
-    activation has no derivative but the smooth form another map, wherever there is pooling.
+    activation has no derivative but the smooth form another map, wherever there is pooling. Maps
+    made of outputs alone (occlusion, RISE, LIME, KernelSHAP) are attacked on the network itself.
     """
     name = innermost(method).name
     shrinking = math.sqrt(224 / height)
@@ -56,6 +57,14 @@ def fast(method: Method, height: int) -> Preset:
             activations="without pooling",
             constraint=LInfBall(8 / 255 * shrinking),
             step=Signed(0.03 * (8 / 255 * shrinking)),
+        )
+    if innermost(method).first_order:  # the outputs' own derivative needs no surrogate
+        return replace(
+            common,
+            closeness=100.0,
+            beta_start=None,
+            constraint=LInfBall(4 / 255 * shrinking),
+            step=ScaledAdam(0.1 * (4 / 255 * shrinking)),
         )
     return replace(
         common,

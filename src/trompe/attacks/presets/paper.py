@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trompe.attacks.presets.base import Preset, presets
+from trompe.attacks.presets.base import Preset, innermost, presets
 from trompe.attacks.steps import Adam
 from trompe.explain.base import Method
 
@@ -27,7 +27,12 @@ _PAPER_BETA_SMOOTHING = {
 
 @presets.register("paper")
 def paper(method: Method, height: int) -> Preset:
-    """The paper's settings (its supplement); those of ``gradient`` for other methods."""
+    """The paper's settings (its supplement); those of ``gradient`` for other methods.
+
+    Methods whose map is made of outputs alone are attacked on the network itself.
+    """
+    if innermost(method).first_order:
+        return Preset(beta_start=None)
     base = getattr(method, "base", None)
     if method.name == "smoothgrad" and base is not None:
         return _PAPER_SMOOTHGRAD.get(base.name, _PAPER_SMOOTHGRAD["gradient"])
