@@ -118,3 +118,13 @@ def test_unknown_presets_are_named() -> None:
 def test_settings_out_of_range(changes: dict[str, float], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Preset(**changes)
+
+
+@pytest.mark.parametrize("name", ["paper", "fast", "thorough"])
+@pytest.mark.parametrize("method", ["occlusion", "rise", "lime", "kernel_shap"])
+def test_maps_made_of_outputs_alone_are_attacked_on_the_network_itself(
+    name: str, method: str
+) -> None:
+    made = trompe.explainer(method)
+    for one in (made, trompe.explainer("smoothgrad", base=made)):
+        assert preset_for(name, one, 64).beta_start is None
