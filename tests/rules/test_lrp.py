@@ -19,7 +19,7 @@ from trompe.types import InputSpace
 
 LRP = trompe.explainer("lrp")
 LOW, HIGH = min(InputSpace().low), max(InputSpace().high)
-X, TARGET = 0.6 * nets.images(), torch.tensor([2, 1])
+X, TARGET = (0.6 * nets.images()).clamp(LOW, HIGH), torch.tensor([2, 1])
 
 
 def matrix(layer: nn.Module, like: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
+from trompe.engine.notes import Notes
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.errors import ModelError, UnsupportedOp
 
@@ -42,7 +43,8 @@ class OpCall:
         edges: per tensor taken from the pass: the tensor, and the alias the operation saw.
         outputs: the tensors it returned that depend on the input.
         index: its place in the order of execution.
-        factor: what a following, folded batch norm multiplies the output channels by.
+        place: the module that called it, where the record notes places.
+        notes: what the rules of a method found out about it.
     """
 
     func: Callable[..., Any]
@@ -52,7 +54,7 @@ class OpCall:
     outputs: list[Tensor]
     index: int
     place: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def out(self) -> Tensor:

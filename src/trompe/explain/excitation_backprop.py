@@ -30,7 +30,7 @@ class ExcitationBackprop(Method):
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
         rule = z_plus(bias=False)
-        rules = Composite(rule, rule).rules(InputSpace())
+        rules = Composite(rule, rule, sums="bounded").rules(InputSpace())
 
         def start(logits: Tensor) -> Tensor:
             pick(logits, target)  # checks the classes

@@ -38,7 +38,7 @@ def centred(op: OpCall) -> Tensor:
     """The input, less the shift of a batch norm folded in from before."""
     checked(op)
     x = input_of(op)
-    shift = op.notes.get("shift")
+    shift = op.notes.shift
     return x if shift is None else x - channels(shift, op, x)
 
 
@@ -50,15 +50,14 @@ def whole_bias(op: OpCall, weight: Tensor) -> Tensor | None:
         weight: its weight, the factor of a following batch norm folded in.
     """
     bias = bias_of(op)
-    factor: Tensor | None = op.notes.get("factor")
-    if factor is not None:
-        after: OpCall = op.notes["norm"]
+    after, factor = op.notes.after, op.notes.factor
+    if after is not None and factor is not None:
         mean: Tensor = after.argument(1, "running_mean")
         shift: Tensor | None = after.argument(4, "bias")
         bias = (-mean if bias is None else bias - mean) * factor
         bias = bias if shift is None else bias + shift
     total = None if bias is None else channels(bias, op, op.out)
-    before = op.notes.get("shift")
+    before = op.notes.shift
     if before is None:
         return total
     x = input_of(op)
@@ -69,7 +68,7 @@ def whole_bias(op: OpCall, weight: Tensor) -> Tensor | None:
 
 def outcome(op: OpCall) -> Tensor:
     """The output, after a folded batch norm."""
-    norm: OpCall | None = op.notes.get("norm")
+    norm = op.notes.after
     return op.out if norm is None else norm.out
 
 

@@ -48,7 +48,8 @@ class AlphaBeta:
 
     def __call__(self, relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
         """See ``trompe.engine.sweep.Rule``."""
-        out = self.alpha * self._half(relevance, op, positive, negative)
+        out = self._half(relevance, op, positive, negative)
+        out = out if self.alpha == 1 else self.alpha * out
         if self.beta:
             out = out - self.beta * self._half(relevance, op, negative, positive)
         return [out]
@@ -57,7 +58,7 @@ class AlphaBeta:
         """Relevance by the contributions ``x+ same(w) + x- other(w)``."""
         x, weight = centred(op), weight_of(op, same)
         bias = whole_bias(op, weight_of(op)) if self.bias else None
-        if op.notes.get("nonnegative"):
+        if op.notes.nonnegative:
             terms = [(x, weight)]
         else:
             terms = [(x.clamp(min=0), weight), (x.clamp(max=0), weight_of(op, other))]
@@ -73,5 +74,15 @@ class AlphaBeta:
 
 
 def z_plus(stabiliser: float = 1e-6, bias: bool = True) -> AlphaBeta:
-    """The z+ rule for inputs of any sign: alpha 1, beta 0."""
+    """The z+ rule: alpha 1, beta 0.
+
+    For inputs that are not negative, as after a ReLU, ``R_i = sum_j x_i w+_ij R_j / sum_i x_i
+    w+_ij`` (Montavon et al. 2017, equation 14). For inputs of both signs, as after a linear
+    bottleneck, the positive contributions are ``x+ w+ + x- w-``: they cannot cancel, so that no
+    relevance is made from nothing.
+
+    Args:
+        stabiliser: added to denominators.
+        bias: whether the bias takes part in the denominators, and so takes relevance.
+    """
     return AlphaBeta(1.0, 0.0, stabiliser, bias)

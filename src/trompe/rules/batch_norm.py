@@ -22,14 +22,14 @@ def _factor(op: OpCall) -> Tensor:
     if weight.requires_grad:
         return torch.rsqrt(variance + eps) * weight
     key = f"factor {eps} {id(weight)} {weight._version}"
-    return memo(variance, key, lambda v: torch.rsqrt(v + eps) * weight)
+    return memo(variance, key, lambda v: torch.rsqrt(v + eps) * weight, weight)
 
 
 def fold(tape: Tape) -> None:
     """Give each linear operation the factor of the batch norm that alone follows it.
 
-    The factor stands in the linear operation's notes; the batch norm itself passes relevance on
-    unchanged, as its shift, like any bias, takes none. The model is not touched.
+    The linear operation notes the batch norm, which itself passes relevance on unchanged. The model
+    is not touched.
     """
     users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
     makers = {id(tensor): op for op in tape.calls for tensor in op.outputs}
@@ -38,16 +38,18 @@ def fold(tape: Tape) -> None:
             continue
         source = op.edges[0][0]
         maker = makers.get(id(source))
-        op.notes["slope"] = _factor(op)
-        alone = maker is not None and maker.func in LINEAR and users[id(source)] == 1
-        if alone and maker is not None and not _grouped_transpose(maker):
-            maker.notes["factor"] = op.notes["slope"]
-            maker.notes["norm"] = op
-            op.notes["folded"] = True
+        op.notes.slope = _factor(op)
+        if maker is None or maker.func not in LINEAR or users[id(source)] != 1:
+            continue
+        if not _other_channels(maker):
+            maker.notes.after = op
+            op.notes.folded = True
 
 
-def _grouped_transpose(op: OpCall) -> bool:
-    """Whether the output channels are no dimension of the weight."""
+def _other_channels(op: OpCall) -> bool:
+    """Whether the channels that a batch norm scales are no dimension of the weight."""
+    if op.func is F.linear:
+        return op.out.dim() > 2  # [B, T, C]: the batch norm scales the places
     return "transpose" in op.func.__name__ and op.argument(6, "groups", 1) != 1
 
 
@@ -60,13 +62,14 @@ def fold_before(tape: Tape) -> None:
     users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
     takers = {id(op.edges[0][0]): op for op in tape.calls if op.func in LINEAR and op.edges}
     for op in tape.calls:
-        if "slope" not in op.notes or op.notes.get("folded"):
+        slope = op.notes.slope
+        if slope is None or op.notes.folded:
             continue
         taker = takers.get(id(op.out))
         if taker is None or users[id(op.out)] != 1 or (taker.func is F.linear and op.out.dim() > 2):
             continue
-        shift = -op.argument(1, "running_mean") * op.notes["slope"]
+        shift = -op.argument(1, "running_mean") * slope
         bias: Tensor | None = op.argument(4, "bias")
-        taker.notes["gain"] = op.notes["slope"]
-        taker.notes["shift"] = shift if bias is None else shift + bias
-        op.notes["folded"] = True
+        taker.notes.gain = slope
+        taker.notes.shift = shift if bias is None else shift + bias
+        op.notes.folded = True

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from trompe.engine.sweep import Rule, RuleSet
 from trompe.engine.tape import OpCall, Tape
@@ -18,84 +16,73 @@ from trompe.rules.batch_norm import fold, fold_before
 from trompe.rules.epsilon import Epsilon
 from trompe.rules.flat import Flat
 from trompe.rules.gamma import Gamma
-from trompe.rules.general import linear_in_inputs
-from trompe.rules.linear import LINEAR, mark_first
-from trompe.rules.lrp import RULES, lrp_rules
-from trompe.rules.norm import Addition, Norm
-from trompe.rules.normalisation import BatchNorm
-from trompe.rules.passing import ADDITIONS
+from trompe.rules.general import SUMS, bounded, by_contribution
+from trompe.rules.input_box import mark_first
+from trompe.rules.linear import LINEAR
+from trompe.rules.lrp import RULES, SHARED
+from trompe.rules.norm import Addition
+from trompe.rules.passing import STABILISER
 from trompe.rules.signs import mark_nonnegative
 from trompe.rules.z_box import ZBox
 from trompe.types import InputSpace
 
-_AVERAGES = (
-    *(F.avg_pool1d, F.avg_pool2d, torch.mean, Tensor.mean, torch.sum, Tensor.sum),
-    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d),
-)
-
 
 @dataclass(frozen=True)
 class Composite:
-    """A choice of rules; all that it does not name follows ``trompe.rules.lrp.RULES``.
+    """A choice of rules; what it does not name moves, selects or passes relevance on.
 
-    Batch norms are folded into a neighbouring linear operation where there is one, and take the
-    epsilon rule where there is none.
+    Rules of your own (``trompe.rules.lrp.RULES``) come before all others. Batch norms are folded
+    into a neighbouring linear operation where there is one.
 
     Args:
         convolution: of convolutions.
         dense: of fully connected layers.
-        first_convolution: of convolutions that see the input itself, if different; ``box`` stands
-            for z_B with the bounds of the input space, per channel.
-        first_dense: of fully connected layers that see the input itself, if different.
-        addition: of sums of activations.
+        first_convolution: of convolutions that see the image itself, moved or rescaled at most
+            (``trompe.rules.input_box``), if different.
+        first_dense: of fully connected layers that see it, if different.
+        addition: of sums of activations; ``None`` for that of ``sums``.
         stabiliser: of sums, averages and norms.
+        sums: how sums, averages, matrix products and normalisations share out. ``contribution``:
+            in proportion to each term, as the epsilon rule does, which may send on any multiple of
+            what a sum of nearly nothing received. ``bounded``: to the terms of the sum's own sign,
+            as z+ does, so that no more is sent on than was received.
+        bounds: of the image, for z_B: those of each channel (``channel``), or the lowest and the
+            highest of all channels (``shared``).
     """
 
     convolution: Rule
     dense: Rule
-    first_convolution: Rule | str | None = None
+    first_convolution: Rule | None = None
     first_dense: Rule | None = None
-    addition: Addition = field(default_factory=Addition)
+    addition: Addition | None = None
     stabiliser: float = 1e-6
+    sums: Literal["contribution", "bounded"] = "contribution"
+    bounds: Literal["channel", "shared"] = "channel"
 
     def rules(self, space: InputSpace) -> RuleSet:
-        """The rules for inputs of ``space``."""
-        first: Any = self.first_convolution
-        if first == "box":
-            first = ZBox(space.low, space.high, self.stabiliser)
+        """The rules for inputs of ``space``, which gives z_B its bounds."""
 
         def linear(relevance: Any, op: OpCall) -> Any:
             dense = op.func is F.linear
             rule = self.dense if dense else self.convolution
-            if op.notes.get("first"):
-                rule = (self.first_dense if dense else first) or rule
+            if op.notes.bounds is not None:
+                rule = (self.first_dense if dense else self.first_convolution) or rule
             return rule(relevance, op)
 
         def prepare(tape: Tape) -> None:
             fold(tape)
             fold_before(tape)
             mark_nonnegative(tape)
-            for op in mark_first(tape):
-                op.notes["first"] = True
+            mark_first(tape, space, self.bounds == "shared")
 
-        general = linear_in_inputs(self.stabiliser, self.addition.constants)
-        table: dict[Callable[..., Any], Rule] = {
-            **RULES,
-            **{function: rule for function, rule in general.items() if _untouched(function)},
-            **dict.fromkeys(_AVERAGES, Norm(self.stabiliser)),
-            **dict.fromkeys(ADDITIONS, self.addition),
-            **dict.fromkeys(LINEAR, linear),
-            F.batch_norm: BatchNorm(self.stabiliser),
-        }
+        table = {**SHARED, **self._sums(), **dict.fromkeys(LINEAR, linear), **RULES}
         return RuleSet("lrp", table, default=None, prepare=prepare)
 
-
-_SHIPPED = dict(RULES)
-
-
-def _untouched(function: Callable[..., Any]) -> bool:
-    """Whether the rule of a function is the one trompe came with, not one of the user's."""
-    return RULES.get(function) is _SHIPPED.get(function)
+    def _sums(self) -> Mapping[Any, Rule]:
+        if self.sums == "contribution":
+            return by_contribution(self.stabiliser, self.addition)
+        table = bounded(self.stabiliser)
+        return table if self.addition is None else {**table, **dict.fromkeys(SUMS, self.addition)}
 
 
 def attention(
@@ -116,13 +103,24 @@ def attention(
     )
 
 
+_Z_PLUS = z_plus(STABILISER, bias=False)
+_Z_BOX = ZBox(STABILISER)
 _FLAT_ALPHA_BETA = Composite(AlphaBeta(2, 1), Epsilon(), Flat(), Flat())
 
 COMPOSITES: dict[str, Composite] = {
+    "paper": Composite(
+        convolution=_Z_PLUS,
+        dense=_Z_PLUS,
+        first_convolution=_Z_BOX,
+        first_dense=_Z_BOX,
+        stabiliser=STABILISER,
+        sums="bounded",
+        bounds="shared",
+    ),
     "epsilon": Composite(Epsilon(), Epsilon()),
     "epsilon_plus": Composite(z_plus(), Epsilon()),
     "epsilon_plus_flat": Composite(z_plus(), Epsilon(), Flat(), Flat()),
-    "epsilon_gamma_box": Composite(Gamma(), Epsilon(), "box"),
+    "epsilon_gamma_box": Composite(Gamma(), Epsilon(), ZBox()),
     "alpha2_beta1_flat": _FLAT_ALPHA_BETA,
     "epsilon_alpha2_beta1_flat": _FLAT_ALPHA_BETA,
     "epsilon_alpha2_beta1": Composite(AlphaBeta(2, 1), Epsilon()),
@@ -130,13 +128,14 @@ COMPOSITES: dict[str, Composite] = {
 }
 """The composites by name, with the settings of Montavon et al. (2019) and of zennit.
 
-``paper``, the rules of the attacked method, is made by ``trompe.rules.lrp.lrp_rules``.
+``paper`` are the rules of the attacked method: z+ without biases, and z_B in the first layer, with
+the lowest and the highest value over the channels, as in the reference implementation.
 """
 
 
 def composite_names() -> list[str]:
     """All names that ``composite_rules`` takes."""
-    return ["paper", *COMPOSITES]
+    return list(COMPOSITES)
 
 
 def composite_rules(composite: str | Composite, space: InputSpace) -> RuleSet:
@@ -144,19 +143,15 @@ def composite_rules(composite: str | Composite, space: InputSpace) -> RuleSet:
 
     Args:
         composite: a name, or one of your own.
-        space: gives z_B its bounds. ``paper`` takes the lowest and the highest over the channels,
-            as the reference implementation does; ``epsilon_gamma_box`` those of each channel.
+        space: gives z_B its bounds.
 
     Raises:
         UsageError: if there is no composite of that name.
     """
     if isinstance(composite, Composite):
         return composite.rules(space)
-    if composite == "paper":
-        return lrp_rules(min(space.low), max(space.high))
-    known: Mapping[str, Composite] = COMPOSITES
-    if composite not in known:
+    if composite not in COMPOSITES:
         raise UsageError(
             f"unknown composite '{composite}': choose from {', '.join(composite_names())}"
         )
-    return known[composite].rules(space)
+    return COMPOSITES[composite].rules(space)

@@ -53,8 +53,8 @@ class WSquare:
         weight = weight_of(op, _squares)
         bias = whole_bias(op, weight_of(op)) if self.bias else None
         gain: Tensor | float = 1.0
-        if "gain" in op.notes:  # of a batch norm folded in from before
-            gain = channels(op.notes["gain"], op, input_of(op)).square()
+        if op.notes.gain is not None:  # of a batch norm folded in from before
+            gain = channels(op.notes.gain, op, input_of(op)).square()
         z = apply(op, gain * torch.ones_like(input_of(op)).detach(), weight)
         z = plus(z, None if bias is None else bias.square())
         return [gain * transposed(op, relevance / stabilised(z, self.stabiliser), weight)]

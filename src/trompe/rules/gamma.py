@@ -39,7 +39,7 @@ class Gamma:
         up, down = weight_of(op, raised), weight_of(op, lowered)
         bias = whole_bias(op, weight_of(op))
         above, below = x, None
-        if not op.notes.get("nonnegative"):
+        if not op.notes.nonnegative:
             above, below = x.clamp(min=0), x.clamp(max=0)
         total: Tensor | None = None
         for side, same, other, part in ((z > 0, up, down, raised), (z < 0, down, up, lowered)):

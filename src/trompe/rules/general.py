@@ -34,9 +34,10 @@ from trompe.engine.surrogates import (
 )
 from trompe.engine.sweep import Rule, vjp
 from trompe.rules.norm import Addition, Norm
-from trompe.rules.normalisation import IDENTICAL, GroupNorm, LayerNorm
-from trompe.rules.passing import STABILISER, passed
+from trompe.rules.normalisation import IDENTICAL, BatchNorm, GroupNorm, LayerNorm
+from trompe.rules.passing import ADDITIONS, AVERAGES, STABILISER, passed
 from trompe.rules.products import SOFTMAX, MatrixProduct, divided, gated, glu, softmax
+from trompe.rules.sums import SignedAddition, SignedProduct, SignedSum, Spread
 
 Table = dict[Callable[..., Any], Rule]
 
@@ -81,7 +82,7 @@ MOVING: Table = _all(
     *(Tensor.type, Tensor.half, Tensor.bfloat16, Tensor.type_as, torch.split_with_sizes),
     *(Tensor.split_with_sizes, Tensor.reshape_as, Tensor.squeeze, torch.diagonal, Tensor.diagonal),
     *(F.dropout1d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, F.pixel_unshuffle),
-    *(F.pixel_shuffle, F.unfold, F.fold, torch.pixel_unshuffle, torch.channel_shuffle),
+    *(F.pixel_shuffle, F.unfold, torch.pixel_unshuffle, torch.channel_shuffle),
     *(Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
     *(torch.maximum, torch.minimum, Tensor.maximum, Tensor.minimum, torch.max, Tensor.max),
     *(F.max_pool3d, torch.max_pool3d, F.adaptive_max_pool1d, torch.adaptive_max_pool1d),
@@ -101,24 +102,58 @@ PRODUCTS: Table = {
 """Gates, quotients and softmax."""
 
 
-def linear_in_inputs(stabiliser: float = STABILISER, constants: bool = False) -> Table:
-    """What depends on the stabiliser of denominators.
+RESAMPLING = (*(F.interpolate, F.upsample, F.grid_sample, F.fold, torch.cumsum, Tensor.cumsum),)
+_NORMS = (torch.norm, Tensor.norm, torch.linalg.vector_norm)
+_DEVIATIONS = (torch.std, Tensor.std)
+_VARIANCES = (torch.var, Tensor.var)
+_DIFFERENCES = (
+    *(torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.subtract, torch.rsub),
+)
+SUMS = (*ADDITIONS, *_DIFFERENCES)
+"""Sums and differences of two activations, or of one and a constant."""
+_MATRIX_PRODUCTS = (
+    *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm),
+    *(torch.einsum, torch.functional.einsum),
+)
+
+
+def by_contribution(stabiliser: float = STABILISER, addition: Rule | None = None) -> Table:
+    """What shares out by contribution: sums, averages, products, normalisations.
 
     Args:
         stabiliser: added to them, with their sign.
-        constants: whether constant terms of a sum take relevance, as biases do.
+        addition: The rule of sums and differences; by default constants take nothing.
     """
     norm, product = Norm(stabiliser), MatrixProduct(stabiliser)
-    addition = Addition("proportional", constants, stabiliser)
+    addition = addition or Addition("proportional", False, stabiliser)
     return {
-        **_all(product, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm),
-        **_all(product, torch.mm, Tensor.mm, torch.einsum, torch.functional.einsum),
-        **_all(norm, F.interpolate, F.avg_pool3d, F.adaptive_avg_pool3d, torch.adaptive_avg_pool1d),
-        **_all(norm, torch.avg_pool1d, F.upsample, F.grid_sample, torch.cumsum, Tensor.cumsum),
-        **_all(norm, torch.norm, Tensor.norm, torch.linalg.vector_norm, torch.std, Tensor.std),
-        **_all(Norm(stabiliser, degree=2), torch.var, Tensor.var),
-        **_all(addition, torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.subtract),
-        **_all(addition, torch.rsub),
+        **_all(product, *_MATRIX_PRODUCTS),
+        **_all(norm, *AVERAGES, *RESAMPLING, *_NORMS, *_DEVIATIONS),
+        **_all(Norm(stabiliser, degree=2), *_VARIANCES),
+        **_all(addition, *SUMS),
+        F.batch_norm: BatchNorm(stabiliser),
         F.layer_norm: LayerNorm(stabiliser),
         F.group_norm: GroupNorm(stabiliser),
+    }
+
+
+def bounded(stabiliser: float = STABILISER) -> Table:
+    """As ``by_contribution``, for z+: no share is larger than the relevance it is a share of.
+
+    Sums are shared by the terms of their own sign (``trompe.rules.sums``), normalisations pass
+    relevance on, and so does a softmax, whose Taylor expansion (proposition 3.1) may send on any
+    multiple of what it gets.
+
+    Args:
+        stabiliser: Added to denominators.
+    """
+    addition, total = SignedAddition(stabiliser), SignedSum(stabiliser)
+    return {
+        **_all(SignedProduct(stabiliser), *_MATRIX_PRODUCTS),
+        **_all(total, *AVERAGES, *RESAMPLING),
+        **_all(Norm(stabiliser), *_NORMS),
+        **_all(Spread(stabiliser), *_DEVIATIONS),
+        **_all(Spread(stabiliser, degree=2), *_VARIANCES),
+        **_all(addition, *SUMS),
+        **_all(passed, F.batch_norm, F.layer_norm, F.group_norm, *SOFTMAX),
     }

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from trompe.engine import lean
 from trompe.engine.adjoints import geometry_of_call
 from trompe.engine.layout import channels_last
-from trompe.engine.tape import OpCall, Tape
+from trompe.engine.tape import OpCall
 
 LINEAR: tuple[Callable[..., Any], ...] = (
     F.linear,
@@ -26,8 +26,6 @@ LINEAR: tuple[Callable[..., Any], ...] = (
 )
 """Operations ``func(x, weight, bias, ...)``."""
 
-_STRUCTURE = {"flatten", "reshape", "view", "dropout", "pad", "contiguous", "to", "float", "clone"}
-
 
 def weight_of(op: OpCall, part: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """The weight of a linear operation, times the batch norm folded into it, or a part of it.
@@ -37,7 +35,7 @@ def weight_of(op: OpCall, part: Callable[[Tensor], Tensor] | None = None) -> Ten
         part: a function of the weight, such as its positive part; computed once per weight.
     """
     weight: Tensor = op.argument(1, "weight")
-    factor: Tensor | None = op.notes.get("factor")
+    factor = op.notes.factor
     if factor is None:
         return weight if part is None else memo(weight, part.__name__, part)
     axis = 1 if "transpose" in op.func.__name__ else 0
@@ -50,7 +48,7 @@ def weight_of(op: OpCall, part: Callable[[Tensor], Tensor] | None = None) -> Ten
 
     if factor.requires_grad:
         return make(weight)
-    return memo(weight, f"{part and part.__name__} {id(factor)}", make)
+    return memo(weight, f"{part and part.__name__} {id(factor)}", make, factor)
 
 
 def positive(weight: Tensor) -> Tensor:
@@ -121,7 +119,7 @@ def transposed_pair(
     def stack(_: Tensor) -> Tensor:
         return torch.cat([first, second], dim=1)
 
-    stacked = memo(second, f"stacked {id(first)}", stack)
+    stacked = memo(second, f"stacked {id(first)}", stack, first)
     shape = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
     of_first, of_second = lean.transposed(relevance, stacked, geometry, shape).chunk(2, dim=1)
     return of_first, of_second
@@ -137,33 +135,28 @@ class Memo:
     def __init__(self) -> None:
         self._values: Any = WeakIdKeyDictionary()
 
-    def __call__(self, weight: Tensor, key: str, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """``make(weight)``, computed once."""
+    def __call__(
+        self, weight: Tensor, key: str, make: Callable[[Tensor], Tensor], *named: object
+    ) -> Tensor:
+        """``make(weight)``, computed once.
+
+        Args:
+            weight: The tensor that the value is kept with.
+            key: Names the value among those of the weight.
+            make: Computes the value.
+            named: What the key names by its id: kept with the value, so that the id stays its own.
+        """
         if weight.requires_grad or weight.grad_fn is not None:
             return make(weight)
         entry = self._values.setdefault(weight, {})
         # ``model.to(...)`` and ``weight.data = ...`` exchange the memory and count no new version.
         state = (weight._version, weight.untyped_storage()._cdata, weight.dtype, weight.device)
         if key not in entry or entry[key][0] != state:
-            # ``make`` is kept too: what it closes over keeps its id, which may be in the key.
-            entry[key] = (state, make(weight), make)
+            # ``make`` is not kept: it may close over the activations of this one pass.
+            entry[key] = (state, make(weight), named)
         value: Tensor = entry[key][1]
         return value
 
 
 memo = Memo()
 """The process-wide memo of the rules."""
-
-
-def mark_first(tape: Tape) -> list[OpCall]:
-    """The linear operations that see the input itself, moved or padded at most."""
-    first: list[OpCall] = []
-    near = {id(tape.input)}
-    for op in tape.calls:
-        if not any(id(tensor) in near for tensor, _ in op.edges):
-            continue
-        if op.func in LINEAR:
-            first.append(op)
-        elif op.func.__name__ in _STRUCTURE:
-            near.update(id(t) for t in op.outputs)
-    return first

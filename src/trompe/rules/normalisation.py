@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trompe.engine.tape import OpCall
+from trompe.errors import UnsupportedOp
 from trompe.rules.passing import stabilised
 
 
@@ -80,10 +81,14 @@ class BatchNorm:
 
     def __call__(self, relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
         """See ``trompe.engine.sweep.Rule``."""
-        if op.notes.get("folded"):
+        slope = op.notes.slope
+        if op.notes.folded:
             return [relevance]
+        if slope is None:
+            place = op.place or f"call {op.index}"
+            raise UnsupportedOp(op.name, place, "lrp", "uses the statistics of the batch: no rule")
         x = op.edges[0][1]
-        factor = op.notes["slope"].view(-1, *[1] * (x.dim() - 2))
+        factor = slope.view(-1, *[1] * (x.dim() - 2))
         return [x * factor * relevance / stabilised(op.out, self.epsilon)]
 
 

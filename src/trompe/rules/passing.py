@@ -52,26 +52,6 @@ def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
     return z + epsilon * torch.where(z >= 0, 1.0, -1.0).to(z.dtype)
 
 
-def proportional(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
-    """Each input takes the share it contributed to a sum: averages, sums, residual additions."""
-    shares = vjp(relevance / stabilised(op.out), op)
-    return [
-        None if share is None else alias * share
-        for (_, alias), share in zip(op.edges, shares, strict=True)
-    ]
-
-
-def pooled(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
-    """Adaptive average pooling: proportional; one that changes nothing passes relevance on."""
-    rule = vjp if op.out.shape == op.edges[0][1].shape else proportional
-    return rule(relevance, op)
-
-
-def added(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
-    """A sum of two activations is shared out by contribution; a constant takes none."""
-    return proportional(relevance, op) if len(op.edges) > 1 else identity(relevance, op)
-
-
 def _all(rule: Rule, *functions: Callable[..., Any]) -> dict[Callable[..., Any], Rule]:
     return dict.fromkeys(functions, rule)
 
@@ -96,14 +76,27 @@ STRUCTURE = _all(
 )
 """Operations that move values: their vector-Jacobian product moves relevance the same way."""
 
-POOLINGS = {
-    **_all(vjp, F.max_pool2d, torch.max_pool2d, F.max_pool1d, smooth_max_pool2d),
-    **_all(vjp, torch.max_pool1d, F.adaptive_max_pool2d, torch.amax, Tensor.amax),
-    **_all(pooled, F.adaptive_avg_pool2d, F.adaptive_avg_pool1d),
-    **_all(proportional, F.avg_pool2d, F.avg_pool1d),
-    **_all(proportional, torch.mean, Tensor.mean, torch.sum, Tensor.sum),
-}
-"""The winner takes all of a maximum (softmax shares of a smooth one); averages share out."""
+MAXIMA = _all(
+    vjp,
+    *(F.max_pool2d, torch.max_pool2d, F.max_pool1d, smooth_max_pool2d, torch.max_pool1d),
+    *(F.adaptive_max_pool2d, torch.amax, Tensor.amax),
+)
+"""The winner takes all of a maximum, softmax shares of a smooth one."""
 
-ADDITIONS = _all(added, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
+ADAPTIVE = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+AVERAGES = (
+    *ADAPTIVE,
+    torch.adaptive_avg_pool1d,
+    F.avg_pool1d,
+    F.avg_pool2d,
+    F.avg_pool3d,
+    torch.avg_pool1d,
+    torch.mean,
+    Tensor.mean,
+    torch.sum,
+    Tensor.sum,
+)
+"""Averages and sums over places or channels."""
+
+ADDITIONS = (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
 """Residual connections."""

@@ -46,7 +46,7 @@ def pattern_rules(
             stored = pattern.to(w.device, w.dtype)
             return stored if signal else w * stored
 
-        product = memo(weight, f"pattern {signal} {id(pattern)}", part)
+        product = memo(weight, f"pattern {signal} {id(pattern)}", part, pattern)
         return [transposed(op, relevance, product)]
 
     def refused(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:

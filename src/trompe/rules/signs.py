@@ -1,18 +1,23 @@
-"""Which activations cannot be negative, read off the record."""
+"""Which activations cannot be negative, read off the record.
+
+What is listed here saves time only: a rule that is not told that its inputs cannot be negative
+takes both signs into account, and comes to the same map where none is negative.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from trompe.engine.decompose import hard_sigmoid
+from trompe.engine.inplace import set_item
+from trompe.engine.pytree import tensors_in
 from trompe.engine.softplus import softplus
-from trompe.engine.surrogates import smooth_abs, smooth_hard_sigmoid
+from trompe.engine.surrogates import smooth_abs, smooth_hard_sigmoid, smooth_minimum
 from trompe.engine.tape import OpCall, Tape
-from trompe.rules.linear import LINEAR
-from trompe.rules.passing import POOLINGS, STRUCTURE
+from trompe.rules.general import MOVING
+from trompe.rules.passing import ADDITIONS, AVERAGES, MAXIMA, STRUCTURE
 
 _NONNEGATIVE = frozenset(
     {
@@ -22,8 +27,26 @@ _NONNEGATIVE = frozenset(
         *(smooth_abs, Tensor.exp),
     }
 )
-_KEEPS = frozenset({*STRUCTURE, *POOLINGS, torch.roll, F.max_pool3d, F.avg_pool3d})
-_JOINS = frozenset({torch.add, Tensor.add, Tensor.__add__, torch.mul, Tensor.mul, Tensor.__mul__})
+_KEEPS = frozenset({*STRUCTURE, *MAXIMA, *AVERAGES, *MOVING}) - {smooth_minimum}
+_JOINS = frozenset({*ADDITIONS, torch.mul, Tensor.mul, Tensor.__mul__})
+_FILLED = {
+    F.pad: (3, "value"),
+    set_item: (2, "value"),
+    **dict.fromkeys((torch.masked_fill, Tensor.masked_fill), (2, "value")),
+    **dict.fromkeys((torch.where, Tensor.where), (2, "other")),
+}
+"""Where a number stands that these write beside what they move."""
+
+
+def _numbers(op: OpCall) -> list[float]:
+    """The numbers that an operation adds to, multiplies with, or writes beside what it is given."""
+    if op.func in _FILLED:
+        given = [op.argument(*_FILLED[op.func])]
+        if op.func in (torch.where, Tensor.where):
+            given.append(op.argument(1, "input"))
+    else:
+        given = [*op.args, *op.kwargs.values()] if op.func in _JOINS else []
+    return [value for value in given if isinstance(value, (int, float))]
 
 
 def _nonnegative(op: OpCall, known: set[int]) -> bool:
@@ -37,27 +60,21 @@ def _nonnegative(op: OpCall, known: set[int]) -> bool:
         return isinstance(low, (int, float)) and low >= 0
     if op.func not in _KEEPS and op.func not in _JOINS:
         return False
-    tensors = [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, Tensor)]
-    floating = sum(tensor.is_floating_point() for tensor in tensors)
-    if floating != len(op.edges) or not all(id(tensor) in known for tensor, _ in op.edges):
+    floating = sum(tensor.is_floating_point() for tensor in tensors_in(op.args, op.kwargs))
+    if floating != len(op.edges) or not _given(op, known):
         return False
-    numbers = [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, (int, float))]
-    return op.func not in _JOINS or all(number >= 0 for number in numbers)
+    return all(number >= 0 for number in _numbers(op))
+
+
+def _given(op: OpCall, known: set[int]) -> bool:
+    """Whether an operation takes nothing that may be negative."""
+    return bool(op.edges) and all(id(tensor) in known for tensor, _ in op.edges)
 
 
 def mark_nonnegative(tape: Tape) -> None:
-    """Note in each linear operation whether its input cannot be negative."""
+    """Note in each operation whether its inputs cannot be negative."""
     known: set[int] = set()
     for op in tape.calls:
-        if op.func in LINEAR and op.edges:
-            op.notes["nonnegative"] = id(op.edges[0][0]) in known and "shift" not in op.notes
-        elif _nonnegative(op, known):
+        op.notes.nonnegative = _given(op, known) and op.notes.shift is None
+        if _nonnegative(op, known):
             known.update(id(tensor) for tensor in op.outputs)
-
-
-def mark_signed(tape: Tape) -> None:
-    """As ``mark_nonnegative``, and note where an input may be negative."""
-    mark_nonnegative(tape)
-    for op in tape.calls:
-        if op.func in LINEAR and op.edges and not op.notes["nonnegative"]:
-            op.notes["signed"] = True
