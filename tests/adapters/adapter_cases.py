@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import trompe
 
-X = 0.6 * nets.images()  # within the bounds of the input space
+X = trompe.InputSpace().clamp(0.6 * nets.images())  # within the bounds of the input space
 TARGET = torch.tensor([2, 1])
 
 

@@ -37,7 +37,14 @@ from trompe.rules.norm import Addition, Norm
 from trompe.rules.normalisation import IDENTICAL, BatchNorm, GroupNorm, LayerNorm
 from trompe.rules.passing import ADDITIONS, AVERAGES, STABILISER, passed
 from trompe.rules.products import SOFTMAX, MatrixProduct, divided, gated, glu, softmax
-from trompe.rules.sums import SignedAddition, SignedProduct, SignedSum, Spread
+from trompe.rules.sums import (
+    INTERPOLATION,
+    Resampling,
+    SignedAddition,
+    SignedProduct,
+    SignedSum,
+    Spread,
+)
 
 Table = dict[Callable[..., Any], Rule]
 
@@ -102,7 +109,7 @@ PRODUCTS: Table = {
 """Gates, quotients and softmax."""
 
 
-RESAMPLING = (*(F.interpolate, F.upsample, F.grid_sample, F.fold, torch.cumsum, Tensor.cumsum),)
+_SUMMED = (*(F.grid_sample, F.fold, torch.cumsum, Tensor.cumsum),)
 _NORMS = (torch.norm, Tensor.norm, torch.linalg.vector_norm)
 _DEVIATIONS = (torch.std, Tensor.std)
 _VARIANCES = (torch.var, Tensor.var)
@@ -128,7 +135,8 @@ def by_contribution(stabiliser: float = STABILISER, addition: Rule | None = None
     addition = addition or Addition("proportional", False, stabiliser)
     return {
         **_all(product, *_MATRIX_PRODUCTS),
-        **_all(norm, *AVERAGES, *RESAMPLING, *_NORMS, *_DEVIATIONS),
+        **_all(norm, *AVERAGES, *_SUMMED, *_NORMS, *_DEVIATIONS),
+        **_all(Resampling(norm), *INTERPOLATION),
         **_all(Norm(stabiliser, degree=2), *_VARIANCES),
         **_all(addition, *SUMS),
         F.batch_norm: BatchNorm(stabiliser),
@@ -150,7 +158,8 @@ def bounded(stabiliser: float = STABILISER) -> Table:
     addition, total = SignedAddition(stabiliser), SignedSum(stabiliser)
     return {
         **_all(SignedProduct(stabiliser), *_MATRIX_PRODUCTS),
-        **_all(total, *AVERAGES, *RESAMPLING),
+        **_all(total, *AVERAGES, *_SUMMED),
+        **_all(Resampling(total), *INTERPOLATION),
         **_all(Norm(stabiliser), *_NORMS),
         **_all(Spread(stabiliser), *_DEVIATIONS),
         **_all(Spread(stabiliser, degree=2), *_VARIANCES),

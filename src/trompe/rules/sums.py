@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trompe.engine.pytree import swapped, tensors_in
-from trompe.engine.sweep import vjp
+from trompe.engine.sweep import Rule, vjp
 from trompe.engine.tape import OpCall
 from trompe.errors import UnsupportedOp
 from trompe.rules.affine import sum_to
 from trompe.rules.passing import ADAPTIVE, ADDITIONS, passed, stabilised
+
+INTERPOLATION = (F.interpolate, F.upsample)
+"""Resampling on a grid."""
 
 
 def again(op: OpCall, values: dict[int, Tensor]) -> Tensor:
@@ -80,7 +84,7 @@ def _halves(tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class SignedSum:
-    """What is linear in its input, with weights that are not negative: averages, interpolation.
+    """What is linear in its input, with weights that are not negative: averages, resampling.
 
     Args:
         stabiliser: Added to denominators.
@@ -95,7 +99,7 @@ class SignedSum:
         """See ``trompe.engine.sweep.Rule``."""
         x = op.edges[0][1]
         none: list[Tensor | None] = [None] * (len(op.edges) - 1)  # a sampling grid
-        if op.kwargs.get("mode") == "bicubic":
+        if op.func in INTERPOLATION and op.argument(3, "mode") == "bicubic":
             place = op.place or f"call {op.index}"
             reason = "has weights of both signs: interpolate bilinearly, or take another composite"
             raise UnsupportedOp(op.name, place, "lrp", reason)
@@ -114,6 +118,22 @@ class SignedSum:
         assert of_above is not None  # of the first edge, which the output depends on
         assert of_below is not None
         return [above * of_above + below * of_below, *none]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """An interpolation: to the nearest place it moves values, otherwise it is a sum.
+
+    Args:
+        total: The rule of the sum.
+    """
+
+    total: Rule
+
+    def __call__(self, relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+        """See ``trompe.engine.sweep.Rule``."""
+        moves = str(op.argument(3, "mode", "nearest")).startswith("nearest")
+        return vjp(relevance, op) if moves else self.total(relevance, op)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from trompe.rules.linear import (
     weight_of,
 )
 
-_SLACK = 1e-5  # of the width of the box: a black pixel may lie outside by a rounding error
+_SLACK = 4  # rounding errors by which a black pixel may lie outside, and keep its derivative
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class ZBox:
                 "layers of a network have; give another rule for the others"
             )
         low, high = op.notes.bounds
-        slack = _SLACK * (high - low)
         x, weight = input_of(op), weight_of(op)
+        slack = _SLACK * torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
         x = torch.clamp(x, low - slack, high + slack)
         channelwise = _channelwise(low, op) and _channelwise(high, op)
         share = _by_channel if channelwise else _by_place
