@@ -214,3 +214,38 @@ def test_z_box_elsewhere_is_refused() -> None:
     composite = Composite(ZBox(), COMPOSITES["epsilon"].dense)
     with pytest.raises(UsageError, match=r"z_B at call 2 .*first"):
         trompe.explainer("lrp", composite=composite)(PLAIN, X, TARGET)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Conv2d(3, 6, 3, groups=3),
+        lambda: nn.Conv2d(3, 4, 3, stride=2, padding=1),
+        lambda: nn.ConvTranspose2d(3, 4, 2, stride=2),
+        lambda: nn.ConvTranspose2d(3, 6, 3, groups=3, padding=1),
+    ],
+)
+def test_bounds_of_each_channel_by_dense_matrices(layer: Callable[[], nn.Module]) -> None:
+    """``(x - l) w+ + (x - h) w-`` shares out the relevance of each neuron, one at a time."""
+    first = nets.seeded(layer()).double()
+    x = X[:, :, :4, :4]
+    out = first(x)
+    head = nets.seeded(nn.Linear(out[0].numel(), 4)).double()
+    net = nn.Sequential(first, nn.ReLU(), nn.Flatten(), head)
+    found = explained(net, "epsilon_gamma_box", x)
+    low, high = (
+        torch.tensor(v).double().view(3, 1, 1).expand(3, 4, 4).flatten()
+        for v in (SPACE.low, SPACE.high)
+    )
+    for i in range(2):
+        hidden = first(x[i : i + 1]).relu().flatten()
+        logit = head(hidden)[TARGET[i]]
+        relevance = hidden * head.weight[TARGET[i]] * logit / (logit + 1e-6 * logit.sign())
+        matrix = torch.autograd.functional.jacobian(
+            lambda v: first(v.view(1, 3, 4, 4)).flatten(), x[i].flatten()
+        )
+        expected = torch.zeros(48).double()
+        for j, row in enumerate(matrix):
+            shares = x[i].flatten() * row - low * row.clamp(min=0) - high * row.clamp(max=0)
+            expected += shares / (shares.sum() + 1e-6) * relevance[j]
+        nets.close(found[i].flatten(), expected, 1e-6)

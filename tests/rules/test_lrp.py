@@ -290,6 +290,28 @@ def test_changed_statistics_of_a_batch_norm_are_seen() -> None:
     nets.close(LRP(net, X, TARGET), LRP(nets.folded(net), X, TARGET), 1e-9)
 
 
+def test_a_batch_norm_over_places_is_not_folded_into_the_channels() -> None:
+    """[B, T, C]: it scales the T places. Without biases LRP-epsilon is gradient times input."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 5, bias=False)
+            self.norm = nn.BatchNorm1d(5, eps=0)
+            self.last = nn.Linear(5, nets.CLASSES, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.norm(self.first(x)).relu().mean(dim=1))
+
+    net = nets.seeded(Net()).double()
+    net.norm.running_mean.zero_()
+    net.norm.bias.zero_()
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).double()
+    found = trompe.explainer("lrp", composite="epsilon")(net, x, TARGET)
+    expected = trompe.explainer("grad_times_input")(net, x, TARGET)
+    nets.close(found, expected, 1e-3)
+
+
 def test_grouped_strided_and_dilated_convolutions() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3),
