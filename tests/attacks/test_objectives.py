@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import trompe
-from trompe.attacks import Keep, Observation, ReachMap, objectives
+from trompe.attacks import Keep, Observation, ReachMap, TopkMargin, Unlike, objectives
 from trompe.attacks.loss import Loss
 from trompe.attacks.objectives import Objective
-from trompe.errors import TargetError
+from trompe.errors import TargetError, UsageError
 
 SPACE = trompe.InputSpace((0.5, 0.4, 0.3), (0.25, 0.5, 0.2))
 SIDE = 6
@@ -137,3 +137,29 @@ def test_a_score_does_not_depend_on_the_scale_of_the_map(name: str, factor: floa
     torch.testing.assert_close(
         objective.score(scaled, reference), objective.score(now, reference), rtol=1e-9, atol=1e-12
     )
+
+
+def test_top_k_margins_against_pairs_by_hand() -> None:
+    reference, now = look(1, 1), look(2, 1)
+    for margin in (0.0, 0.5):
+        found = float(TopkMargin(k=5, margin=margin)(now, reference))
+        before, after = reference.map.flatten().tolist(), now.map.flatten().tolist()
+        order = sorted(range(len(before)), key=lambda i: -before[i])
+        a = sorted((after[i] for i in order[:5]), reverse=True)
+        b = sorted((after[i] for i in order[5:]), reverse=True)[:5]
+        pairs = zip(a, reversed(b), strict=True)
+        expected = sum(max(0.0, one - other + margin / len(after)) for one, other in pairs)
+        assert found == pytest.approx(expected)
+    aside = dataclasses.replace(now, map=reference.map.max() - reference.map)
+    assert float(TopkMargin(k=5, margin=0.0)(aside, reference)) == 0
+    assert float(TopkMargin(k=5).measures(aside, reference)["original_topk"]) == 0
+    assert float(TopkMargin(k=5).measures(reference, reference)["original_topk"]) == 1
+    with pytest.raises(UsageError, match=r"within 1..18"):
+        TopkMargin(k=19)(now, reference)
+
+
+def test_unlike_is_the_correlation() -> None:
+    reference, now = look(1), look(2)
+    pairs = zip(now.map, reference.map, strict=True)
+    rows = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for a, b in pairs]
+    torch.testing.assert_close(Unlike()(now, reference), torch.stack(rows))

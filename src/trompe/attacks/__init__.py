@@ -12,14 +12,15 @@ from trompe.attacks.constraints import (
 )
 from trompe.attacks.keep import Keep
 from trompe.attacks.manipulation import manipulate
-from trompe.attacks.objectives import Objective, ReachMap, objectives
+from trompe.attacks.objectives import Objective, ReachMap, TopkMargin, Unlike, objectives
 from trompe.attacks.observation import Observation
 from trompe.attacks.presets import Preset, preset_for, presets
-from trompe.attacks.steps import Adam, ScaledAdam, Signed, Step, Stepper, steps
+from trompe.attacks.steps import Adam, Apgd, ScaledAdam, Signed, Step, Stepper, steps
 
 __all__ = [
     "Adam",
     "Adaptive",
+    "Apgd",
     "Attacked",
     "Ball",
     "Channel",
@@ -36,6 +37,8 @@ __all__ = [
     "Signed",
     "Step",
     "Stepper",
+    "TopkMargin",
+    "Unlike",
     "ValidImage",
     "adaptive_attack",
     "channels",

@@ -15,7 +15,7 @@ from trompe.attacks.constraints import Constraint
 from trompe.attacks.differentiate import Differentiate
 from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
-from trompe.attacks.steps import Stepper
+from trompe.attacks.steps import Heeding, Stepper
 from trompe.engine.smoothing import Smoothed
 from trompe.types import Explainer, Progress
 
@@ -91,6 +91,7 @@ class Attack:
         capture: how the differentiable part of a step runs; see ``CapturedStep``.
         owner: the user's model, with which captured steps are kept; ``model`` if not given.
         generator: of the channels' noise.
+        watch: shown every iterate as the original model sees it, as often as that is asked.
     """
 
     model: nn.Module
@@ -110,6 +111,7 @@ class Attack:
     capture: str = "never"
     owner: nn.Module | None = None
     generator: torch.Generator | None = None
+    watch: Callable[[Observation], None] | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
         """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``.
@@ -129,6 +131,7 @@ class Attack:
         # heap which the next step's do not fit, and a long attack's process grew by gigabytes.
         empty = first.new_full((iterations, len(first)), float("nan"))
         self.history = {name: empty.clone() for name in names}
+        self._told = torch.full_like(first, torch.inf)
         self.done = 0
         self.vanished = torch.zeros_like(first, dtype=torch.bool)
         self._broken = torch.zeros_like(first, dtype=torch.bool)
@@ -185,7 +188,12 @@ class Attack:
 
     def _offer(self, now: Observation) -> None:
         kept = self.loss.keep.kept(now, self.reference)
-        self.best.offer(now.x, self._score(now), kept)
+        score = self._score(now)
+        self.best.offer(now.x, score, kept)
+        # An iterate without the output is worse than any with it, and no place to go back to.
+        self._told = torch.where(kept, score, torch.inf)
+        if self.watch is not None:
+            self.watch(now)
 
     def _score(self, now: Observation) -> Tensor:
         """The score of images, [B]: its mean over them as they are and after each channel."""
@@ -215,6 +223,10 @@ class Attack:
         with torch.no_grad():
             # An image that has broken stays at its last good iterate, which is judged in the end.
             self._good = torch.where(moving, before, self._good)
+            if isinstance(self.stepper, Heeding):
+                # The surrogate's loss, where the original model is asked too seldom.
+                always = self.surrogate is None or self.judge_every == 1
+                self.stepper.heed(before, self._told if always else loss)
             self.stepper.step(self.x, torch.where(moving, grad, 0.0), iteration, iterations)
             projected = self._project(self.x)
             self.x.copy_(torch.where(moving, projected, self._good))

@@ -2,5 +2,7 @@
 
 from trompe.attacks.objectives.base import Explain, Objective, objectives
 from trompe.attacks.objectives.reach_map import ReachMap
+from trompe.attacks.objectives.topk_margin import TopkMargin
+from trompe.attacks.objectives.unlike import Unlike
 
-__all__ = ["Explain", "Objective", "ReachMap", "objectives"]
+__all__ = ["Explain", "Objective", "ReachMap", "TopkMargin", "Unlike", "objectives"]

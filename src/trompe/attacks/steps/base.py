@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ class Stepper(Protocol):
 
         Each image moves as if it were alone.
         """
+        ...
+
+
+@runtime_checkable
+class Heeding(Protocol):
+    """A step in use that goes by how good its iterates are."""
+
+    def heed(self, x: Tensor, score: Tensor) -> None:
+        """Learn the score [B] of ``x`` [B, C, H, W], from which it steps next; lower is better."""
         ...
 
 
