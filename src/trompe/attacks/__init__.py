@@ -15,6 +15,7 @@ from trompe.attacks.manipulation import manipulate
 from trompe.attacks.objectives import Objective, ReachMap, TopkMargin, Unlike, objectives
 from trompe.attacks.observation import Observation
 from trompe.attacks.presets import Preset, preset_for, presets
+from trompe.attacks.side_by_side import SideBySide
 from trompe.attacks.steps import Adam, Apgd, ScaledAdam, Signed, Step, Stepper, steps
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Preset",
     "ReachMap",
     "ScaledAdam",
+    "SideBySide",
     "Signed",
     "Step",
     "Stepper",
