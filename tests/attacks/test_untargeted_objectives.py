@@ -219,7 +219,7 @@ ATTACKS: dict[str, Objective] = {
     "topk": Topk(),
     "topk_margin": TopkMargin(),
     "mass_centre": MassCentre(),
-    "region": Region((0.5, 0.0, 1.0, 1.0)),
+    "region": Region((0.0, 0.5, 1.0, 1.0)),
     "avoid": Avoid((0.0, 0.0, 0.5, 0.5)),
     "unlike": Unlike(),
     "shift": Shift(),
@@ -270,8 +270,9 @@ def test_a_captured_step_gives_the_same_numbers(name: str) -> None:
             )
             for capture in ("graph", "never")
         ]
-        assert torch.equal(found[0].x_adv, found[1].x_adv)
-        assert not torch.equal(found[0].x_adv, x)
+        # Not to the last bit: the share of the output's weight is a tensor there.
+        torch.testing.assert_close(found[0].x_adv, found[1].x_adv, rtol=0, atol=1e-4)
+        assert float((found[0].x_adv - x).abs().max()) > 0.01
 
 
 def test_an_attack_on_several_methods_moves_all_of_them() -> None:

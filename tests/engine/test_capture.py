@@ -181,3 +181,14 @@ def test_every_runner_agrees_on_a_gpu() -> None:
             first = run(x, beta)
             run(x + 1, beta)  # leaves earlier results alone
             assert agree(first, function(x, beta))
+
+
+def test_an_operation_on_types_is_no_part_of_the_graph() -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        wide = torch.promote_types(x.dtype, torch.float64)
+        return (x.to(wide) * 2,)
+
+    graph = capture(function, (torch.ones(3),))
+    (found,) = graph(torch.arange(3.0))
+    assert torch.equal(found, 2 * torch.arange(3.0).double())
+    assert "promote" not in graph.code

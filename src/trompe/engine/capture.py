@@ -99,6 +99,8 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         if isinstance(out, Tensor):
             self._nodes[out] = node
+        elif out is not None and not isinstance(out, (tuple, list)):
+            self.graph.erase_node(node)  # a type or a number, which stays as it is
         else:
             for i, part in enumerate(out or ()):
                 if isinstance(part, Tensor):
