@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml
 	@$(BIN)/trompe models --json > /dev/null
 	@touch $@
 
-demo: $(STAMP)  ## manipulate an explanation: 'trompe attack' with its defaults, results in demo/
-	$(BIN)/trompe attack --output demo
+demo: $(STAMP)  ## manipulate the explanation of a photo on a real network, results in demo/
+	$(BIN)/trompe attack coffee --target-text "this explanation was manipulated" \
+		--iterations 100 --output demo
 
 test: lint  ## lint, check the types, run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)

@@ -218,7 +218,7 @@ def loaded_with_images(chosen: argparse.Namespace) -> tuple[LoadedModel, Tensor]
         return loaded, correct_images(loaded, chosen.data, 2 * chosen.pairs, seed=1)
     loaded = trompe.load_model("squeezenet1_1", chosen.weights)
     files = [pair[i] for i in (0, 1) for pair in photo_pairs(chosen.photos, chosen.pairs)]
-    pixels = [load_image(path, size=loaded.size, resize=loaded.resize) for path in files]
+    pixels = [load_image(path, how=loaded.preprocessing) for path in files]
     return loaded, loaded.input_space.from_pixels(torch.stack(pixels))
 
 

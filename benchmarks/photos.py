@@ -49,9 +49,7 @@ def attack_batch(
     model, explainer = loaded.model, trompe.explainer(method)
 
     def images(which: int) -> torch.Tensor:
-        pixels = torch.stack(
-            [load_image(pair[which], size=loaded.size, resize=loaded.resize) for pair in batch]
-        )
+        pixels = torch.stack([load_image(pair[which], how=loaded.preprocessing) for pair in batch])
         return loaded.input_space.from_pixels(pixels)
 
     x, aims = images(0), images(1)

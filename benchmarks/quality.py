@@ -34,7 +34,7 @@ from trompe.attacks import preset_for
 from trompe.attacks.observation import observe
 from trompe.metrics import l2, linf, pcc, psnr, softmax_l2, ssim
 from trompe.types import Explainer, LoadedModel, heatmap
-from trompe.zoo.images import NpzImages
+from trompe.zoo.npz_images import NpzImages
 
 
 def correct_images(loaded: LoadedModel, path: Path, count: int, seed: int) -> torch.Tensor:

@@ -28,6 +28,12 @@ def _fixed_seed() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that name no model take the small one: the usual one takes seconds per step."""
+    monkeypatch.setenv("TROMPE_MODEL", "tiny-vgg")
+
+
+@pytest.fixture(autouse=True)
 def _same_logging() -> Iterator[None]:
     """A command sets up the package's log; the next test finds it as it was."""
     log = logging.getLogger("trompe")

@@ -141,6 +141,38 @@ def heatmap(relevance: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Preprocessing:
+    """How an image of any size becomes the pixels that a model takes, before normalisation.
+
+    Args:
+        size: height and width of the model's input, in pixels.
+        resize: shorter side to which an image is resized before the centre crop, in pixels.
+        interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, antialiased.
+        channels: 3 for RGB, 1 for grey; any other number is read from arrays only.
+
+    Raises:
+        UsageError: if ``size`` is not within 1..``resize``, or the interpolation is unknown.
+    """
+
+    size: int = 224
+    resize: int = 256
+    interpolation: str = "bilinear"
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.resize:
+            raise UsageError(
+                f"cannot crop {self.size} pixels from a shorter side of {self.resize}: choose "
+                "size <= resize"
+            )
+        if self.interpolation not in ("nearest", "bilinear", "bicubic", "lanczos"):
+            raise UsageError(
+                f"unknown interpolation '{self.interpolation}': choose nearest, bilinear, bicubic "
+                "or lanczos"
+            )
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A classifier ready to be explained, with what is needed to feed it and to name its output.
 
@@ -152,6 +184,7 @@ class LoadedModel:
         size: height and width of its input, in pixels.
         resize: shorter side to which an image is resized before the centre crop.
         patterns: learned patterns by parameter name, if any come with the model.
+        interpolation: by which an image is resized; see ``Preprocessing``.
     """
 
     model: nn.Module
@@ -161,6 +194,13 @@ class LoadedModel:
     size: int = 224
     resize: int = 256
     patterns: Mapping[str, Tensor] | None = None
+    interpolation: str = "bilinear"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the pixels that this model takes."""
+        channels = len(self.input_space.mean)
+        return Preprocessing(self.size, self.resize, self.interpolation, channels)
 
     def label(self, index: int) -> str:
         """The readable name of class ``index``."""

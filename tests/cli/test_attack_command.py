@@ -45,6 +45,18 @@ def test_the_defaults_attack_the_cat(run: Callable, folder: Path) -> None:
     assert "similarity" in err  # the progress bar
 
 
+def test_the_default_network_is_a_real_one(
+    run: Callable, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TROMPE_MODEL")
+    code, out, err = run("attack", "--iterations", 1, "--capture", "never", "--output", "o")
+    assert code == 0, err
+    assert "'tiger cat'" in out
+    metrics = json.loads(Path("o/metrics.json").read_text())
+    assert metrics["run"]["model"] == "efficientnet-lite0"
+    assert load_file("o/x_adv.safetensors")["x_adv"].shape == (1, 3, 224, 224)
+
+
 def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     code, out, err = run("attack", photo, "--json", "--quiet", "--seed", 5, "--output", "o", *QUICK)
     assert (code, err) == (0, "")

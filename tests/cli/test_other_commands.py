@@ -48,6 +48,7 @@ def test_models_lists_the_embedded_and_torchvisions(run: Callable) -> None:
     table = {entry["name"]: entry for entry in json.loads(run("models", "--json").out)}
     assert table["tiny-vgg"]["embedded"]
     assert table["tiny-vgg"]["size"] == 64
+    assert table["efficientnet-lite0"]["weights"] == "installed"
     assert table["vgg16"]["size"] == 224
     assert table["inception_v3"]["size"] == 299
     assert "tiny-resnet" in run("models").out

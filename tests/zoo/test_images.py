@@ -15,14 +15,16 @@ from PIL import Image
 from torchvision import transforms
 
 from trompe.errors import ImageError, OutputError, UsageError
+from trompe.types import Preprocessing
 from trompe.zoo.images import (
-    NpzImages,
     default_images,
+    fit_pixels,
     list_images,
     load_image,
     read_pixels,
     save_png,
 )
+from trompe.zoo.npz_images import NpzImages
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
@@ -52,6 +54,96 @@ def test_agrees_with_torchvision(
     assert pixels.dtype == torch.float32
     assert pixels.is_contiguous()
     torch.testing.assert_close(pixels, oracle(image), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_interpolates_as_the_model_wants_it(tmp_path: Path, interpolation: str) -> None:
+    image = photo(91, 64)
+    image.save(tmp_path / "a.png")
+    mode = transforms.InterpolationMode(interpolation)
+    oracle = transforms.Compose(
+        [transforms.Resize(37, mode), transforms.CenterCrop(32), transforms.ToTensor()]
+    )
+    pixels = load_image(tmp_path / "a.png", how=Preprocessing(32, 37, interpolation))
+    torch.testing.assert_close(pixels, oracle(image), atol=1e-6, rtol=0)
+
+
+def test_a_grey_model_gets_grey_images(tmp_path: Path) -> None:
+    photo().save(tmp_path / "a.png")
+    gray16().save(tmp_path / "deep.png")
+    how = Preprocessing(32, 40, channels=1)
+    oracle = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32)])
+    expected = np.asarray(oracle(photo()).convert("L")) / 255
+    pixels = load_image(tmp_path / "a.png", how=how)
+    assert pixels.shape == (1, 32, 32)
+    torch.testing.assert_close(pixels[0].double(), torch.from_numpy(expected), atol=1e-6, rtol=0)
+    deep = load_image(tmp_path / "deep.png", how=how)
+    torch.testing.assert_close(deep, load_image(tmp_path / "deep.png", size=32, resize=40)[:1])
+    assert default_images(how=how)["cat"].shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_an_array_has_as_many_channels_as_the_model(tmp_path: Path, kind: type) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (5, 40, 60))
+    values = levels.astype(np.uint8) if kind is np.uint8 else (levels / 255).astype(kind)
+    np.save(tmp_path / "a.npy", values)
+    pixels = load_image(tmp_path / "a.npy", how=Preprocessing(32, 40, channels=5))
+    expected = torch.from_numpy(levels[:, 4:36, 14:46] / 255)  # no resizing: 40 pixels already
+    torch.testing.assert_close(pixels.double(), expected, atol=1e-6, rtol=0)
+    with pytest.raises(ImageError, match="5 channels, the model takes 4"):
+        load_image(tmp_path / "a.npy", how=Preprocessing(32, 40, channels=4))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.full((3, 20, 20), 200.0), "above 1"),
+        (np.full((3, 20, 20), np.nan), "no array"),
+        (np.full((3, 20, 20), -0.5), "no array"),
+        (np.zeros((20, 20)), "no array"),
+        (np.array([["a"]]), "no array"),
+        (np.zeros((3, 4, 20)), "too small"),
+    ],
+)
+def test_arrays_that_are_no_image(tmp_path: Path, values: np.ndarray, reason: str) -> None:
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(ImageError, match=reason):
+        load_image(tmp_path / "a.npy", how=Preprocessing(16, 16))
+
+
+def test_pictures_have_no_five_channels(tmp_path: Path) -> None:
+    photo().save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"5 channels of the model: give a \.npy"):
+        load_image(tmp_path / "a.png", how=Preprocessing(32, 40, channels=5))
+
+
+def test_pixels_in_memory_are_fitted_like_files(tmp_path: Path) -> None:
+    image = photo(96, 80)
+    pixels = transforms.functional.pil_to_tensor(image) / 255
+    image.save(tmp_path / "a.png")
+    for channels in (1, 3):
+        for interpolation in ("nearest", "bilinear", "bicubic"):
+            how = Preprocessing(32, 40, interpolation, channels)
+            fitted = fit_pixels(pixels, how)
+            file = load_image(tmp_path / "a.png", how=how)
+            # Pillow rounds to levels, once per direction and once more for grey.
+            torch.testing.assert_close(fitted, file, atol=2.5 / 255, rtol=0)
+    assert fit_pixels(pixels[:1], Preprocessing(32, 40, channels=4)).shape == (4, 32, 32)
+    same = Preprocessing(80, 90, "bilinear", 3)
+    assert torch.equal(fit_pixels(pixels[:, :, :80], same), pixels[:, :, :80])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"size": 0}, "choose size <= resize"),
+        ({"size": 300}, "choose size <= resize"),
+        ({"interpolation": "cubic"}, "unknown interpolation 'cubic'"),
+    ],
+)
+def test_preprocessing_out_of_range(options: dict, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Preprocessing(**options)
 
 
 def rgba(alpha: int) -> Image.Image:

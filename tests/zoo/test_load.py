@@ -239,7 +239,7 @@ def test_devices() -> None:
 
 @needs_shared
 def test_resnet20_with_the_published_weights() -> None:
-    from trompe.zoo.images import NpzImages
+    from trompe.zoo.npz_images import NpzImages
 
     path = SHARED / "models" / "resnet20_cifar10.safetensors"
     loaded = load_model("resnet20-cifar10", path)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from trompe.audit.claims import claim_of
 from trompe.audit.sources import Source
+from trompe.types import Preprocessing
 
 Pixels = Mapping[int, Tensor | str]
-"""Images by their numbers: pixels 0..1 [3, H, W], or in words why they cannot be had."""
+"""Images by their numbers: pixels 0..1 [C, H, W], or in words why they cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def in_words(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def read_images(source: Source, cells: Sequence[Cell], size: int, resize: int) -> Pixels:
+def read_images(source: Source, cells: Sequence[Cell], how: Preprocessing) -> Pixels:
     """Read every image of some cells once; one that cannot be read fails its own cells alone."""
     pixels: dict[int, Tensor | str] = {}
     for image in dict.fromkeys(i for cell in cells for i in (cell.image, cell.target)):
         try:
-            pixels[image] = source.pixels(image, size, resize)
+            pixels[image] = source.pixels(image, how)
         except Exception as error:  # decoders raise almost anything
             pixels[image] = in_words(error)
     return pixels

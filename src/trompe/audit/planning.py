@@ -63,7 +63,7 @@ class Screening:
         pixels, readable, problems = [], [], []
         for image in images:
             try:
-                pixels.append(self.source.pixels(image, self.loaded.size, self.loaded.resize))
+                pixels.append(self.source.pixels(image, self.loaded.preprocessing))
                 readable.append(image)
             except ImageError as error:
                 problems.append((str(error), image))

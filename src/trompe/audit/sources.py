@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from trompe.errors import ImageError, UsageError
-from trompe.zoo.images import SUFFIXES, NpzImages, default_images, load_image
+from trompe.types import Preprocessing
+from trompe.zoo.images import SUFFIXES, default_images, fit_pixels, load_image
+from trompe.zoo.npz_images import NpzImages
 
 
 class Source(ABC):
@@ -41,8 +43,8 @@ class Source(ABC):
         return None
 
     @abstractmethod
-    def pixels(self, index: int, size: int, resize: int) -> Tensor:
-        """Image ``index`` as a network sees it: pixels 0..1, [3, size, size] float32.
+    def pixels(self, index: int, how: Preprocessing) -> Tensor:
+        """Image ``index`` as a network sees it: pixels 0..1, [channels, size, size] float32.
 
         Raises:
             ImageError: if it cannot be read.
@@ -56,20 +58,6 @@ class Source(ABC):
         return {"count": len(self), "names_sha256": digest.hexdigest()}
 
 
-def fit(pixels: Tensor, size: int, resize: int) -> Tensor:
-    """Pixels [3, H, W] with the shorter side at ``resize``, then the central square of ``size``."""
-    if pixels.shape[1:] == (size, size):
-        return pixels
-    short = min(pixels.shape[1:])
-    shape = [max(size, round(side * resize / short)) for side in pixels.shape[1:]]
-    if tuple(pixels.shape[1:]) != tuple(shape):
-        pixels = torch.nn.functional.interpolate(
-            pixels[None], shape, mode="bilinear", antialias=True
-        )[0].clamp(0, 1)
-    top, left = ((side - size) // 2 for side in shape)
-    return pixels[:, top : top + size, left : left + size].contiguous()
-
-
 class Photos(Source):
     """The three photos that come with scikit-image."""
 
@@ -80,9 +68,9 @@ class Photos(Source):
         """See ``Source``."""
         return ("cat", "coffee", "rocket")[index]
 
-    def pixels(self, index: int, size: int, resize: int) -> Tensor:
+    def pixels(self, index: int, how: Preprocessing) -> Tensor:
         """See ``Source``."""
-        return default_images(size, resize=resize)[self.name(index)]
+        return default_images(how=how)[self.name(index)]
 
 
 class Files(Source):
@@ -103,13 +91,13 @@ class Files(Source):
         """See ``Source``."""
         return self._labels[index]
 
-    def pixels(self, index: int, size: int, resize: int) -> Tensor:
+    def pixels(self, index: int, how: Preprocessing) -> Tensor:
         """See ``Source``."""
-        return load_image(self._root / self._names[index], size=size, resize=resize)
+        return load_image(self._root / self._names[index], how=how)
 
 
 class Npz(Source):
-    """Images in an npz file; see ``trompe.zoo.images.NpzImages``."""
+    """Images in an npz file; see ``trompe.zoo.npz_images.NpzImages``."""
 
     def __init__(self, spec: str) -> None:
         super().__init__(spec)
@@ -126,9 +114,9 @@ class Npz(Source):
         """See ``Source``."""
         return int(self._images.labels[index])
 
-    def pixels(self, index: int, size: int, resize: int) -> Tensor:
+    def pixels(self, index: int, how: Preprocessing) -> Tensor:
         """See ``Source``."""
-        return fit(self._images[index][0], size, resize)
+        return fit_pixels(self._images[index][0], how)
 
 
 class Torchvision(Source):
@@ -170,7 +158,7 @@ class Torchvision(Source):
             known = getattr(self._data, "labels", getattr(self._data, "_labels", None))
         return None if known is None else int(known[index])
 
-    def pixels(self, index: int, size: int, resize: int) -> Tensor:
+    def pixels(self, index: int, how: Preprocessing) -> Tensor:
         """See ``Source``."""
         from torchvision.transforms.functional import pil_to_tensor
 
@@ -180,7 +168,7 @@ class Torchvision(Source):
         except Exception as error:  # decoders raise almost anything
             raise ImageError(f"image '{self.name(index)}' cannot be read ({error})") from error
         pixels = levels.float() / 255 if levels.dtype == torch.uint8 else levels.float()
-        return fit(pixels.expand(3, -1, -1), size, resize)
+        return fit_pixels(pixels, how)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

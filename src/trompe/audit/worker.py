@@ -93,7 +93,7 @@ class Process:
     def read(self, batch: Batch) -> Pixels:
         """The images of a batch, as its model sees them."""
         loaded = self.load(batch.model)
-        return read_images(self.source, batch.cells, loaded.size, loaded.resize)
+        return read_images(self.source, batch.cells, loaded.preprocessing)
 
     def finish(self, batch: Batch, findings: Sequence[Finding]) -> None:
         """Enter what came of a batch, if it is still this process's."""

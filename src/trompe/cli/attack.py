@@ -137,7 +137,7 @@ def attack(
 
     The change to IMAGES is imperceptible, the network's answer stays, and the explanation becomes
     the target: that of another image, a text, or a map. Without any argument it shows the point on
-    a photo of a cat, with the embedded network.
+    a photo of a cat.
 
     Results are judged on the original network, and once more on the PNG as written. Ctrl-C ends
     the attack and keeps the best so far.

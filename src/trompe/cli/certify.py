@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import trompe
-from trompe.cli.options import ModelOptions, json_option, model_options
+from trompe.cli.options import ModelOptions, json_option, small_model_options
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images
 
 _EXAMPLES = """\b
@@ -41,7 +41,7 @@ class _CertificateOption(click.Option):
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("image", required=False)
-@model_options
+@small_model_options
 @click.option("--radius", type=float, default=0.01, show_default=True, help="Of the ball.")
 @click.option("--norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
 @click.option("--beta", type=float, help="Certify the softplus network, pooling smoothed too.")

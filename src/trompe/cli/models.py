@@ -37,6 +37,7 @@ def models(check: str | None, size: int | None, as_json: bool) -> None:
         click.echo(json.dumps(table, indent=2))
         return
     weights = {
+        "installed": "installed with trompe",
         "embedded": "embedded",
         "torchvision": "torchvision, downloaded",
         "a file": "none: give --weights",
@@ -54,7 +55,7 @@ def _check(name: str, size: int | None, as_json: bool) -> None:
     from trompe.cli.coverage import check
     from trompe.zoo import find_record, load_model
 
-    known = ":" in name or find_record(name).source == "embedded"
+    known = ":" in name or find_record(name).source in ("embedded", "installed")
     loaded = load_model(name, None if known else "random", size=size)
     pixels = torch.rand(
         1,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from trompe.types import LoadedModel
     from trompe.zoo.spec import ModelSpec
 
+DEFAULT_MODEL, SMALL_MODEL = "efficientnet-lite0", "tiny-vgg"
+"""A real ImageNet network; and one for work that grows steeply with the network."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -70,13 +73,6 @@ class ModelOptions:
 
 _MODEL_OPTIONS = (
     click.option(
-        "--model",
-        metavar="NAME",
-        default="tiny-vgg",
-        show_default=True,
-        help="A name that 'trompe models' lists, or package.module:function of your own.",
-    ),
-    click.option(
         "--weights",
         metavar="FILE",
         help="Safetensors or a checkpoint; 'random' for none. Default: the model's own.",
@@ -99,7 +95,15 @@ _MODEL_OPTIONS = (
 
 def model_options(function: Command) -> Command:
     """Add the options that choose a network; the command gets them as ``network``."""
+    return _with_model_options(function, DEFAULT_MODEL)
 
+
+def small_model_options(function: Command) -> Command:
+    """The same, with a small network as the default."""
+    return _with_model_options(function, SMALL_MODEL)
+
+
+def _with_model_options(function: Command, default: str) -> Command:
     @functools.wraps(function)
     def wrapped(**values: Any) -> Any:
         from trompe.zoo.spec import ModelSpec
@@ -109,7 +113,16 @@ def model_options(function: Command) -> Command:
         device, threads = values.pop("device"), values.pop("threads")
         return function(network=ModelOptions(spec, device, threads), **values)
 
-    for option in reversed(_MODEL_OPTIONS):
+    named = click.option(
+        "--model",
+        metavar="NAME",
+        default=default,
+        show_default=True,
+        envvar="TROMPE_MODEL",
+        help="A name that 'trompe models' lists, or package.module:function of your own. "
+        "TROMPE_MODEL in the environment is another default.",
+    )
+    for option in reversed((named, *_MODEL_OPTIONS)):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 

@@ -104,7 +104,8 @@ class _Pixels:
     """The images of a folder or an npz file, in batches ready for a model."""
 
     def __init__(self, data: str, loaded: LoadedModel, limit: int) -> None:
-        from trompe.zoo.images import NpzImages, list_images
+        from trompe.zoo.images import list_images
+        from trompe.zoo.npz_images import NpzImages
 
         self.loaded = loaded
         self.source = NpzImages(data) if data.endswith(".npz") else list_images(data)
@@ -114,17 +115,11 @@ class _Pixels:
         return self.count
 
     def _pixels(self, index: int) -> Tensor:
-        from torch.nn.functional import interpolate
+        from trompe.zoo.images import fit_pixels, load_image
 
-        from trompe.zoo.images import load_image
-
-        size = self.loaded.size
         if isinstance(self.source, list):
-            return load_image(self.source[index], size=size, resize=self.loaded.resize)
-        pixels: Tensor = self.source[index][0][None]
-        if pixels.shape[-2:] != (size, size):
-            pixels = interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-        return pixels[0]
+            return load_image(self.source[index], how=self.loaded.preprocessing)
+        return fit_pixels(self.source[index][0], self.loaded.preprocessing)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Normalised images [B, 3, H, W] on the model's device, B at most ``size``."""

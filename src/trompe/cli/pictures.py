@@ -44,9 +44,9 @@ def read_images(paths: Sequence[str], loaded: LoadedModel, default: str) -> Imag
     from trompe.zoo.images import default_images, load_image
 
     if paths:
-        pixels = [load_image(path, size=loaded.size, resize=loaded.resize) for path in paths]
+        pixels = [load_image(path, how=loaded.preprocessing) for path in paths]
     else:
-        photos = default_images(loaded.size, resize=loaded.resize)
+        photos = default_images(how=loaded.preprocessing)
         paths, pixels = [default], [photos[default]]
     stacked = torch.stack(pixels)
     place = next(loaded.model.parameters(), stacked).device

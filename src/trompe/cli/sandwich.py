@@ -12,10 +12,10 @@ from trompe.cli.console import log, progress_bar
 from trompe.cli.options import (
     ModelOptions,
     json_option,
-    model_options,
     output_folder,
     output_option,
     quiet_option,
+    small_model_options,
 )
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images
 from trompe.errors import UsageError
@@ -31,7 +31,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("image", required=False)
-@model_options
+@small_model_options
 @click.option("--smallest", type=float, default=1e-6, show_default=True, help="Radius.")
 @click.option("--largest", type=float, default=1.0, show_default=True, help="Radius.")
 @click.option("--radii", type=click.IntRange(1), default=4, show_default=True, help="How many.")

@@ -1,4 +1,4 @@
-"""Models and images: one record per model, the embedded default, pictures in and out."""
+"""Models and images: one record per model, pictures in and out."""
 
 from trompe.zoo.load import choose_device, load_model
 from trompe.zoo.records import ModelRecord, find_record, model_names

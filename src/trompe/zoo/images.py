@@ -2,146 +2,137 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from trompe.atomic import atomic_path
 from trompe.errors import ImageError, UsageError
+from trompe.types import Preprocessing
+from trompe.zoo.decoding import MAX_PIXELS, decode, naming
 
-#: Images with more pixels are refused before they are decoded: a small file can unpack to more
-#: than the memory holds. The number is Pillow's own, for which it merely warns.
-MAX_PIXELS = 89_478_485
 #: Images with a shorter side are refused: nothing can be recognised in them.
 MIN_SIDE = 8
 #: The suffixes that ``list_images`` looks for.
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
-@contextmanager
-def _naming(name: str, wanted: str = "a PNG or JPEG file") -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one line that names it, and warnings off."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ImageError:
-        raise
-    except FileNotFoundError as error:
-        raise ImageError(f"image '{name}' does not exist: check the path") from error
-    except IsADirectoryError as error:
-        raise ImageError(f"image '{name}' is a folder: name one image file") from error
-    except PermissionError as error:
-        raise ImageError(f"image '{name}' may not be read: check its permissions") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"image '{name}' is too large: give at most {MAX_PIXELS} pixels"
-        ) from error
-    except Exception as error:  # a broken file makes Pillow's decoders raise almost anything
-        what = "broken or of an unknown kind"
-        if "truncated" in str(error).lower():
-            what = "truncated"
-        raise ImageError(f"image '{name}' is {what}: give {wanted}") from error
-
-
-def _check(image: Image.Image, name: str) -> None:
-    """Refuse, by the header alone, what should not be decoded."""
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(
-            f"image '{name}' is too large, {image.width} x {image.height}: give at most "
-            f"{MAX_PIXELS} pixels"
-        )
-    # MPO is what many cameras write: an ordinary JPEG, followed by a preview or a depth map.
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise ImageError(f"image '{name}' has {frames} frames: give a still image")
-
-
-def _gray_levels(image: Image.Image, name: str) -> Image.Image:
-    """An image of more than 8 bits per pixel as mode F, levels 0..1."""
-    levels = np.asarray(image).astype(np.float32)
-    if image.mode != "F":
-        levels /= 65535
-    if not (levels.min() >= 0 and levels.max() <= 1):
-        raise ImageError(
-            f"image '{name}' has levels outside 0..{'1' if image.mode == 'F' else '65535'}: "
-            "save it with 8 or 16 bits per channel"
-        )
-    return Image.fromarray(levels)
-
-
-def decode(source: str | os.PathLike[str] | IO[bytes], name: str, *, matte: str) -> Image.Image:
-    """Decode one still image, upright.
-
-    Colour profiles are ignored, as torchvision does.
-
-    Args:
-        source: a path or a binary stream.
-        name: what to call it in messages.
-        matte: the colour that shows through transparent pixels.
-
-    Returns:
-        A Pillow image of mode RGB, or of mode F with levels 0..1 if it has more than 8 bits.
-
-    Raises:
-        ImageError: if it is missing, broken, animated or too large.
-    """
-    with _naming(name), Image.open(source) as opened:
-        _check(opened, name)
-        image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode == "F" or image.mode.startswith("I"):
-            return _gray_levels(image, name)
-        if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, matte), image)
-        return image.convert("RGB")
-
-
-def _to_tensor(image: Image.Image) -> Tensor:
-    """A decoded image as pixels 0..1, [3, H, W] float32."""
+def to_pixels(image: Image.Image, channels: int = 3) -> Tensor:
+    """A decoded image as pixels 0..1, [1, H, W] or [3, H, W] float32."""
+    if channels == 1 and image.mode != "F":
+        image = image.convert("L")
     values = torch.from_numpy(np.array(image))
     if image.mode == "F":
-        return values.clamp(0, 1).expand(3, -1, -1).contiguous()
+        return values.clamp(0, 1).expand(channels, -1, -1).contiguous()
+    if channels == 1:
+        values = values[:, :, None]
     return values.permute(2, 0, 1).float().div(255).contiguous()
 
 
-def _fit(image: Image.Image, name: str, size: int, resize: int) -> Tensor:
-    """Shorter side to ``resize``, then the central square: torchvision's Resize and CenterCrop."""
-    short, long = sorted(image.size)
+def _check_shape(width: int, height: int, name: str, resize: int) -> None:
+    """Refuse what is too small to show anything, or too long to be resized."""
+    short, long = sorted((width, height))
     if short < MIN_SIDE:
         raise ImageError(
-            f"image '{name}' is too small, {image.width} x {image.height}: give at least "
-            f"{MIN_SIDE} pixels per side"
+            f"image '{name}' is too small, {width} x {height}: give at least {MIN_SIDE} pixels "
+            "per side"
         )
-    longer = int(resize * long / short)
-    if longer * resize > MAX_PIXELS:
+    if int(resize * long / short) * resize > MAX_PIXELS:
+        raise ImageError(f"image '{name}' is too elongated, {width} x {height}: crop it first")
+
+
+def _fit(image: Image.Image, name: str, how: Preprocessing) -> Tensor:
+    """Shorter side to ``resize``, then the central square: torchvision's Resize and CenterCrop."""
+    if how.channels not in (1, 3):
         raise ImageError(
-            f"image '{name}' is too elongated, {image.width} x {image.height}: crop it first"
+            f"image '{name}' cannot have the {how.channels} channels of the model: give a .npy "
+            f"file [{how.channels}, height, width] with values 0..1"
         )
-    width, height = (longer, resize) if image.width > image.height else (resize, longer)
+    _check_shape(image.width, image.height, name, how.resize)
+    short, long = sorted(image.size)
+    longer = int(how.resize * long / short)
+    width, height = (longer, how.resize) if image.width > image.height else (how.resize, longer)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return _to_tensor(image.crop((left, top, left + size, top + size)))
+        image = image.resize((width, height), _RESAMPLING[how.interpolation])
+    left, top = round((width - how.size) / 2), round((height - how.size) / 2)
+    crop = image.crop((left, top, left + how.size, top + how.size))
+    return to_pixels(crop, how.channels)
 
 
-def _check_sizes(size: int, resize: int) -> None:
-    if not 1 <= size <= resize:
-        raise UsageError(
-            f"cannot crop {size} pixels from a shorter side of {resize}: choose size <= resize"
+def fit_pixels(pixels: Tensor, how: Preprocessing) -> Tensor:
+    """Fit pixels that no file holds; those that have the model's size already stay as they are.
+
+    Args:
+        pixels: 0..1, [C, H, W] float.
+        how: the size they are to have. One channel is repeated where the model takes more, three
+            become grey (ITU-R 601) where it takes one.
+
+    Returns:
+        Pixels 0..1, [channels, size, size].
+
+    Raises:
+        ImageError: if the channels do not fit the model.
+    """
+    if pixels.shape[0] == 1:
+        pixels = pixels.expand(how.channels, -1, -1)
+    elif pixels.shape[0] == 3 and how.channels == 1:
+        weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype)
+        pixels = (pixels * weights.view(3, 1, 1)).sum(dim=0, keepdim=True)
+    elif pixels.shape[0] != how.channels:
+        raise ImageError(
+            f"an image has {pixels.shape[0]} channels, the model takes {how.channels}: give images "
+            f"[{how.channels}, height, width]"
         )
+    if pixels.shape[1:] == (how.size, how.size):
+        return pixels.contiguous()
+    short = min(pixels.shape[1:])
+    shape = [max(how.size, round(side * how.resize / short)) for side in pixels.shape[1:]]
+    if tuple(pixels.shape[1:]) != tuple(shape):
+        names = {"lanczos": "bicubic", "nearest": "nearest-exact"}  # the nearest to Pillow's
+        mode = names.get(how.interpolation, how.interpolation)
+        smooth = mode != "nearest-exact"
+        resized = torch.nn.functional.interpolate(pixels[None], shape, mode=mode, antialias=smooth)
+        pixels = resized[0].clamp(0, 1)
+    top, left = ((side - how.size) // 2 for side in shape)
+    return pixels[:, top : top + how.size, left : left + how.size].contiguous()
 
 
-def load_image(path: str | os.PathLike[str], *, size: int = 224, resize: int = 256) -> Tensor:
+def _load_array(path: str | os.PathLike[str], how: Preprocessing) -> Tensor:
+    """Pixels [channels, size, size] of a ``.npy`` file [C, H, W], 8-bit or 0..1."""
+    name = os.fspath(path)
+    with naming(name, "a .npy file [channels, height, width], 8-bit or with values 0..1"):
+        values = np.load(path, allow_pickle=False)  # a pickle could run code
+        numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fu"
+    if not numbers or values.ndim != 3 or not (np.isfinite(values).all() and values.min() >= 0):
+        raise ImageError(
+            f"image '{name}' is no array [channels, height, width] of numbers 0..1 or of 8 bits"
+        )
+    if values.dtype != np.uint8 and values.max() > 1:
+        raise ImageError(
+            f"image '{name}' has values above 1: divide them by the largest that there can be"
+        )
+    _check_shape(values.shape[2], values.shape[1], name, how.resize)
+    pixels = torch.from_numpy(values.astype(np.float32))
+    return fit_pixels(pixels / 255 if values.dtype == np.uint8 else pixels, how)
+
+
+def load_image(
+    path: str | os.PathLike[str],
+    *,
+    size: int = 224,
+    resize: int = 256,
+    how: Preprocessing | None = None,
+) -> Tensor:
     """Read an image file as a network sees it.
 
     The shorter side is resized to ``resize`` pixels (bilinear, antialiased) and the central
@@ -150,20 +141,28 @@ def load_image(path: str | os.PathLike[str], *, size: int = 224, resize: int = 2
     To read a manipulated PNG back unchanged choose ``resize`` equal to ``size``.
 
     Args:
-        path: of a still image in any format that Pillow reads.
+        path: of a still image in any format that Pillow reads, or of a ``.npy`` file
+            [C, H, W] with values 0..1 or of 8 bits, whatever the number of channels.
         size: height and width of the result, in pixels.
         resize: the shorter side before the crop, in pixels, at least ``size``.
+        how: all of it as a model wants it (``loaded.preprocessing``), in place of both.
 
     Returns:
-        Pixels 0..1, [3, size, size], float32.
+        Pixels 0..1, [channels, size, size], float32; three channels if not said otherwise.
 
     Raises:
-        ImageError: if the file is missing, a folder, broken, animated, too small or too large.
+        ImageError: if the file is missing, a folder, broken, animated, too small or too large, or
+            its channels do not fit.
         UsageError: if ``size`` is not within 1..``resize``.
+
+    Example:
+        >>> load_image("dog.jpg", how=loaded.preprocessing)  # doctest: +SKIP
     """
-    _check_sizes(size, resize)
+    how = Preprocessing(size, resize) if how is None else how
     name = os.fspath(path)
-    return _fit(decode(path, name, matte="white"), name, size, resize)
+    if name.lower().endswith(".npy"):
+        return _load_array(path, how)
+    return _fit(decode(path, name, matte="white"), name, how)
 
 
 def read_pixels(path: str | os.PathLike[str]) -> Tensor:
@@ -172,30 +171,32 @@ def read_pixels(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         ImageError: if the file is missing, a folder, broken, animated or too large.
     """
-    return _to_tensor(decode(path, os.fspath(path), matte="white"))
+    return to_pixels(decode(path, os.fspath(path), matte="white"))
 
 
-def default_images(size: int, *, resize: int | None = None) -> dict[str, Tensor]:
+def default_images(
+    size: int = 224, *, resize: int | None = None, how: Preprocessing | None = None
+) -> dict[str, Tensor]:
     """The three photos that come with scikit-image, no download: a cat, a coffee and a rocket.
 
     Args:
         size: height and width of the results, in pixels.
         resize: the shorter side before the central crop; by default ``size``.
+        how: all of it as a model wants it (``loaded.preprocessing``), in place of both.
 
     Returns:
-        Pixels 0..1, [3, size, size], float32, by name.
+        Pixels 0..1, [channels, size, size], float32, by name.
 
     Raises:
+        ImageError: if the model takes neither one nor three channels.
         UsageError: if ``size`` is not within 1..``resize``.
     """
     from skimage import data
 
-    resize = size if resize is None else resize
-    _check_sizes(size, resize)
+    if how is None:
+        how = Preprocessing(size, size if resize is None else resize)
     photos = {"cat": data.cat, "coffee": data.coffee, "rocket": data.rocket}
-    return {
-        name: _fit(Image.fromarray(photo()), name, size, resize) for name, photo in photos.items()
-    }
+    return {name: _fit(Image.fromarray(photo()), name, how) for name, photo in photos.items()}
 
 
 def save_png(path: str | os.PathLike[str], pixels: Tensor) -> None:
@@ -240,47 +241,3 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise ImageError(f"image folder '{name}' holds no image: give one with PNG or JPEG files")
     return found
-
-
-class NpzImages:
-    """Labelled images in one ``.npz`` file, decoded one at a time when asked for.
-
-    The file holds ``jpeg`` (uint8, the JPEG files end to end), ``offsets`` (where each begins,
-    and the end) and ``label``.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        ImageError: if the file is missing, broken or holds other arrays.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        wanted = "an npz file with the arrays jpeg, offsets and label"
-        with _naming(self.path, wanted), np.load(path, allow_pickle=False) as arrays:
-            self._jpeg: np.ndarray[Any, Any] = arrays["jpeg"]
-            self._offsets: list[int] = arrays["offsets"].tolist()
-            self.labels: list[int] = arrays["label"].tolist()
-        ordered = all(a < b for a, b in zip(self._offsets, self._offsets[1:], strict=False))
-        inside = self._offsets[:1] == [0] and self._offsets[-1] <= self._jpeg.size
-        if not (ordered and inside and len(self._offsets) == len(self.labels) + 1):
-            raise ImageError(
-                f"image '{self.path}' is broken, its offsets do not fit: give {wanted}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Image ``index`` as pixels 0..1 [3, H, W] float32, and its label.
-
-        Raises:
-            IndexError: if there is no such image.
-            ImageError: if its bytes are broken.
-        """
-        label = self.labels[index]
-        index %= len(self)
-        start, end = self._offsets[index : index + 2]
-        stream = io.BytesIO(self._jpeg[start:end].tobytes())
-        return _to_tensor(decode(stream, f"{self.path}[{index}]", matte="white")), label

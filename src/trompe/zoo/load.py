@@ -35,11 +35,12 @@ def load_model(
     """Load a classifier, ready to be explained: evaluation mode, float32, parameters frozen.
 
     Args:
-        name: ``tiny-vgg``, ``tiny-resnet``, ``resnet20-cifar10``, the name of any torchvision
-            classifier, or ``package.module:function`` for a function of your own that takes no
-            argument and returns a module (the current directory is searched first).
+        name: ``efficientnet-lite0``, ``tiny-vgg``, ``tiny-resnet``, ``resnet20-cifar10``, the name
+            of any torchvision classifier, or ``package.module:function`` for a function of your
+            own that takes no argument and returns a module (the current directory is searched
+            first).
         weights: a safetensors file or a checkpoint with tensors alone; ``random`` for an untrained
-            network. By default the model's own: embedded, or downloaded by torchvision.
+            network. By default the model's own: installed, embedded, or downloaded by torchvision.
         classes: labels, one per output, or a text file with one label per line.
         mean: of the normalisation, per channel, pixels in 0..1. Default: the model's own.
         std: of the normalisation, per channel.
@@ -80,6 +81,7 @@ def load_model(
         size=pixels,
         resize=round(pixels * record.resize / record.size),
         patterns=record.patterns() if weights is None else None,
+        interpolation=record.interpolation,
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trompe.errors import ModelError
 from trompe.types import IMAGENET_MEAN, IMAGENET_STD
 from trompe.zoo.checkpoint import read_weights
+from trompe.zoo.efficientnet_lite0 import efficientnet_lite0, published_weights
 from trompe.zoo.resnet20 import resnet20
 from trompe.zoo.tiny import tiny_resnet, tiny_vgg
 
@@ -41,13 +42,15 @@ class ModelRecord:
 
     Args:
         name: what the user calls it.
-        source: where its weights come from: ``embedded``, ``torchvision`` or ``a file``.
+        source: where its weights come from: ``installed`` with trompe's dependencies, ``embedded``,
+            ``torchvision`` or ``a file``.
         build: makes the untrained module for a number of classes.
         outputs: how many classes its own weights tell apart.
         size: height and width of its input, in pixels.
         resize: shorter side of an image before the centre crop, in pixels.
         mean: of the normalisation, per channel.
         std: of the normalisation, per channel.
+        interpolation: by which an image is resized.
         state: fetches its own weights; ``None`` if they have to be given as a file.
         labels: fetches the labels of its own classes.
         patterns: fetches the learned patterns that come with it.
@@ -61,6 +64,7 @@ class ModelRecord:
     resize: int
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"
     state: Callable[[], Mapping[str, Tensor]] | None = None
     labels: Callable[[], tuple[str, ...]] = tuple
     patterns: Callable[[], Mapping[str, Tensor] | None] = lambda: None
@@ -92,9 +96,28 @@ def _tiny(name: str, build: Callable[[int], nn.Module]) -> ModelRecord:
     )
 
 
+def _imagenet_labels() -> tuple[str, ...]:
+    """The names of the 1000 classes, as torchvision's wheel holds them with every network."""
+    models = torchvision_models()
+    return tuple(models.get_model_weights("efficientnet_b0").DEFAULT.meta["categories"])
+
+
 RECORDS: dict[str, ModelRecord] = {
     record.name: record
     for record in (
+        ModelRecord(
+            name="efficientnet-lite0",
+            source="installed",
+            build=efficientnet_lite0,
+            outputs=1000,
+            size=224,
+            resize=256,
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+            interpolation="bicubic",
+            state=published_weights,
+            labels=_imagenet_labels,
+        ),
         _tiny("tiny-vgg", tiny_vgg),
         _tiny("tiny-resnet", tiny_resnet),
         ModelRecord(
@@ -172,7 +195,7 @@ def _torchvision(name: str) -> ModelRecord:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ModelError(
                 f"the pretrained weights of {name} cannot be downloaded ({reason}): give a file "
-                "with --weights, or another model with --model (tiny-vgg needs no download)"
+                "with --weights, or take --model efficientnet-lite0, which needs no download"
             ) from error
 
     return ModelRecord(
@@ -184,6 +207,7 @@ def _torchvision(name: str) -> ModelRecord:
         resize=preset.resize_size[0],
         mean=tuple(preset.mean),
         std=tuple(preset.std),
+        interpolation=preset.interpolation.value,
         state=state,
         labels=lambda: tuple(weights.meta["categories"]),
     )

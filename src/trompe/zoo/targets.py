@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trompe.errors import ImageError, TargetError
-from trompe.zoo.images import decode
+from trompe.zoo.decoding import decode
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
