@@ -57,6 +57,27 @@ def test_the_default_network_is_a_real_one(
     assert load_file("o/x_adv.safetensors")["x_adv"].shape == (1, 3, 224, 224)
 
 
+def test_a_folder_stands_for_its_images_and_a_name_for_a_photo(run: Callable, folder: Path) -> None:
+    photos = folder / "photos"
+    photos.mkdir()
+    for name, pixels in default_images(64).items():
+        save_png(photos / f"{name}.png", pixels)
+    code, out, err = run("attack", photos, "--json", "--quiet", "--output", "a", *QUICK)
+    assert code == 0, err
+    names = [entry["image"] for entry in json.loads(out)["images"]]
+    assert names == [str(photos / f"{name}.png") for name in ("cat", "coffee", "rocket")]
+    code, out, err = run("attack", "coffee", "--target", "cat", "--output", "b", *QUICK)
+    assert code == 0, err
+    assert "Next:" in out
+    built_in = load_file("b/x_adv.safetensors")
+    code, out, err = run(
+        "attack", photos / "coffee.png", "--target", photos / "cat.png", "--output", "c", *QUICK
+    )
+    assert "Next:" not in out
+    for name, tensor in load_file("c/x_adv.safetensors").items():
+        assert torch.equal(tensor, built_in[name]), name
+
+
 def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     code, out, err = run("attack", photo, "--json", "--quiet", "--seed", 5, "--output", "o", *QUICK)
     assert (code, err) == (0, "")

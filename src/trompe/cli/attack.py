@@ -26,7 +26,14 @@ from trompe.cli.options import (
     quiet_option,
 )
 from trompe.cli.parts import make_part, part_option, preset_option
-from trompe.cli.pictures import DEFAULT_IMAGE, Target, read_images, read_target
+from trompe.cli.pictures import (
+    DEFAULT_IMAGE,
+    Target,
+    is_built_in,
+    read_images,
+    read_target,
+    with_folders,
+)
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,9 +45,19 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   trompe attack
+  trompe attack coffee --target-text "fooled"
   trompe attack dog.jpg --target cat.jpg --model vgg16 --method lrp
   trompe attack dog.jpg --target-text "this explanation was manipulated"
 """
+
+
+_NEXT = """
+Next:
+  trompe attack PHOTO.jpg --target OTHER.jpg   a photo of your own
+  trompe attack coffee --method grad_cam       another explanation; --help lists them
+  trompe explain coffee                        all explanations side by side
+  trompe models                                other networks, and how to name your own
+  trompe audit --help                          many images, and a report"""
 
 
 @click.command(epilog=_EXAMPLES)
@@ -136,8 +153,9 @@ def attack(
     """Change images so that their explanation becomes another one.
 
     The change to IMAGES is imperceptible, the network's answer stays, and the explanation becomes
-    the target: that of another image, a text, or a map. Without any argument it shows the point on
-    a photo of a cat.
+    the target: that of another image, a text, or a map. Folders stand for the images in them,
+    cat, coffee and rocket for photos that come along. Without any argument it shows the point on
+    the cat.
 
     Results are judged on the original network, and once more on the PNG as written. Ctrl-C ends
     the attack and keeps the best so far.
@@ -152,7 +170,7 @@ def attack(
         seed=seed,
         chunk=chunk,
     )
-    pictures = read_images(images, loaded, DEFAULT_IMAGE)
+    pictures = read_images(with_folders(images), loaded, DEFAULT_IMAGE)
     options = _attack_options(method=chosen, height=pictures.x.shape[-2], **settings)
     aim = None
     if aims(options["objective"]):
@@ -216,6 +234,8 @@ def attack(
         from trompe.report.attack_words import attack_in_words
 
         click.echo(attack_in_words(metrics, loaded, folder))
+        if all(map(is_built_in, pictures.names)):
+            click.echo(_NEXT)
     return INTERRUPTED if result.stopped == "interrupted" else 0
 
 

@@ -22,7 +22,7 @@ from trompe.cli.options import (
     patterns_option,
     quiet_option,
 )
-from trompe.cli.pictures import DEFAULT_IMAGE, Images, read_images
+from trompe.cli.pictures import DEFAULT_IMAGE, Images, read_images, with_folders
 from trompe.errors import ExplanationError, PatternError, UnsupportedOp
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def explain(
     import torch
 
     loaded = network.load()
-    pictures = read_images(images, loaded, DEFAULT_IMAGE)
+    pictures = read_images(with_folders(images), loaded, DEFAULT_IMAGE)
     with torch.no_grad():
         logits = torch.cat([loaded.model(x) for x in pictures.x.split(batch_size)])
     target = logits.argmax(dim=1)

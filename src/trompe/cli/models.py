@@ -9,6 +9,9 @@ import click
 
 from trompe.cli.options import json_option
 
+_OTHERS = """
+Your own: --model package.module:function, which returns a torch.nn.Module."""
+
 
 @click.command()
 @click.option("--check", metavar="NAME", help="Try every method on this network instead.")
@@ -46,6 +49,7 @@ def models(check: str | None, size: int | None, as_json: bool) -> None:
     for record in records:
         source = weights[record.source]
         click.echo(f"{record.name:<22}{record.size:>7}{record.outputs:>9}  {source}")
+    click.echo(_OTHERS)
 
 
 def _check(name: str, size: int | None, as_json: bool) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trompe.types import LoadedModel
 
 DEFAULT_IMAGE, DEFAULT_TARGET = "cat", "rocket"
+BUILT_IN = ("cat", "coffee", "rocket")
+"""Names that stand for photos of scikit-image, where no file is called so."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Images:
 
     Args:
         names: what the user called them.
-        x: normalised, on the model's device, [B, 3, H, W].
-        pixels: in 0..1, [B, 3, H, W].
+        x: normalised, on the model's device, [B, C, H, W].
+        pixels: in 0..1, [B, C, H, W].
     """
 
     names: tuple[str, ...]
@@ -33,8 +35,27 @@ class Images:
     pixels: Tensor
 
 
+def with_folders(paths: Sequence[str]) -> list[str]:
+    """The paths, with the images of a folder, by name, in place of the folder.
+
+    Raises:
+        ImageError: if a folder holds no image.
+    """
+    from trompe.zoo.images import list_images
+
+    found: list[str] = []
+    for path in paths:
+        found += map(str, list_images(path)) if Path(path).is_dir() else [path]
+    return found
+
+
+def is_built_in(name: str) -> bool:
+    """Whether ``name`` stands for a photo of scikit-image."""
+    return name in BUILT_IN and not Path(name).exists()
+
+
 def read_images(paths: Sequence[str], loaded: LoadedModel, default: str) -> Images:
-    """Read the files, or the default image if there are none.
+    """Read the files (or photos of scikit-image), or the default image if none is named.
 
     Raises:
         ImageError: if one cannot be used.
@@ -43,11 +64,12 @@ def read_images(paths: Sequence[str], loaded: LoadedModel, default: str) -> Imag
 
     from trompe.zoo.images import default_images, load_image
 
-    if paths:
-        pixels = [load_image(path, how=loaded.preprocessing) for path in paths]
-    else:
-        photos = default_images(how=loaded.preprocessing)
-        paths, pixels = [default], [photos[default]]
+    paths = paths or [default]
+    photos = default_images(how=loaded.preprocessing) if any(map(is_built_in, paths)) else {}
+    pixels = [
+        photos[path] if is_built_in(path) else load_image(path, how=loaded.preprocessing)
+        for path in paths
+    ]
     stacked = torch.stack(pixels)
     place = next(loaded.model.parameters(), stacked).device
     return Images(tuple(paths), loaded.input_space.from_pixels(stacked).to(place), stacked)

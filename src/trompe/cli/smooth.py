@@ -20,7 +20,7 @@ from trompe.cli.options import (
     quiet_option,
 )
 from trompe.cli.parts import preset_option
-from trompe.cli.pictures import DEFAULT_IMAGE, DEFAULT_TARGET, read_images
+from trompe.cli.pictures import DEFAULT_IMAGE, DEFAULT_TARGET, read_images, with_folders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +125,7 @@ def smooth(
     check_beta(at)
     loaded = network.load()
     preset_for(preset, explainer("gradient"), loaded.size)  # an unknown one is refused at once
-    pictures = read_images(images, loaded, DEFAULT_IMAGE)
+    pictures = read_images(with_folders(images), loaded, DEFAULT_IMAGE)
     aim = read_images([target] if target else [], loaded, DEFAULT_TARGET)
     with torch.no_grad():
         classes = frozen(loaded.model)(pictures.x).argmax(dim=1)
