@@ -27,7 +27,7 @@ from trompe.audit.cluster import RayOptions, connected, first_line, own_modules_
 from trompe.audit.store import Store, versions
 from trompe.audit.worker import POLL, Process, Watch, work_on
 from trompe.errors import TrompeError, UsageError
-from trompe.zoo import choose_device
+from trompe.zoo import choose_device, is_function
 
 log = logging.getLogger("trompe")
 
@@ -131,7 +131,7 @@ class RayProcess(Process):
         """The worker for a kind of batches, as Ray holds it for all machines."""
         worker = self.worker(model, kind)
         worker.move(torch.device("cpu"))  # the others may have no other device
-        own_code = ":" in model  # a function of the user's made it
+        own_code = is_function(model)  # a function of the user's made it
         try:
             with own_modules_travel() if own_code else nullcontext():
                 return self.ray.put(worker)

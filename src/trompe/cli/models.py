@@ -10,7 +10,10 @@ import click
 from trompe.cli.options import json_option
 
 _OTHERS = """
-Your own: --model package.module:function, which returns a torch.nn.Module."""
+Others:
+  --model timm:NAME                 any model of timm (pip install timm)
+  --model hf:FOLDER or hf:NAME      an image classifier of Hugging Face (pip install transformers)
+  --model package.module:function   your own, which returns a torch.nn.Module"""
 
 
 @click.command()
@@ -57,9 +60,10 @@ def _check(name: str, size: int | None, as_json: bool) -> None:
     import torch
 
     from trompe.cli.coverage import check
-    from trompe.zoo import find_record, load_model
+    from trompe.zoo import find_record, is_function, load_model
 
-    known = ":" in name or find_record(name).source in ("embedded", "installed")
+    at_hand = ("embedded", "installed", "hugging face")
+    known = is_function(name) or find_record(name).source in at_hand
     loaded = load_model(name, None if known else "random", size=size)
     pixels = torch.rand(
         1,

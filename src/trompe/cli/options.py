@@ -119,7 +119,8 @@ def _with_model_options(function: Command, default: str) -> Command:
         default=default,
         show_default=True,
         envvar="TROMPE_MODEL",
-        help="A name that 'trompe models' lists, or package.module:function of your own. "
+        help="A name that 'trompe models' lists, timm:NAME, hf:FOLDER, or "
+        "package.module:function of your own. "
         "TROMPE_MODEL in the environment is another default.",
     )
     for option in reversed((named, *_MODEL_OPTIONS)):

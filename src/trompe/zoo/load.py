@@ -15,7 +15,8 @@ from trompe.errors import ModelError, UsageError
 from trompe.types import InputSpace, LoadedModel
 from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weights
 from trompe.zoo.probe import as_classifier
-from trompe.zoo.records import ModelRecord, find_record
+from trompe.zoo.record import ModelRecord
+from trompe.zoo.records import find_record, is_function
 
 RANDOM = "random"
 """In place of a weights file: an untrained model, always the same one."""
@@ -36,16 +37,18 @@ def load_model(
 
     Args:
         name: ``efficientnet-lite0``, ``tiny-vgg``, ``tiny-resnet``, ``resnet20-cifar10``, the name
-            of any torchvision classifier, or ``package.module:function`` for a function of your
-            own that takes no argument and returns a module (the current directory is searched
-            first).
+            of any torchvision classifier, ``timm:NAME`` for a model of timm, ``hf:FOLDER`` or
+            ``hf:NAME`` for an image classifier of Hugging Face, or ``package.module:function`` for
+            a function of your own that takes no argument and returns a module (the current
+            directory is searched first).
         weights: a safetensors file or a checkpoint with tensors alone; ``random`` for an untrained
             network. By default the model's own: installed, embedded, or downloaded by torchvision.
         classes: labels, one per output, or a text file with one label per line.
-        mean: of the normalisation, per channel, pixels in 0..1. Default: the model's own.
+        mean: of the normalisation, per channel, pixels in 0..1. Default: the model's own. Their
+            number is that of the channels of the input.
         std: of the normalisation, per channel.
         size: height and width of the input, in pixels.
-        num_classes: number of outputs of a torchvision model; by default that of the weights.
+        num_classes: number of outputs of a named model; by default that of the weights.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
 
     Returns:
@@ -63,11 +66,12 @@ def load_model(
         (64, 50)
     """
     place = choose_device(device)
-    record = _factory_record(name) if ":" in name else find_record(name)
-    space = InputSpace(tuple(mean or record.mean), tuple(std or record.std))
+    channels = None if mean is None else len(mean)
+    record = _factory_record(name) if is_function(name) else find_record(name, channels)
+    space = _input_space(mean, std, record)
     if size is not None and size < 1:
         raise UsageError(f"size must be at least 1 pixel, not {size}")
-    if num_classes is not None and (num_classes < 2 or ":" in name):
+    if num_classes is not None and (num_classes < 2 or is_function(name)):
         raise UsageError("num_classes goes with a named model, and must be at least 2")
     pixels = size or record.size
     model = _with_weights(record, weights, num_classes)
@@ -83,6 +87,15 @@ def load_model(
         patterns=record.patterns() if weights is None else None,
         interpolation=record.interpolation,
     )
+
+
+def _input_space(
+    mean: Sequence[float] | None, std: Sequence[float] | None, record: ModelRecord
+) -> InputSpace:
+    """The normalisation asked for, or the record's."""
+    if mean is not None and std is None and len(mean) != len(record.std):
+        raise UsageError(f"mean has {len(mean)} channels: give std as many numbers")
+    return InputSpace(tuple(mean or record.mean), tuple(std or record.std))
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -28,6 +28,14 @@ class Logits(nn.Module):
         return logits
 
 
+def input_channels(model: nn.Module) -> int | None:
+    """How many channels the first convolution takes; ``None`` if there is none."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return None
+
+
 def as_classifier(
     model: nn.Module, space: InputSpace, size: int, device: torch.device, name: str
 ) -> tuple[nn.Module, int]:
@@ -54,9 +62,12 @@ def as_classifier(
             out: Any = model(x)
     except Exception as error:  # the model is the user's: anything can happen
         reason = " ".join(str(error).split()) or type(error).__name__
+        way_out = "give its input size with --size"
+        wanted = input_channels(model)
+        if wanted not in (None, x.shape[1]):
+            way_out = f"it takes {wanted} channels: give --mean and --std, a number for each"
         raise ModelError(
-            f"model '{name}' fails on images of shape {tuple(x.shape)} ({reason}): give its input "
-            "size with --size"
+            f"model '{name}' fails on images of shape {tuple(x.shape)} ({reason}): {way_out}"
         ) from error
     if not isinstance(out, Tensor) and isinstance(getattr(out, "logits", None), Tensor):
         model, out = Logits(model), out.logits

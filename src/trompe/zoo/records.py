@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import io
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from trompe.errors import ModelError
-from trompe.types import IMAGENET_MEAN, IMAGENET_STD
 from trompe.zoo.checkpoint import read_weights
 from trompe.zoo.efficientnet_lite0 import efficientnet_lite0, published_weights
+from trompe.zoo.libraries import hugging_face_record, timm_record
+from trompe.zoo.record import ModelRecord
 from trompe.zoo.resnet20 import resnet20
 from trompe.zoo.tiny import tiny_resnet, tiny_vgg
 
@@ -34,40 +35,6 @@ _CIFAR10 = (
     "ship",
     "truck",
 )
-
-
-@dataclass(frozen=True)
-class ModelRecord:
-    """One known model.
-
-    Args:
-        name: what the user calls it.
-        source: where its weights come from: ``installed`` with trompe's dependencies, ``embedded``,
-            ``torchvision`` or ``a file``.
-        build: makes the untrained module for a number of classes.
-        outputs: how many classes its own weights tell apart.
-        size: height and width of its input, in pixels.
-        resize: shorter side of an image before the centre crop, in pixels.
-        mean: of the normalisation, per channel.
-        std: of the normalisation, per channel.
-        interpolation: by which an image is resized.
-        state: fetches its own weights; ``None`` if they have to be given as a file.
-        labels: fetches the labels of its own classes.
-        patterns: fetches the learned patterns that come with it.
-    """
-
-    name: str
-    source: str
-    build: Callable[[int], nn.Module]
-    outputs: int
-    size: int
-    resize: int
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    interpolation: str = "bilinear"
-    state: Callable[[], Mapping[str, Tensor]] | None = None
-    labels: Callable[[], tuple[str, ...]] = tuple
-    patterns: Callable[[], Mapping[str, Tensor] | None] = lambda: None
 
 
 def _tiny(name: str, build: Callable[[int], nn.Module]) -> ModelRecord:
@@ -219,18 +186,35 @@ def model_names() -> list[str]:
     return [*RECORDS, *models.list_models(module=models)]
 
 
-def find_record(name: str) -> ModelRecord:
-    """The record of a known model.
+def is_function(name: str) -> bool:
+    """Whether a model's name stands for a function of the user's, which is imported and run."""
+    prefix, colon, _ = name.partition(":")
+    return bool(colon) and prefix not in ("timm", "hf", "torchvision")
+
+
+def find_record(name: str, channels: int | None = None) -> ModelRecord:
+    """The record of a model that is known by its name.
+
+    Args:
+        name: one of ``model_names()``, or ``timm:NAME``, ``hf:FOLDER`` or ``hf:NAME``.
+        channels: of the input, where the library lets one choose.
 
     Raises:
         ModelError: if there is none of that name.
     """
-    if name in RECORDS:
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix == "timm":
+        return timm_record(rest, channels)
+    if colon and prefix == "hf":
+        return hugging_face_record(rest, channels)
+    plain = name.removeprefix("torchvision:")
+    if plain == name and name in RECORDS:
         return RECORDS[name]
-    if name in model_names():
-        return _torchvision(name)
-    import difflib
-
-    close = difflib.get_close_matches(name, model_names(), n=3)
+    if plain in torchvision_models().list_models(module=torchvision_models()):
+        return _torchvision(plain)
+    close = difflib.get_close_matches(plain, model_names(), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "'trompe models' lists the names;"
-    raise ModelError(f"unknown model '{name}': {hint} your own is given as package.module:function")
+    raise ModelError(
+        f"unknown model '{name}': {hint} others are timm:NAME, hf:FOLDER and "
+        "package.module:function"
+    )

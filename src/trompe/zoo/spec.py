@@ -9,6 +9,7 @@ import torch
 
 from trompe.types import LoadedModel
 from trompe.zoo.load import load_model
+from trompe.zoo.records import is_function
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ModelSpec:
     @property
     def is_code(self) -> bool:
         """Whether loading it imports and runs a function of the user's."""
-        return ":" in self.name
+        return is_function(self.name)
 
     def load(self, device: str | torch.device = "cpu") -> LoadedModel:
         """Load it.
