@@ -15,9 +15,7 @@ from trompe.attacks.loss import Loss
 from trompe.attacks.objectives import Objective
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import Preset
-from trompe.engine import smooth
-from trompe.engine.kinks import kinks
-from trompe.engine.smoothing import Smoothed
+from trompe.attacks.surrogate import surrogate_of
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 
 
@@ -63,7 +61,7 @@ class BatchAttack:
         begin = objective.start(reference)
         attack = Attack(
             model=judge,
-            surrogate=self._surrogate(x),
+            surrogate=surrogate_of(settings, judge, x),
             explainer=method,
             loss=Loss(
                 objective,
@@ -119,18 +117,3 @@ class BatchAttack:
     def _map(self, x: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             return heatmap(self.method(self.judge, x, target)).detach()
-
-    def _surrogate(self, x: Tensor) -> Smoothed | None:
-        if self.settings.beta_start is None:
-            return None
-        return smooth(
-            self.judge,
-            beta=self.settings.beta_start,
-            pooling=self.settings.pooling,
-            activations=self._smooths_activations(x),
-        )
-
-    def _smooths_activations(self, x: Tensor) -> bool:
-        if isinstance(self.settings.activations, bool):
-            return self.settings.activations
-        return all(kink.fate != "pooling" for kink in kinks(self.judge, x[:1]).kinks)

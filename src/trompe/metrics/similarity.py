@@ -110,9 +110,7 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
         UsageError: if the shapes do not go together, a side is under 3 pixels, or the data range
             is not positive.
     """
-    from skimage.metrics import structural_similarity
-
-    first, second = (t.detach().cpu().numpy() for t in pair(a, b, dims=(3, 4)))
+    first, second = pair(a, b, dims=(3, 4))
     window = min(7, *a.shape[-2:])
     window -= 1 - window % 2
     if window < _SMALLEST:
@@ -122,22 +120,34 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
         )
     if data_range is not None and not data_range > 0:
         raise UsageError(f"ssim: data_range must be positive, not {data_range}")
-    values = []
-    for one, other in zip(first, second, strict=True):
-        if data_range is not None:
-            extent = data_range
-        elif a.dim() == 4:
-            extent = 1.0
-        else:
-            extent = float(max(one.max(), other.max()) - min(one.min(), other.min()))
-        if extent == 0:  # both are one and the same constant, for which the formula is 0 / 0
-            values.append(1.0)
-            continue
-        axis = 0 if a.dim() == 4 else None
-        values.append(
-            structural_similarity(one, other, win_size=window, data_range=extent, channel_axis=axis)
-        )
-    return like(torch.tensor(values, dtype=torch.float64, device=a.device), a, b)
+    first, second = first.detach(), second.detach()
+    if data_range is not None or a.dim() == 4:
+        extent = first.new_full((len(first),), data_range or 1.0)
+    else:
+        both = torch.stack([first, second]).transpose(0, 1).flatten(1)
+        extent = both.amax(dim=1) - both.amin(dim=1)
+    values = _structural(first, second, window, extent)
+    # Where both are one and the same constant the formula is 0 / 0.
+    return like(values.masked_fill(extent == 0, 1.0), a, b)
+
+
+def _structural(a: Tensor, b: Tensor, window: int, extent: Tensor) -> Tensor:
+    """Mean SSIM over all windows that fit (Wang et al. 2004, eq. 13), of a data range each, [B].
+
+    Variances are those of samples, divided by the window's number of pixels less one.
+    """
+    a, b = (t if t.dim() == 4 else t.unsqueeze(1) for t in (a, b))
+
+    def mean(of: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(of, window, stride=1)
+
+    of_sample = window**2 / (window**2 - 1)
+    mean_a, mean_b = mean(a), mean(b)
+    variances = of_sample * (mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2)
+    covariance = of_sample * (mean(a * b) - mean_a * mean_b)
+    c1, c2 = ((k * extent.view(-1, 1, 1, 1)) ** 2 for k in (0.01, 0.03))
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variances + c2)).flatten(1).mean(dim=1)
 
 
 @metric
