@@ -18,6 +18,7 @@ LAYERS = (
     "audit",
     "defences",
     "certificates",
+    "robustness",
     "attacks",
     "geometry",
     "metrics",

@@ -19,9 +19,11 @@ _HOME = {
     "InputSpace": "trompe.types",
     "Keep": "trompe.attacks",
     "LoadedModel": "trompe.types",
+    "RobustnessResult": "trompe.robustness",
     "TrompeError": "trompe.errors",
     "UnsupportedOp": "trompe.errors",
     "adapters": "trompe.adapters",
+    "auto_attack": "trompe.robustness",
     "certify": "trompe.certificates",
     "explainer": "trompe.explain",
     "geometry": "trompe.geometry",
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from trompe.errors import TrompeError as TrompeError
     from trompe.errors import UnsupportedOp as UnsupportedOp
     from trompe.explain import explainer as explainer
+    from trompe.robustness import RobustnessResult as RobustnessResult
+    from trompe.robustness import auto_attack as auto_attack
     from trompe.types import AttackResult as AttackResult
     from trompe.types import Explainer as Explainer
     from trompe.types import Explanation as Explanation

@@ -24,12 +24,12 @@ class Expected(Method):
 
     Args:
         base: the method, or any explainer.
-        draws: how many.
+        times: how many draws.
         generator: of the seeds.
     """
 
     base: Any
-    draws: int = DRAWS
+    times: int = DRAWS
     generator: torch.Generator | None = None
 
     name = "expected"
@@ -37,7 +37,7 @@ class Expected(Method):
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
         maps, logits = [], []
-        for _ in range(self.draws):
+        for _ in range(self.times):
             found = _one(self._redrawn(), model, x, target)
             maps.append(found.map)
             logits.append(found.logits)

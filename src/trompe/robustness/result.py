@@ -119,7 +119,7 @@ def joined(parts: Sequence[RobustnessResult]) -> RobustnessResult:
         },
         by_member={
             member: {
-                name: one([_of_member(part, member, name) for part in parts]) for name in first.worst
+                name: one([_found(part, member, name) for part in parts]) for name in first.worst
             }
             for member in members
         },
@@ -139,7 +139,7 @@ def joined(parts: Sequence[RobustnessResult]) -> RobustnessResult:
     )
 
 
-def _of_member(part: RobustnessResult, member: str, name: str) -> Tensor:
+def _found(part: RobustnessResult, member: str, name: str) -> Tensor:
     """A member that did not run on a batch has found nothing there."""
     if member in part.by_member:
         return part.by_member[member][name]

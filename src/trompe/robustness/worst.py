@@ -33,7 +33,16 @@ class Worst:
         self.reference, self.outputs, self.ball, self.space = reference, outputs, ball, space
         self.radius: float = getattr(ball, "radius", 0.0)
         blank = torch.zeros(len(reference.x), device=reference.x.device)
-        self.values = {name: torch.full_like(blank, m.alike) for name, m in MEASURES.items()}
+        # Where a map cannot even be compared with itself (SSIM of two rows, the correlation of a
+        # flat map) nothing can be said, and nothing is.
+        self.start = {
+            name: torch.where(value.isnan(), torch.nan, torch.full_like(blank, m.alike))
+            for (name, value), m in zip(
+                compare(reference.map, reference.map).items(), MEASURES.values(), strict=True
+            )
+        }
+        self.values = dict(self.start)
+        self.trace: dict[str, list[Tensor]] = {}
         self.images = {name: reference.x.clone() for name in MEASURES}
         self.by_member: dict[str, dict[str, Tensor]] = {}
         self.found_by = {name: ["none"] * len(blank) for name in MEASURES}
@@ -50,22 +59,17 @@ class Worst:
         inside = size <= self.radius * (1 + SLACK) + torch.finfo(now.x.dtype).eps
         kept = self.outputs.kept(now.logits, self.reference.logits)
         finite = torch.isfinite(now.map).flatten(1).all(dim=1)
-        self.judged += inside & kept
+        self.judged += inside & kept & (size > 0)
         self.flipped += inside & ~kept
         self.outside += ~inside
         self.lost += inside & kept & ~finite
         counts = inside & kept
         safe = torch.where(finite.view(-1, 1, 1), now.map, self.reference.map)
-        own = self.by_member.setdefault(
-            member,
-            {
-                name: torch.full_like(self.values[name], measure.alike)
-                for name, measure in MEASURES.items()
-            },
-        )
+        own = self.by_member.setdefault(member, dict(self.start))
         for name, value in compare(safe, self.reference.map).items():
             measure = MEASURES[name]
-            found = torch.where(finite, value.to(self.values[name]), measure.lost)
+            # A map that has become flat, or is none any more, is gone.
+            found = torch.where(finite & ~value.isnan(), value.to(self.values[name]), measure.lost)
             own[name] = torch.where(counts & measure.worse(found, own[name]), found, own[name])
             worse = counts & measure.worse(found, self.values[name])
             self.values[name] = torch.where(worse, found, self.values[name])
@@ -74,3 +78,4 @@ class Worst:
             )
             for index in worse.nonzero().flatten().tolist():
                 self.found_by[name][index] = member
+        self.trace.setdefault(member, []).append(own["pcc"])

@@ -1,0 +1,182 @@
+"""The worst case of an explanation within a radius: several attacks, no parameters."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import trompe
+from trompe.attacks import L2Ball, LInfBall
+from trompe.attacks.batches import out_of_memory
+from trompe.attacks.constraints import Ball
+from trompe.engine import adapted, frozen
+from trompe.errors import ExplanationError, UsageError
+from trompe.explain import explainer as explainer_by_name
+from trompe.explain.base import Method
+from trompe.outputs import Outputs
+from trompe.robustness.batch import Ensemble, Plan
+from trompe.robustness.expected import Expected
+from trompe.robustness.result import RobustnessResult, joined
+from trompe.types import Explainer, InputSpace, Progress
+
+log = logging.getLogger("trompe")
+
+
+def ball_of(norm: str, radius: float) -> Ball:
+    """The ball of a norm.
+
+    Raises:
+        UsageError: if there is no such norm, or the radius is not positive.
+    """
+    if norm not in ("linf", "l2"):
+        raise UsageError(f"unknown norm '{norm}': choose from linf, l2")
+    return LInfBall(radius) if norm == "linf" else L2Ball(radius)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def auto_attack(
+    model: Any,
+    x: Tensor,
+    *,
+    explainer: str | Explainer = "gradient",
+    radius: float = 8 / 255,
+    norm: Literal["linf", "l2"] = "linf",
+    version: Literal["standard", "rand"] = "standard",
+    target: Tensor | Sequence[int] | int | None = None,
+    input_space: InputSpace | None = None,
+    budget: float = 1.0,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> RobustnessResult:
+    """Look for the explanations least like the original ones within a radius.
+
+    An ensemble in the manner of AutoAttack (Croce and Hein 2020) for maps instead of labels. Its
+    members make the map uncorrelated, drive its top k out of the top k, aim at three other maps,
+    and, without derivatives, change squares of pixels at random. Each begins at a random image of
+    the ball, moves by APGD's steps on a network smoothed less and less, is projected after every
+    step, and is judged after every step on the ORIGINAL network. The result is the worst of all
+    iterates of all members that keep the network's answer, per image and per measure: a member
+    that does badly takes nothing away.
+
+    There is nothing to tune. What is found is an upper bound of the worst case's likeness; a lower
+    one takes a certificate (``trompe.certify``).
+
+    Args:
+        model: see ``trompe.manipulate``; not changed.
+        x: the original images, normalised, [B, C, H, W].
+        explainer: the method attacked, a name or an object, one's own or another library's too.
+        radius: of the ball, pixel units 0..1.
+        norm: ``linf``: of the largest change of a pixel; ``l2``: of the Euclidean norm over all.
+        version: ``rand`` for models or methods that answer by chance: maps and outputs are means
+            over 20 draws, in the gradient and in the verdict.
+        target: the class explained of each image, [B], or one for all; the predicted one if not
+            given.
+        input_space: the model's normalisation; ImageNet's, or a loaded model's own, if not given.
+        budget: the share of 100 steps and 5,000 queries that each member takes.
+        generator: of all random numbers; seeded with 0 if not given.
+        progress: called after every step and every query.
+
+    Returns:
+        What was found, with what it cost and the reasons to doubt it. An interruption (Ctrl-C)
+        ends the search early and keeps what it had.
+
+    Raises:
+        UsageError: if a setting is out of range.
+        ModelError: if the model is no function of one image.
+        ExplanationError: if an original image has no map.
+
+    Example:
+        >>> import torch, trompe
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+        >>> found = trompe.auto_attack(net, torch.rand(1, 3, 4, 4), budget=0.02)
+        >>> found.robust(0.99).tolist()  # the gradient of a linear network is constant
+        [True]
+    """
+    if version not in ("standard", "rand"):
+        raise UsageError(f"unknown version '{version}': choose from standard, rand")
+    if not 0 < budget < math.inf:
+        raise UsageError(f"the budget must be positive and finite, not {budget}")
+    ball = ball_of(norm, radius)
+    draw = generator or torch.Generator().manual_seed(0)
+    judge, x, outputs, space, classes = _given(model, x, target, input_space, version)
+    method = explainer_by_name(explainer) if isinstance(explainer, str) else explainer
+    if isinstance(method, Method):
+        method = method.within(space)
+    elif not callable(method):
+        raise UsageError(f"explainer must be a name or callable, not {explainer!r}")
+    plan = Plan(
+        model=judge,
+        base=method,
+        explainer=Expected(method, generator=draw) if version == "rand" else method,
+        space=space,
+        ball=ball,
+        outputs=outputs,
+        budget=budget,
+        random=version == "rand",
+        generator=draw,
+        progress=progress,
+    )
+    parts: list[RobustnessResult] = []
+    waiting = [slice(0, len(x))]
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            parts.append(_run(plan, x[part], classes[part], first=part.start))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or part.stop - part.start < 2:
+                raise
+            middle = (part.start + part.stop) // 2
+            log.warning("memory does not suffice: going on with %d images at once", middle)
+            waiting = [slice(part.start, middle), slice(middle, part.stop), *waiting]
+            continue
+        if parts[-1].stopped == "interrupted":
+            break
+    found = joined(parts)
+    provenance = {
+        "method": getattr(method, "name", type(method).__name__),
+        "version": version,
+        "budget": budget,
+        "torch": torch.__version__,
+        "trompe": trompe.__version__,
+    }
+    return RobustnessResult(**{**vars(found), "provenance": provenance, "norm": norm})
+
+
+def _given(
+    model: Any, x: Any, target: Any, space: InputSpace | None, version: str
+) -> tuple[nn.Module, Tensor, Outputs, InputSpace, Tensor]:
+    """The frozen model, images, meaning of the outputs, input space, and classes explained."""
+    if version == "standard":
+        known = adapted(model, x)
+        judge, images = frozen(known.model), known.x
+        return (
+            judge,
+            images.detach().clone(),
+            known.outputs,
+            space or known.space or InputSpace(),
+            known.target(target),
+        )
+    # A model that answers by chance is no function of one image, as that check would say.
+    judge = frozen(getattr(model, "model", model))
+    space = space or getattr(model, "input_space", None) or InputSpace()
+    with torch.no_grad():
+        logits = torch.stack([judge(x.clone()) for _ in range(20)]).mean(dim=0)
+    if target is None:
+        return judge, x.detach().clone(), Outputs(), space, logits.argmax(dim=1)
+    classes = torch.as_tensor(target).to(x.device, torch.int64)
+    return judge, x.detach().clone(), Outputs(), space, classes.expand(len(x)).clone()
+
+
+def _run(plan: Plan, x: Tensor, target: Tensor, first: int) -> RobustnessResult:
+    try:
+        return Ensemble(plan, x, target).run()
+    except ExplanationError as error:
+        if first:
+            raise ExplanationError(f"{error} (counted from image {first})") from error
+        raise

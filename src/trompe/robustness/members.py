@@ -1,0 +1,66 @@
+"""Who takes part in the ensemble: aims, steps, and where each begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from trompe.attacks import Apgd, LInfBall, Objective, ReachMap, Signed, Step, TopkMargin, Unlike
+from trompe.attacks.constraints import Ball
+from trompe.attacks.observation import Observation
+from trompe.attacks.steps import ScaledAdam
+from trompe.robustness.targets import inverted, moved_away, others
+from trompe.types import Explainer
+
+STEPS, QUERIES = 100, 5000
+"""Of each member that takes derivatives, and of the one that takes none (AutoAttack's numbers)."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One attack of the ensemble.
+
+    Args:
+        name: what it is called in a result.
+        objective: what it makes of the maps.
+        step: how it moves.
+    """
+
+    name: str
+    objective: Objective
+    step: Step
+
+
+def members(
+    model: nn.Module, explainer: Explainer, reference: Observation, ball: Ball
+) -> list[Member]:
+    """The members that take derivatives, for the images of ``reference``.
+
+    ``unlike`` looks for the worst correlation, twice: by APGD's steps, and by steps of gathered
+    signs that fall as a cosine, which were measured to end elsewhere. ``topk_margin`` looks for the
+    least common top k. Three go towards maps: that of another image, the original one moved to the
+    far corner, and its inverse.
+    """
+    radius = ball.radius
+    linf = isinstance(ball, LInfBall)
+    apgd = Apgd(radius, norm="linf" if linf else "l2")
+    falling: Step = Signed(radius / 4)
+    if not linf:  # what a pixel may change by if all do alike
+        pixels = reference.x[0].numel() ** 0.5
+        falling = ScaledAdam(radius / pixels)
+    found = [
+        Member("unlike", Unlike(), apgd),
+        Member("unlike, again", Unlike(), falling),
+        Member("topk_margin", TopkMargin(), apgd),
+    ]
+    if reference.map[0].numel() < 2 * max(1, reference.map[0].numel() // 10):
+        found.pop()  # a map of one pixel has no other
+    targets: dict[str, Tensor] = {
+        "to another map": others(model, explainer, reference),
+        "to the far corner": moved_away(reference.map),
+        "to the inverse": inverted(reference.map),
+    }
+    for name, target in targets.items():
+        found.append(Member(name, ReachMap(target.detach(), relative=True), apgd))
+    return found
