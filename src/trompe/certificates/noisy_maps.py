@@ -1,0 +1,119 @@
+"""The heat maps of noisy copies of an image, batch by batch; none of them is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trompe.errors import UsageError
+from trompe.types import Explainer, InputSpace, relative
+
+MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(model, x [N, ...], target [N]) -> relevance or heat map, [N, C, H, W], [N, H, W] or [N, D]."""
+
+
+class NoisyMaps(NamedTuple):
+    """One batch of N noisy copies of an image.
+
+    Args:
+        shares: Their heat maps over squares, not negative, each summing to 1, [N, P], float64.
+        classes: The predicted classes, [N].
+    """
+
+    shares: Tensor
+    classes: Tensor
+
+    @property
+    def standardised(self) -> Tensor:
+        """Mean subtracted, divided by its l2 norm; 0 where the map is constant, [N, P].
+
+        The correlation of two maps (PCC) is the product of these.
+        """
+        centred = self.shares - self.shares.mean(dim=1, keepdim=True)
+        size = centred.norm(dim=1, keepdim=True)
+        flat = size <= 1e-12 / self.shares.shape[1] ** 0.5
+        return torch.where(flat, 0.0, centred / size.clamp(min=1e-300))
+
+    def top(self, k: int) -> Tensor:
+        """Which squares are among the k largest of each map; of equals at the border none, [N, P].
+
+        So a constant map marks nothing: no square is favoured by its place.
+        """
+        value = self.shares.topk(min(k + 1, self.shares.shape[1]), dim=1).values
+        if value.shape[1] == k:
+            return torch.ones_like(self.shares, dtype=torch.bool)
+        kept, next_one = value[:, k - 1 : k], value[:, k : k + 1]
+        return torch.where(kept > next_one, self.shares >= kept, self.shares > kept)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Draws noisy copies of one image and explains them.
+
+    Args:
+        model: The classifier, [N, ...] -> [N, K].
+        explain: The explanation method.
+        x: The image, [1, ...], normalised.
+        target: The class explained, [1].
+        sigma: Standard deviation of the noise, in pixel units.
+        input_space: The model's normalisation; ``None`` if x is in pixel units itself.
+        pool: Side of the squares over which heat maps are added up, in pixels.
+        batch_size: Copies per pass.
+        generator: Source of the noise.
+    """
+
+    model: nn.Module
+    explain: Explainer | MapFunction
+    x: Tensor
+    target: Tensor
+    sigma: float
+    input_space: InputSpace | None
+    pool: int
+    batch_size: int
+    generator: torch.Generator
+
+    def plain(self) -> tuple[NoisyMaps, torch.Size]:
+        """The map of the image itself, N = 1, and the shape of a map over squares."""
+        return self._explained(self.x)
+
+    def batches(self, samples: int) -> Iterator[NoisyMaps]:
+        """So many noisy copies, in batches."""
+        for first in range(0, samples, self.batch_size):
+            count = min(self.batch_size, samples - first)
+            noise = torch.randn(
+                (count, *self.x.shape[1:]),
+                generator=self.generator,
+                device=self.generator.device,
+                dtype=self.x.dtype if self.x.dtype != torch.float16 else torch.float32,
+            ).to(self.x)
+            if self.input_space is None:
+                step = self.sigma * noise
+            else:
+                step = self.input_space.scale(self.sigma, self.x) * noise
+            yield self._explained(self.x + step)[0]
+
+    def _explained(self, points: Tensor) -> tuple[NoisyMaps, torch.Size]:
+        found = self.explain(self.model, points, self.target.expand(len(points))).detach()
+        if found.shape[:1] != points.shape[:1] or found.dim() not in (2, 3, 4):
+            raise UsageError(
+                f"the explainer returns {tuple(found.shape)} for {len(points)} images: return "
+                "[B, C, H, W], [B, H, W] or [B, D]"
+            )
+        share = relative(found.double())
+        if share.dim() == 3 and self.pool > 1:
+            share = F.avg_pool2d(share[:, None], self.pool, ceil_mode=True, divisor_override=1)[
+                :, 0
+            ]
+        shape = share.shape[1:]
+        share = share.flatten(1).cpu()
+        # A map without a finite total says nothing: it counts as constant.
+        lost = ~torch.isfinite(share).all(dim=1, keepdim=True)
+        share = torch.where(lost, 1 / share.shape[1], share)
+        with torch.no_grad():
+            classes = self.model(points).argmax(dim=1).cpu()
+        return NoisyMaps(share, classes), shape
