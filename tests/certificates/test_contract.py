@@ -11,12 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import trompe
-from trompe.certificates import ProvedBound, certificates
+from trompe.certificates import NoiseCertificate, ProvedBound, certificates
 from trompe.errors import UsageError
 from trompe.registry import Registry
 
 NAMES = certificates.names()
-FEW: dict[str, dict[str, Any]] = {"smoothgrad": {"samples": 50}}
+PROOFS = [name for name in NAMES if issubclass(certificates[name], ProvedBound)]
+FEW: dict[str, dict[str, Any]] = {
+    "smoothgrad": {"samples": 50},
+    "noise": {"samples": 60, "pool": 1, "explainer": "gradient"},
+}
 """Options that keep a certificate fast here."""
 
 
@@ -27,7 +31,7 @@ def small(seed: int = 0) -> tuple[nn.Module, Tensor]:
         return nn.Sequential(*layers).double().eval(), torch.randn(2, 1, 4, 4).double()
 
 
-def certify(name: str, net: nn.Module, x: Tensor, **options: Any) -> trompe.Certificate:
+def certify(name: str, net: nn.Module, x: Tensor, **options: Any) -> Any:
     return trompe.certify(net, x, method=name, **{"radius": 0.05, **FEW.get(name, {}), **options})
 
 
@@ -45,30 +49,38 @@ def test_it_is_a_dataclass_whose_options_have_defaults(name: str) -> None:
         certify(name, *small(), no_such=1)
 
 
+def losses(found: Any) -> list[Tensor]:
+    """What a certificate does not exclude, [B] each: larger is less sure."""
+    if isinstance(found, NoiseCertificate):
+        loss = [1 - found.pcc, found.heatmap_l1, 1 - found.overlap, (found.votes == 0).sum((2, 3))]
+        return [part.double().amax(dim=1) for part in loss]
+    lost = 1 - found.topk_overlap(4)
+    return [found.gradient_l2, found.normal_l2, found.heatmap_l1, found.curvature, lost]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_ranges(name: str) -> None:
-    net, x = small()
-    found = certify(name, net, x)
-    for quantity in ("gradient_l2", "normal_l2", "heatmap_l1", "curvature"):
-        assert getattr(found, quantity).shape == (2,)
-        assert (getattr(found, quantity) >= 0).all()
-    assert (found.normal_l2 <= 2).all()
+    found = certify(name, *small())
+    for loss in losses(found):
+        assert loss.shape == (2,)
+        assert (loss >= 0).all()
     assert (found.heatmap_l1 <= 2).all()
-    overlap = found.topk_overlap(4)
-    assert ((overlap >= 0) & (overlap <= 1)).all()
+    assert found.target.shape == (2,)
+    assert 0 < found.confidence <= 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_larger_ball_is_never_surer(name: str) -> None:
     net, x = small()
-    found = [certify(name, net, x, radius=radius) for radius in (0.0, 0.01, 0.1, 1.0)]
+    found = [losses(certify(name, net, x, radius=radius)) for radius in (0.0, 0.01, 0.1, 1.0)]
     for one, other in itertools.pairwise(found):
-        for quantity in ("gradient_l2", "normal_l2", "heatmap_l1"):
-            assert (getattr(one, quantity) <= getattr(other, quantity)).all()
-        assert (one.topk_overlap(4) >= other.topk_overlap(4)).all()
+        for smaller, larger in zip(one, other, strict=True):
+            assert (smaller <= larger).all()
     # The ball of the maximum norm holds the l2 ball.
-    cube = certify(name, net, x, radius=0.01, norm="linf")
-    assert (cube.gradient_l2 >= found[1].gradient_l2 * (1 - 1e-9)).all()
+    for smaller, larger in zip(
+        found[1], losses(certify(name, net, x, radius=0.01, norm="linf")), strict=True
+    ):
+        assert (smaller * (1 - 1e-9) <= larger).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +97,7 @@ def test_the_target_is_the_class_asked_for(name: str) -> None:
         certify(name, net, x, target=other[:1])
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if issubclass(certificates[n], ProvedBound)])
+@pytest.mark.parametrize("name", PROOFS)
 def test_a_proof_for_a_batch_is_that_for_its_images(name: str) -> None:
     net, x = small()
     together, alone = certify(name, net, x), [certify(name, net, one[None]) for one in x]
@@ -94,7 +106,7 @@ def test_a_proof_for_a_batch_is_that_for_its_images(name: str) -> None:
         assert torch.allclose(getattr(together, quantity), each)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if issubclass(certificates[n], ProvedBound)])
+@pytest.mark.parametrize("name", PROOFS)
 def test_pixel_units_are_those_of_the_image(name: str) -> None:
     """One channel: the ball in pixel units is that of radius / std in units of x."""
     net, x = small()
@@ -105,7 +117,7 @@ def test_pixel_units_are_those_of_the_image(name: str) -> None:
     assert torch.allclose(pixels.gradient_l2, plain.gradient_l2, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if issubclass(certificates[n], ProvedBound)])
+@pytest.mark.parametrize("name", PROOFS)
 def test_a_linear_model_is_certified_wholly(name: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()

@@ -3,12 +3,14 @@
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.certify import certify
 from trompe.certificates.methods import CertificateMethod, ProvedBound, certificates
+from trompe.certificates.noise_certificate import NoiseCertificate
 from trompe.certificates.sandwich import Sandwich, sandwich
 from trompe.certificates.worst_case import Strongest, strongest_change
 
 __all__ = [
     "Certificate",
     "CertificateMethod",
+    "NoiseCertificate",
     "ProvedBound",
     "Sandwich",
     "Strongest",

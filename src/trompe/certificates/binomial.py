@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def lower_bound(hits: Counts, samples: int, alpha: float) -> Floats:
+def lower_bound(hits: Counts, samples: int, alpha: float | Floats) -> Floats:
     """Clopper and Pearson: below the probability of each event, wrong with chance ``alpha`` each.
 
     Args:
         hits: How often the event happened, 0..samples.
         samples: Independent trials.
-        alpha: Chance of being wrong, for one event.
+        alpha: Chance of being wrong, for one event or for each.
     """
     found = betaincinv(np.maximum(hits, 1), samples - hits + 1, alpha)
     return np.where(hits == 0, 0.0, found / WIDEN)

@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.methods import certificates
+from trompe.certificates.noise_certificate import NoiseCertificate
 from trompe.errors import UsageError
 from trompe.types import InputSpace
+
+
+@overload
+def certify(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    radius: float | Sequence[float],
+    norm: str = "l2",
+    target: Tensor | None = None,
+    method: Literal["noise"],
+    input_space: InputSpace | None = None,
+    **options: Any,
+) -> NoiseCertificate: ...
+
+
+@overload
+def certify(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    radius: float,
+    norm: str = "l2",
+    target: Tensor | None = None,
+    method: str = "best",
+    input_space: InputSpace | None = None,
+    **options: Any,
+) -> Certificate: ...
 
 
 def certify(
@@ -25,7 +54,7 @@ def certify(
     method: str = "best",
     input_space: InputSpace | None = None,
     **options: Any,
-) -> Certificate:
+) -> Certificate | NoiseCertificate:
     """Bound the change of an explanation over the ball of ``radius`` around x.
 
     Every certificate is a file of ``trompe.certificates.methods``; one of your own, registered in
@@ -43,7 +72,10 @@ def certify(
       each unit's derivatives move: far below products of layer norms, on convolutional networks
       too, as long as the radius is small; takes minutes there, so ``best`` has it for small
       networks only;
-    - ``smoothgrad``: for any network, its SmoothGrad map instead (``certify_smoothgrad``).
+    - ``smoothgrad``: for any network, its SmoothGrad map instead (``certify_smoothgrad``);
+    - ``noise``: for any network and any explainer, functions without gradients included, the mean
+      of its maps over Gaussian noise: correlation, l1 change, the largest squares, votes and label,
+      from samples, with a stated confidence, for many radii at once (``NoiseCertificate``).
 
     A proof is of all gradients (at kinks: of all Clarke gradients) at all points of the ball,
     whether images or not. It is computed in float64 with outward rounding, for the exact network
@@ -55,18 +87,20 @@ def certify(
     Args:
         model: Any module [1, ...] -> [1, K] of convolutions, linear layers, ReLU or softplus
             (``trompe.smooth(model, beta=..., pooling=True)``), pooling, batch norm and sums;
-            ``smoothgrad`` takes any module.
+            ``smoothgrad`` and ``noise`` take any module.
         x: The images, [B, C, H, W] or [B, D], normalised.
-        radius: Of the ball: in pixel units (0..1) if ``input_space`` is given, else in units of x.
+        radius: Of the ball: in pixel units (0..1) if ``input_space`` is given, else in units of x;
+            one, or for ``noise`` several.
         norm: ``l2`` or ``linf``.
         target: Class of each image, [B]; by default the predicted one.
         method: Name of the certificate; see above.
         input_space: The model's normalisation. A proof then holds for the ball of x that covers
             all changes of the image within the radius (off by the spread of ``std``).
-        options: Of the certificate, such as ``samples`` of ``smoothgrad``.
+        options: Of the certificate, such as ``explainer``, ``sigma``, ``samples``, ``confidence``,
+            ``pool`` and ``progress`` of ``noise``.
 
     Returns:
-        See ``Certificate``.
+        A ``Certificate``; of ``noise`` a ``NoiseCertificate``.
 
     Raises:
         UsageError: If a setting is out of range or unknown.
@@ -94,7 +128,7 @@ def certify(
             raise UsageError(
                 f"method '{method}' has no option '{option}': it has {', '.join(known) or 'none'}"
             )
-    certificate: Certificate = kind(**options)(
+    certificate: Certificate | NoiseCertificate = kind(**options)(
         model, x, radius=radius, norm=norm, target=target, input_space=input_space
     )
     return certificate

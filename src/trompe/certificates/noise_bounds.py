@@ -61,6 +61,16 @@ class InBall:
     label: bool
 
 
+def _shares(count: int) -> Floats:
+    """How thresholds share out a chance: half for the lowest, which nearly all samples reach.
+
+    What may lie below it weighs most, and is known worst.
+    """
+    if count == 1:
+        return np.ones(1)
+    return np.concatenate([[0.5], np.full(count - 1, 0.5 / (count - 1))])
+
+
 class NoiseBounds:
     """What the samples say of the expectations at the image, and hence in balls around it.
 
@@ -76,7 +86,7 @@ class NoiseBounds:
         n, along, away = counted.samples, counted.counts("along"), counted.counts("away")
         marked, label = counted.counts("marked"), counted.counts("label")
         size = len(marked)
-        self.along = binomial.lower_bound(along, n, self.alpha["along"] / len(along))
+        self.along = binomial.lower_bound(along, n, self.alpha["along"] * _shares(len(along)))
         self.away = binomial.upper_bound(away, n, self.alpha["away"] / len(away))
         self.low = binomial.lower_bound(marked, n, self.alpha["marked"] / (2 * size))
         self.high = binomial.upper_bound(marked, n, self.alpha["marked"] / (2 * size))

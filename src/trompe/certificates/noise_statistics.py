@@ -48,7 +48,7 @@ class Pilot:
         levels = (torch.arange(_LEVELS).double() + 0.5) / _LEVELS
         # Beyond the pilot's extremes as well: no fresh sample should fall out at the wrong end.
         spread = (c.max() - c.min()).clamp(min=1e-3)
-        below = c.min() - spread * torch.tensor([1.0, 0.5, 0.25, 0.1], dtype=torch.float64)
+        below = c.min() - spread * torch.tensor([0.5, 0.2], dtype=torch.float64)
         above = q.max() + (q.max() - q.min()).clamp(min=1e-3) * torch.tensor(
             [0.1, 0.25, 0.5, 1.0], dtype=torch.float64
         )
