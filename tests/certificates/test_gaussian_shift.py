@@ -70,7 +70,7 @@ def test_the_worst_projection_is_attained(r: float, variance: float) -> None:
         mu = math.sqrt(low * high)
         g = np.clip(away / (2 * mu), -1, 1)
         low, high = (mu, high) if (g * g * WEIGHT).sum() > variance else (low, mu)
-    truth = (g * away * WEIGHT).sum()
+    truth = min((g * away * WEIGHT).sum(), 1.0)  # E g L is at most E L
     found = projected_shift(variance, r)
     assert truth * (1 - 1e-5) <= found <= truth * (1 + 1e-4)
     assert found <= math.sqrt(variance * math.expm1(r * r)) * (1 + 1e-8)
@@ -86,3 +86,12 @@ def test_bounds_grow_with_the_radius_and_are_0_without() -> None:
         values = [bound(r) for r in radii]
         assert (np.diff(values) >= -1e-9).all()
         assert bound(0.0) == 0
+
+
+@pytest.mark.parametrize("r", [6.0, 19.0, 100.0, 1e6])
+def test_far_away_everything_may_happen(r: float) -> None:
+    assert total_variation(r) == pytest.approx(1, abs=0.01)
+    assert weighted_shift(0.1, r) == pytest.approx(1.1, abs=0.02)
+    assert projected_shift(0.9, r) == pytest.approx(1, abs=0.02)
+    assert float(least_after(np.array(0.999), r)) < 0.01
+    assert float(most_after(np.array(0.001), r)) > 0.99

@@ -22,6 +22,9 @@ from scipy.special import ndtr, ndtri
 
 from trompe.certificates.upper import WIDEN
 
+_FAR = 20.0
+"""Beyond so many sigma the squared likelihood ratio overflows, and nothing is known anyway."""
+
 Floats = NDArray[np.float64]
 
 
@@ -73,10 +76,13 @@ def projected_shift(variance: float, r: float) -> float:
 
     ``E g L = E g (L - 1) <= mu variance + E max_{|s| <= 1} (s |L - 1| - mu s^2)`` for every mu > 0:
     the maximum is ``y^2 / (4 mu)`` where ``y = |L - 1| <= 2 mu`` and ``y - mu`` beyond. For small
-    variances it is about ``sqrt(variance (exp(r^2) - 1))``, the bound of Cauchy and Schwarz.
+    variances it is about ``sqrt(variance (exp(r^2) - 1))``, the bound of Cauchy and Schwarz; and it
+    is never above ``E L = 1``.
     """
     if r == 0 or variance <= 0:
         return 0.0
+    if r > _FAR:
+        return 1.0
 
     def dual(mu: float) -> float:
         y = 2 * mu
@@ -89,7 +95,7 @@ def projected_shift(variance: float, r: float) -> float:
         inside = max(float(square - 2 * ratio + one), 0.0)
         return mu * variance + inside / (4 * mu) + excess(r, y) + mu * float(1 - one)
 
-    return WIDEN * min(_minimum(dual), math.sqrt(variance * math.expm1(r * r)))
+    return WIDEN * min(_minimum(dual), math.sqrt(variance * math.expm1(r * r)), 1.0)
 
 
 def _crossing(r: float, level: float) -> float:

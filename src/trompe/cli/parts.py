@@ -1,4 +1,4 @@
-"""Options that name registered parts: methods, objectives, constraints, steps, channels."""
+"""Options that name registered parts: methods, objectives, constraints, certificates, ..."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _HOMES = {
     "constraint": ("trompe.attacks.constraints", "constraints"),
     "step": ("trompe.attacks.steps", "steps"),
     "channel": ("trompe.attacks.channels", "channels"),
+    "certificate": ("trompe.certificates.methods", "certificates"),
     "preset": ("trompe.attacks.presets", "presets"),
 }
 """Per kind of part: the package whose files register it, and the registry in it."""
