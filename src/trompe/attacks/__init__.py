@@ -15,6 +15,7 @@ from trompe.attacks.manipulation import manipulate
 from trompe.attacks.objectives import Objective, ReachMap, TopkMargin, Unlike, objectives
 from trompe.attacks.observation import Observation
 from trompe.attacks.presets import Preset, preset_for, presets
+from trompe.attacks.query_attack import query_attack
 from trompe.attacks.side_by_side import SideBySide
 from trompe.attacks.steps import Adam, Apgd, ScaledAdam, Signed, Step, Stepper, steps
 
@@ -49,5 +50,6 @@ __all__ = [
     "objectives",
     "preset_for",
     "presets",
+    "query_attack",
     "steps",
 ]
