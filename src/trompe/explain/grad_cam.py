@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine import explained, record, sweep
+from trompe.engine.axes import channel_axis, matches
 from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UnsupportedOp, UsageError
 from trompe.explain.base import Method, explainers, one_hot, pick
@@ -18,25 +19,37 @@ from trompe.rules.composites import Composite, composite_rules
 from trompe.rules.products import SOFTMAX
 from trompe.types import Explanation, InputSpace
 
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def _places(maps: Tensor, channels: int) -> list[int]:
+    """The size of maps [B, ...] in each direction, without that of their channels."""
+    return [size for axis, size in enumerate(maps.shape) if axis not in (0, channels)]
+
 
 @explainers.register("grad_cam")
 @dataclass(frozen=True)
 class GradCAM(Method):
     """``relu(sum_k a_k A_k)`` of the feature maps A_k of one layer, scaled up to the image.
 
-    Every channel of the map holds the same picture, divided by their number, so that its sum over
-    the channels is the class activation map.
+    The maps may be [B, C, H, W] or [B, H, W, C]: the operations around them tell which
+    (``trompe.engine.axes``). Signals [B, C, T] and volumes are explained alike. Every channel of
+    the map holds the same picture, divided by their number, so that its sum over the channels is
+    the class activation map.
 
     Args:
         layer: name of the module whose output the feature maps are; by default the last operation
             that returns maps of more than one place.
+        channels_last: whether the maps are [B, H, W, C], where nothing tells or something else is
+            known.
         weights: ``gradient``: a_k is the mean gradient of the class score over map k;
             ``relevance``: the sum of its relevance (Relevance-CAM).
         composite: rules of the relevance.
         positive: whether the negative part is cut, as published.
 
     Raises:
-        UsageError: if the weights are unknown, or when called, the layer.
+        UsageError: if the weights are unknown, or when called, the layer, or if nothing tells which
+            axis of the maps holds the channels.
         UnsupportedOp: when called, if the model has no feature maps [B, C, H, W].
     """
 
@@ -45,6 +58,7 @@ class GradCAM(Method):
     weights: Literal["gradient", "relevance"] = "gradient"
     composite: str | Composite = "epsilon_plus"
     positive: bool = True
+    channels_last: bool | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in ("gradient", "relevance"):
@@ -56,46 +70,77 @@ class GradCAM(Method):
 
         def method(x: Tensor, keep: bool) -> Explanation:
             tape, logits = record(model, x, locate=self.layer is not None)
-            op = self._features(tape, model)
-            features = op.out
+            op, channels = self._features(tape, model)
+            features = op.out.movedim(channels, 1)
+            places = tuple(range(2, features.dim()))
             if self.weights == "gradient":
                 score = pick(logits, target).sum()
-                (share,) = torch.autograd.grad(score, features, create_graph=True)
-                scale = share.mean(dim=(2, 3), keepdim=True)
+                (share,) = torch.autograd.grad(score, op.out, create_graph=True)
+                scale = share.movedim(channels, 1).mean(dim=places, keepdim=True)
             else:
                 share = self._relevance(tape, logits, one_hot(logits, target), op)
-                scale = share.sum(dim=(2, 3), keepdim=True)
+                scale = share.movedim(channels, 1).sum(dim=places, keepdim=True)
             cam = (scale * features).sum(dim=1, keepdim=True)
             if self.positive:
                 cam = cam.clamp(min=0)
-            cam = F.interpolate(cam, size=x.shape[2:], mode="bilinear", align_corners=False)
+            cam = F.interpolate(
+                cam, size=x.shape[2:], mode=_MODES[len(places)], align_corners=False
+            )
             return Explanation(cam.expand_as(x) / x.shape[1], logits)
 
         return explained(method, model, x)
 
-    def _features(self, tape: Tape, model: nn.Module) -> OpCall:
-        maps, found = {id(tape.input)}, []
+    def _features(self, tape: Tape, model: nn.Module) -> tuple[OpCall, int]:
+        """The operation whose output the feature maps are, and the axis of their channels."""
+        maps, found, dims = {id(tape.input)}, [], tape.input.dim()
         for op in tape.calls:
-            fits = op.out.dim() == 4 and op.out.shape[0] == tape.input.shape[0]
-            if fits and any(id(tensor) in maps for tensor, _ in op.edges):
+            # Cut into windows or groups of channels, maps have more axes for a while; with fewer
+            # they are tokens, or one number per channel.
+            reached = any(id(tensor) in maps for tensor, _ in op.edges) and op.out.dim() >= dims > 2
+            if reached:
                 maps.update(id(tensor) for tensor in op.outputs)
-                if min(op.out.shape[2:]) > 1:
-                    found.append(op)
+            if reached and op.out.dim() == dims and op.out.shape[0] == tape.input.shape[0]:
+                found.append(op)
             elif op.func in SOFTMAX and op.out.dim() > 2 and self.layer is None:
                 found = []  # attention: the maps before it are not what the class is read from
         if self.layer is not None:
-            known = {name for name, _ in model.named_modules()}
             found = [op for op in found if self._within(op)]
-            if not found:
-                close = "is not in the model" if self.layer not in known else "returns no maps"
-                raise UsageError(
-                    f"layer '{self.layer}' {close}: name one that returns [B, C, H, W]"
-                )
-        if not found:
-            raise UnsupportedOp(
-                type(model).__name__, "the model", "grad_cam", "has no feature maps [B, C, H, W]"
-            )
-        return found[-1]
+        for op in reversed(found):
+            if sum(size > 1 for size in op.out.shape[1:]) < 2:  # a number per channel, or a gate
+                continue
+            channels = self._channels(tape, op)
+            if min(_places(op.out, channels)) > 1:
+                return op, channels
+        raise self._none(model)
+
+    def _none(self, model: nn.Module) -> Exception:
+        """There are no maps."""
+        if self.layer is None:
+            name = type(model).__name__
+            what = "has no feature maps [B, C, H, W]"
+            return UnsupportedOp(name, "the model", "grad_cam", what)
+        known = {name for name, _ in model.named_modules()}
+        close = "is not in the model" if self.layer not in known else "returns no maps"
+        return UsageError(
+            f"layer '{self.layer}' {close}: name one that returns [B, C, H, W] or [B, H, W, C]"
+        )
+
+    def _channels(self, tape: Tape, op: OpCall) -> int:
+        """The axis of the channels of one operation's output."""
+        last = op.out.dim() - 1
+        if self.channels_last is not None:
+            return last if self.channels_last else 1
+        found = channel_axis(tape, op)
+        image = tape.input.shape[2:]
+        # Axes read off a linear layer or a layer norm may be those of windows, not of the image.
+        if found in (1, last) and (found == 1 or matches(_places(op.out, found), image)):
+            return found
+        layer = "its last maps" if self.layer is None else f"the maps of layer '{self.layer}'"
+        raise UsageError(
+            f"grad_cam cannot tell which axis of {layer}, of the shape {tuple(op.out.shape)} "
+            f"({op.name}), holds the channels: say so by channels_last=True or False, or name "
+            "another layer"
+        )
 
     def _within(self, op: OpCall) -> bool:
         place = op.place.split("'")[1] if "'" in op.place else ""

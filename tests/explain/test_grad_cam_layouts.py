@@ -1,0 +1,218 @@
+"""Grad-CAM where the channels stand: first, last, moved about; signals and volumes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nets
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.models as tv
+from torch import Tensor, nn
+
+import trompe
+from trompe.engine.axes import matches
+from trompe.errors import UsageError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
+from families import images, settle
+
+X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+TARGET = torch.tensor([0, 3])
+
+
+def by_hand(
+    maps: Callable[[Tensor], Tensor],
+    rest: Callable[[Tensor], Tensor],
+    x: Tensor,
+    channels: int,
+    positive: bool = True,
+) -> Tensor:
+    """The class activation map from one gradient, loops over the channels, [B, *places]."""
+    features = maps(x).detach().requires_grad_(True)
+    score = rest(features).gather(1, TARGET.view(-1, 1)).sum()
+    (gradient,) = torch.autograd.grad(score, features)
+    cams = []
+    for b in range(len(x)):
+        cam = torch.zeros(())
+        for k in range(features.shape[channels]):
+            one = features[b].detach().select(channels - 1, k)
+            cam = cam + gradient[b].select(channels - 1, k).mean() * one
+        cams.append(cam.clamp(min=0) if positive else cam)
+    modes = {1: "linear", 2: "bilinear", 3: "trilinear"}
+    cam = torch.stack(cams).unsqueeze(1)
+    return F.interpolate(cam, size=x.shape[2:], mode=modes[x.dim() - 2])[:, 0]
+
+
+def found(net: nn.Module, x: Tensor = X, **options: object) -> Tensor:
+    return trompe.explainer("grad_cam", **options)(net, x, TARGET).sum(dim=1)
+
+
+class Last(nn.Module):
+    """Feature maps [B, H, W, C], read in a way of one's choice."""
+
+    def __init__(self, read: str, square: bool = False) -> None:
+        super().__init__()
+        width = 8 if square else 12  # as many channels as places, or not
+        self.read = read
+        self.body = nn.Sequential(nn.Conv2d(3, width, 2, 2), nn.GELU())
+        self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, 4)
+        self.flat = nn.Linear(width * 64, 4)
+        self.wide = nn.Linear(width, width)
+
+    def maps(self, x: Tensor) -> Tensor:
+        h = self.body(x).permute(0, 2, 3, 1)
+        if self.read == "raw":
+            return h
+        return h + F.gelu(self.wide(self.norm(h)))
+
+    def rest(self, h: Tensor) -> Tensor:
+        if self.read == "mean":
+            return self.fc(h.mean((1, 2)))
+        if self.read == "largest":
+            return self.fc(torch.amax(h, dim=(1, 2)))
+        if self.read == "tokens":
+            return self.fc(h.flatten(1, 2)).mean(1)
+        if self.read == "flat":
+            return self.flat(h.flatten(1))
+        return self.fc(h.sum(dim=(1, 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(self.maps(x))
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("read", ["mean", "largest", "flat", "raw"])
+def test_channels_last(read: str, square: bool) -> None:
+    net = nets.seeded(Last(read, square)).double()
+    nets.close(found(net), by_hand(net.maps, net.rest, X, 3), 1e-9)
+    nets.close(found(net, channels_last=True), by_hand(net.maps, net.rest, X, 3), 1e-9)
+    smoothed = trompe.smooth(net, beta=3.0)
+    assert bool(torch.isfinite(found(smoothed)).all())
+
+
+def test_tokens_are_read_after_the_maps() -> None:
+    net = nets.seeded(Last("tokens")).double()
+    options = {"layer": "body"}
+    nets.close(
+        found(net, **options),
+        by_hand(net.body, lambda h: net.rest(mixed(net, h)), X, 1),
+        1e-9,
+    )
+
+
+def mixed(net: Last, h: Tensor) -> Tensor:
+    h = h.permute(0, 2, 3, 1)
+    return h + F.gelu(net.wide(net.norm(h)))
+
+
+def test_a_named_layer_with_channels_last() -> None:
+    net = nets.seeded(Last("mean")).double()
+
+    def maps(x: Tensor) -> Tensor:
+        return net.norm(net.body(x).permute(0, 2, 3, 1))
+
+    def rest(h: Tensor) -> Tensor:
+        return net.rest(net.body(X).permute(0, 2, 3, 1) + F.gelu(net.wide(h)))
+
+    nets.close(found(net, layer="norm"), by_hand(maps, rest, X, 3), 1e-9)
+
+
+@pytest.mark.parametrize("name", ["swin_t", "convnext_tiny", "maxvit", "shufflenet"])
+def test_torchvision(name: str) -> None:
+    torch.manual_seed(0)
+    split: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+    if name == "swin_t":
+        net = tv.SwinTransformer([4, 4], 8, [2, 1], [2, 2], [4, 4], num_classes=4)
+        split = (
+            lambda x: net.permute(net.norm(net.features(x))),
+            lambda h: net.head(net.flatten(net.avgpool(h))),
+        )
+    elif name == "convnext_tiny":
+        from torchvision.models.convnext import CNBlockConfig
+
+        net = tv.ConvNeXt([CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)], num_classes=4)
+        split = (net.features, lambda h: net.classifier(net.avgpool(h)))
+    elif name == "maxvit":
+        net = tv.MaxVit((64, 64), 8, 4, [8, 8], [1, 1], 4, 0.0, num_classes=4)
+
+        def maxvit(x: Tensor) -> Tensor:
+            x = net.stem(x)
+            for block in net.blocks:
+                x = block(x)
+            return x
+
+        split = (maxvit, net.classifier)
+    else:
+        net = tv.ShuffleNetV2([2, 2, 2], [8, 16, 16, 16, 16], num_classes=4)
+
+        def shuffled(x: Tensor) -> Tensor:
+            x = net.maxpool(net.conv1(x))
+            return net.conv5(net.stage4(net.stage3(net.stage2(x))))
+
+        split = (shuffled, lambda h: net.fc(h.mean([2, 3])))
+    settle(net, 64)
+    x = images(64)
+    expected = by_hand(split[0], split[1], x, 1, positive=False)
+    nets.close(found(net, x, positive=False), expected, 1e-9)
+
+
+def test_what_cannot_be_told_is_asked_for() -> None:
+    class Patches(nn.Module):
+        """Windows by places by channels: four axes, none of them rows or columns."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x).unfold(2, 4, 4).unfold(3, 4, 4)  # [B, 6, 4, 4, 4, 4]
+            return self.fc(h.flatten(4).flatten(2, 3).permute(0, 2, 3, 1).relu()).mean((1, 2))
+
+    class Reshaped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.fc = nn.Linear(768, 120), nn.Linear(120, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc((x * 1.0 + self.first(x.flatten(1)).view(-1, 1, 10, 12)[..., :1, :1])
+                           .relu().flatten(1)[:, :120])  # fmt: skip
+
+    long = torch.randn(2, 3, 16, 32, generator=torch.Generator().manual_seed(1)).double()
+    net = nets.seeded(Patches()).double()
+    with pytest.raises(UsageError, match=r"cannot tell which axis.*channels_last=True"):
+        found(net, long)
+    net = nets.seeded(Reshaped()).double()
+    with pytest.raises(UsageError, match=r"\(2, 3, 16, 16\).*channels_last"):
+        found(net)
+    assert found(net, channels_last=False).shape == (2, 16, 16)
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_signals_and_volumes(dims: int) -> None:
+    convolution = {1: nn.Conv1d, 3: nn.Conv3d}[dims]
+    features = nn.Sequential(convolution(2, 6, 3, stride=2), nn.ReLU(), convolution(6, 5, 3))
+    head = nn.Linear(5, 4)
+    net = nn.Sequential(features, nn.ReLU(), Mean(), head)
+    nets.seeded(net)
+    net.double()
+    size = (2, 2, *[13] * dims)
+    x = torch.randn(size, generator=torch.Generator().manual_seed(0)).double()
+    expected = by_hand(lambda v: features(v).relu(), lambda h: head(h.flatten(2).mean(2)), x, 1)
+    nets.close(found(net, x), expected, 1e-9)
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).mean(2)
+
+
+def test_sizes_that_an_image_can_have() -> None:
+    assert matches((7, 7), (224, 224))
+    assert matches((7, 14), (224, 448))
+    assert matches((6, 6), (63, 64))
+    assert not matches((49, 4), (224, 224))
+    assert not matches((7, 7), (224, 448))
