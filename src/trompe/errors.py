@@ -72,6 +72,8 @@ class UnsupportedOp(TrompeError):
         way_out = f"add a rule: trompe.rules.{family}.RULES[<the function>] = rule(relevance, op)"
         if family == "tape":  # it cannot even be recorded
             way_out = "write it with plain torch functions, out of place"
+        elif family == "grad_cam":
+            way_out = "name a layer that has them (layer=)"
         super().__init__(
             f"operation '{operation}' at {place} {why} under '{family}': explain with 'gradient', "
             f"or {way_out}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.engine.axes import matches
-from trompe.errors import UsageError
+from trompe.errors import UnsupportedOp, UsageError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
 from families import images, settle
@@ -158,6 +158,54 @@ def test_torchvision(name: str) -> None:
     x = images(64)
     expected = by_hand(split[0], split[1], x, 1, positive=False)
     nets.close(found(net, x, positive=False), expected, 1e-9)
+
+
+class Tokens(nn.Module):
+    """Maps that are a row of tokens while attention and a dense layer work on them, as in Swin."""
+
+    def __init__(self, back: bool) -> None:
+        super().__init__()
+        self.back = back
+        self.body, self.norm = nn.Conv2d(3, 12, 2, 2), nn.LayerNorm(12)
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.wide, self.fc = nn.Linear(12, 12), nn.Linear(12, 4)
+
+    def maps(self, x: Tensor) -> Tensor:
+        tokens = self.norm(self.body(x).flatten(2).transpose(1, 2))
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        tokens = tokens + F.gelu(self.wide(tokens))
+        return tokens.view(-1, 8, 8, 12) if self.back else tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.maps(x)
+        return self.fc(h.mean((1, 2)) if self.back else h.mean(1))
+
+
+def test_maps_made_of_tokens() -> None:
+    net = nets.seeded(Tokens(True)).double()
+    expected = by_hand(net.maps, lambda h: net.fc(h.mean((1, 2))), X, 3)
+    nets.close(found(net), expected, 1e-9)
+
+
+def test_a_softmax_over_channels_is_no_attention() -> None:
+    """As where every place votes for a class."""
+
+    class Votes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(dim=1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x).mean((2, 3))
+
+    net = nets.seeded(Votes()).double()
+    nets.close(found(net), by_hand(net.body, lambda h: h.mean((2, 3)), X, 1), 1e-9)
+
+
+def test_tokens_alone_are_no_maps() -> None:
+    """Neither are the queries of attention, though they have four axes."""
+    with pytest.raises(UnsupportedOp, match="no feature maps"):
+        found(nets.seeded(Tokens(False)).double())
 
 
 def test_what_cannot_be_told_is_asked_for() -> None:

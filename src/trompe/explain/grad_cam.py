@@ -92,16 +92,20 @@ class GradCAM(Method):
 
     def _features(self, tape: Tape, model: nn.Module) -> tuple[OpCall, int]:
         """The operation whose output the feature maps are, and the axis of their channels."""
-        maps, found, dims = {id(tape.input)}, [], tape.input.dim()
+        image, found, dims = tape.input.shape, [], tape.input.dim()
+        whole, tokens = {id(tape.input)}, {id(tape.input)}
         for op in tape.calls:
-            # Cut into windows or groups of channels, maps have more axes for a while; with fewer
-            # they are tokens, or one number per channel.
-            reached = any(id(tensor) in maps for tensor, _ in op.edges) and op.out.dim() >= dims > 2
-            if reached:
-                maps.update(id(tensor) for tensor in op.outputs)
-            if reached and op.out.dim() == dims and op.out.shape[0] == tape.input.shape[0]:
+            taken = {id(tensor) for tensor, _ in op.edges}
+            made = {id(tensor) for tensor in op.outputs}
+            # Cut into windows or groups of channels, maps have more axes for a while; in a row, as
+            # tokens, one less.
+            if taken & whole and op.out.dim() >= dims > 2:
+                whole |= made
+            if taken & tokens and op.out.dim() >= min(dims, 3) > 2:
+                tokens |= made
+            if made & tokens and op.out.dim() == dims and op.out.shape[0] == image[0]:
                 found.append(op)
-            elif op.func in SOFTMAX and op.out.dim() > 2 and self.layer is None:
+            if op.func in SOFTMAX and op.out.dim() > 2 and not made & whole and self.layer is None:
                 found = []  # attention: the maps before it are not what the class is read from
         if self.layer is not None:
             found = [op for op in found if self._within(op)]
@@ -109,6 +113,10 @@ class GradCAM(Method):
             if sum(size > 1 for size in op.out.shape[1:]) < 2:  # a number per channel, or a gate
                 continue
             channels = self._channels(tape, op)
+            if channels is None:
+                if not whole.isdisjoint(id(tensor) for tensor in op.outputs):
+                    raise self._unknown(op)
+                continue  # made of tokens, as the queries of attention are
             if min(_places(op.out, channels)) > 1:
                 return op, channels
         raise self._none(model)
@@ -125,18 +133,20 @@ class GradCAM(Method):
             f"layer '{self.layer}' {close}: name one that returns [B, C, H, W] or [B, H, W, C]"
         )
 
-    def _channels(self, tape: Tape, op: OpCall) -> int:
-        """The axis of the channels of one operation's output."""
+    def _channels(self, tape: Tape, op: OpCall) -> int | None:
+        """The axis of the channels of one operation's output; ``None`` if nothing tells."""
         last = op.out.dim() - 1
         if self.channels_last is not None:
             return last if self.channels_last else 1
         found = channel_axis(tape, op)
-        image = tape.input.shape[2:]
         # Axes read off a linear layer or a layer norm may be those of windows, not of the image.
-        if found in (1, last) and (found == 1 or matches(_places(op.out, found), image)):
-            return found
+        fits = found == last and matches(_places(op.out, last), tape.input.shape[2:])
+        return found if found == 1 or fits else None
+
+    def _unknown(self, op: OpCall) -> UsageError:
+        """Nothing tells where the channels are."""
         layer = "its last maps" if self.layer is None else f"the maps of layer '{self.layer}'"
-        raise UsageError(
+        return UsageError(
             f"grad_cam cannot tell which axis of {layer}, of the shape {tuple(op.out.shape)} "
             f"({op.name}), holds the channels: say so by channels_last=True or False, or name "
             "another layer"
