@@ -30,7 +30,9 @@ _HOME = {
     "heatmap": "trompe.types",
     "load_model": "trompe.zoo",
     "manipulate": "trompe.attacks",
+    "methods": "trompe.explain",
     "metrics": "trompe.metrics",
+    "models": "trompe.zoo",
     "smooth": "trompe.engine",
 }
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from trompe.errors import TrompeError as TrompeError
     from trompe.errors import UnsupportedOp as UnsupportedOp
     from trompe.explain import explainer as explainer
+    from trompe.explain import methods as methods
     from trompe.robustness import RobustnessResult as RobustnessResult
     from trompe.robustness import auto_attack as auto_attack
     from trompe.types import AttackResult as AttackResult
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from trompe.types import LoadedModel as LoadedModel
     from trompe.types import heatmap as heatmap
     from trompe.zoo import load_model as load_model
+    from trompe.zoo import models as models
 
 __all__ = ["__version__", *sorted(_HOME)]
 

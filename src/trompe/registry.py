@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from trompe.errors import UsageError
+from trompe.names import resolve
 
 Part = TypeVar("Part")
 
@@ -75,15 +76,13 @@ class Registry(Generic[Part]):
         return name in self.names()
 
     def __getitem__(self, name: str) -> Part:
-        """Return the part called ``name``.
+        """Return the part called ``name``, or spelt so or usually called so.
 
         Raises:
             UsageError: if there is none; the message lists those there are.
         """
         self._load()
-        if name not in self._parts:
-            raise UsageError(f"unknown {self.kind} '{name}': choose from {', '.join(self.names())}")
-        return self._parts[name]
+        return self._parts[resolve(name, self.kind, self.names())]
 
 
 def installed_plugins() -> tuple[EntryPoint, ...]:

@@ -78,6 +78,15 @@ def test_a_folder_stands_for_its_images_and_a_name_for_a_photo(run: Callable, fo
         assert torch.equal(tensor, built_in[name]), name
 
 
+def test_methods_by_usual_names(run: Callable, refused: Callable, photo: Path) -> None:
+    code, out, err = run(
+        "attack", photo, "--method", "saliency", "--json", "--quiet", "--output", "o", *QUICK
+    )
+    assert code == 0, err
+    assert json.loads(out)["run"]["method"] == "gradient"
+    assert "did you mean lrp" in refused("attack", photo, "--method", "lpr")
+
+
 def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     code, out, err = run("attack", photo, "--json", "--quiet", "--seed", 5, "--output", "o", *QUICK)
     assert (code, err) == (0, "")

@@ -33,7 +33,7 @@ def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command]
         *names,
         type=PartName("method"),
         metavar="NAME",
-        help=f"{what} One of {choices}.",
+        help=f"{what} One of {choices}; also by usual names, such as ig or saliency.",
         **settings,
     )
 

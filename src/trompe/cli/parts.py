@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from trompe.errors import UsageError
+from trompe.names import resolve
 from trompe.registry import Registry, installed_plugins, load_plugin, shipped_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,10 +93,10 @@ class PartName(click.ParamType):  # type: ignore[type-arg]  # newer clicks have 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See ``click.ParamType``."""
-        if value not in part_names(self.kind):
-            names = ", ".join(part_names(self.kind))
-            self.fail(f"unknown {self.kind} '{value}': choose from {names}", param, ctx)
-        return value
+        try:
+            return resolve(str(value), self.kind, part_names(self.kind))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -9,14 +9,25 @@ from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
 from trompe.types import LoadedModel
 
-__all__ = ["Method", "explainer", "explainers", "fitted"]
+__all__ = ["Method", "explainer", "explainers", "fitted", "methods"]
+
+
+def methods() -> list[str]:
+    """The names of all explanation methods, those of plugins with them.
+
+    Example:
+        >>> import trompe
+        >>> "integrated_grad" in trompe.methods()
+        True
+    """
+    return explainers.names()
 
 
 def explainer(name: str, **options: Any) -> Method:
     """The explanation method called ``name``.
 
     Args:
-        name: see ``trompe.explain.explainers.names()``.
+        name: one of ``trompe.methods()``, in any spelling, or a usual one such as ``ig``.
         options: the method's own, such as ``steps`` of ``integrated_grad``.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from trompe.zoo.load import choose_device, load_model
 from trompe.zoo.record import ModelRecord
-from trompe.zoo.records import find_record, is_function, model_names
+from trompe.zoo.records import find_record, is_function, model_names, models
 from trompe.zoo.spec import ModelSpec
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "is_function",
     "load_model",
     "model_names",
+    "models",
 ]

@@ -186,6 +186,19 @@ def model_names() -> list[str]:
     return [*RECORDS, *models.list_models(module=models)]
 
 
+def models() -> list[str]:
+    """The names that ``trompe.load_model`` knows by itself.
+
+    Others are ``timm:NAME``, ``hf:FOLDER`` and ``package.module:function``.
+
+    Example:
+        >>> import trompe
+        >>> trompe.models()[0]
+        'efficientnet-lite0'
+    """
+    return model_names()
+
+
 def is_function(name: str) -> bool:
     """Whether a model's name stands for a function of the user's, which is imported and run."""
     prefix, colon, _ = name.partition(":")
