@@ -30,7 +30,7 @@ from machine import RESULTS, save
 from reference_code import Reference
 
 import trompe
-from trompe.attacks import preset_for
+from trompe.attacks import Adam, preset_for
 from trompe.attacks.observation import observe
 from trompe.metrics import l2, linf, pcc, psnr, softmax_l2, ssim
 from trompe.types import Explainer, LoadedModel, heatmap
@@ -108,7 +108,8 @@ def by_reference(
     found = []
     for image, target in zip(x.split(1), aim.split(1), strict=True):
         reference = Reference(folder, loaded.model)
-        rate = settings.learning_rate
+        assert isinstance(settings.step, Adam)
+        rate = settings.step.learning_rate
         found.append(reference.attack(image.clone(), target, method, iterations, rate, grow))
     return torch.cat(found)
 

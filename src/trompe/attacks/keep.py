@@ -6,12 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from trompe.attacks.observation import Observation
 from trompe.errors import UsageError
 
 What = Literal["class", "softmax", "logits"]
+
+_ALL = 20  # classes whose outputs are all kept within a tolerance
+_LARGEST = 10  # of more classes
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,11 @@ class Keep:
 
     Args:
         what: ``class``: that alone; ``softmax`` or ``logits``: their change has its price, too.
-        tolerance: the largest change of an entry of the softmax or the logits that an iterate may
-            have to count, not negative; ``None`` for any.
+        tolerance: ``None``, or the largest change that an iterate may have to count, positive: of
+            an entry of the softmax or the logits; of a network of more than 20 classes, of the ten
+            largest and of the log-sum-exp of the rest. In place of having a price, the output is
+            then kept exactly: steps go along the images of equal output, and Newton's method
+            brings them back (``level_set.py``).
 
     Raises:
         UsageError: if one of them is out of range.
@@ -40,8 +47,8 @@ class Keep:
         if self.tolerance is not None:
             if self.what == "class":
                 raise UsageError("a kept class has no tolerance: keep 'softmax' or 'logits'")
-            if not 0 <= self.tolerance < math.inf:
-                raise UsageError(f"the tolerance must not be negative, not {self.tolerance}")
+            if not 0 < self.tolerance < math.inf:
+                raise UsageError(f"the tolerance must be positive, not {self.tolerance}")
 
     def _outputs(self, now: Observation, reference: Observation) -> tuple[Tensor, Tensor]:
         before, after = reference.logits, now.logits
@@ -60,9 +67,31 @@ class Keep:
         """Whether an iterate counts, bool [B]: the class predicted and the tolerance are kept."""
         good = now.logits.argmax(dim=1) == reference.logits.argmax(dim=1)
         if self.tolerance is not None:
-            before, after = self._outputs(now, reference)
-            good = good & ((after - before).abs().amax(dim=1) <= self.tolerance)
+            after, before = (
+                self.quantities(one.logits, reference.logits) for one in (now, reference)
+            )
+            good = good & (self.excess(after - before, reference) <= 1)
         return good
+
+    def quantities(self, logits: Tensor, reference: Tensor) -> Tensor:
+        """What is kept within the tolerance, differentiable, [B, m].
+
+        All logits of at most 20 classes; of more, those of the ten largest of ``reference``
+        [B, K], and the log-sum-exp of the rest. For the softmax, less their mean: their softmax is
+        that of the logits, and has a derivative where probabilities are 0 or 1 to rounding.
+        """
+        if logits.shape[1] > _ALL:
+            largest = reference.topk(_LARGEST, dim=1).indices
+            rest = logits.scatter(1, largest, -torch.inf).logsumexp(dim=1, keepdim=True)
+            logits = torch.cat([logits.gather(1, largest), rest], dim=1)
+        return logits if self.what == "logits" else logits - logits.mean(dim=1, keepdim=True)
+
+    def excess(self, error: Tensor, reference: Observation) -> Tensor:
+        """The largest error of the quantities [B, m] as a multiple of the tolerance, [B]."""
+        if self.what == "softmax":
+            before = self.quantities(reference.logits, reference.logits)
+            error = (before + error).softmax(dim=1) - before.softmax(dim=1)
+        return error.abs().amax(dim=1) / (math.inf if self.tolerance is None else self.tolerance)
 
 
 def as_keep(keep: Keep | str) -> Keep:

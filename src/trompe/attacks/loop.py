@@ -13,6 +13,7 @@ from trompe.attacks.captured_step import CapturedStep
 from trompe.attacks.channels import Channel
 from trompe.attacks.constraints import Constraint
 from trompe.attacks.differentiate import Differentiate
+from trompe.attacks.level_set import LevelSet
 from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.steps import Heeding, Stepper
@@ -138,6 +139,11 @@ class Attack:
         self._ends = self._broken.new_zeros(iterations)
         self._good = self.x.detach().clone()
         self.stopped = "finished"
+        self._level: LevelSet | None = None
+        if self.loss.keep.tolerance is not None:
+            self._level = LevelSet(
+                self.model, self.loss.keep, origin, self.constraint, self.loss.space
+            )
         self.steps = CapturedStep(
             Differentiate(
                 model=self.model,
@@ -158,7 +164,8 @@ class Attack:
                 self._step(iteration, iterations)
                 if self._over(iteration, iterations):
                     break
-                if self.surrogate is not None and (iteration + 1) % self.judge_every == 0:
+                judged = self.surrogate is None and self._level is None  # in every step, already
+                if not judged and (iteration + 1) % self.judge_every == 0:
                     self.judge()
         except KeyboardInterrupt:
             self.stopped = "interrupted"
@@ -183,6 +190,8 @@ class Attack:
     def judge(self) -> None:
         """Offer the current iterate, seen by the original model, as the best."""
         with torch.no_grad():
+            if self._level is not None:
+                self.x.copy_(self._level.restore(self.x.detach()))
             now = observe(self.model, self.explainer, self.x.detach(), self.target)
             self._offer(now)
 
@@ -213,7 +222,7 @@ class Attack:
         now = Observation(self.x, heat, logits, relevance)
         if iteration == 0:
             self._check_vanished(grad)
-        if self.surrogate is None:
+        if self.surrogate is None and self._level is None:
             with torch.no_grad():
                 self._offer(now)
         finite = torch.isfinite(loss) & torch.isfinite(grad).flatten(1).all(dim=1)
@@ -227,7 +236,13 @@ class Attack:
                 # The surrogate's loss, where the original model is asked too seldom.
                 always = self.surrogate is None or self.judge_every == 1
                 self.stepper.heed(before, self._told if always else loss)
-            self.stepper.step(self.x, torch.where(moving, grad, 0.0), iteration, iterations)
+            grad = torch.where(moving, grad, 0.0)
+            if self._level is not None:
+                self._level.look(before)
+                grad = self._level.tangent(grad)
+            self.stepper.step(self.x, grad, iteration, iterations)
+            if self._level is not None:
+                self.x.copy_(before + self._level.along(self.x - before))
             projected = self._project(self.x)
             self.x.copy_(torch.where(moving, projected, self._good))
         self._note(iteration, now, loss, before, beta)

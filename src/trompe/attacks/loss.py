@@ -55,7 +55,7 @@ class Loss:
         loss = map_weight * aim
         if self.closeness:
             loss = loss + self.closeness * self.image_error(now, reference)
-        if self.keep.what == "class":
+        if self.keep.what == "class" or self.keep.tolerance is not None:
             return loss
         if self.relative:
             output_weight = output_weight * now.logits.shape[1]
