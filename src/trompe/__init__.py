@@ -29,10 +29,12 @@ _HOME = {
     "geometry": "trompe.geometry",
     "heatmap": "trompe.types",
     "load_model": "trompe.zoo",
+    "load_result": "trompe.saved_result",
     "manipulate": "trompe.attacks",
     "methods": "trompe.explain",
     "metrics": "trompe.metrics",
     "models": "trompe.zoo",
+    "plot": "trompe.report.plot",
     "smooth": "trompe.engine",
 }
 
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
     from trompe.errors import UnsupportedOp as UnsupportedOp
     from trompe.explain import explainer as explainer
     from trompe.explain import methods as methods
+    from trompe.report import plot as plot
     from trompe.robustness import RobustnessResult as RobustnessResult
     from trompe.robustness import auto_attack as auto_attack
+    from trompe.saved_result import load_result as load_result
     from trompe.types import AttackResult as AttackResult
     from trompe.types import Explainer as Explainer
     from trompe.types import Explanation as Explanation
@@ -68,7 +72,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'trompe' has no attribute '{name}'")
     home = importlib.import_module(_HOME[name])
-    value = home if _HOME[name] == f"trompe.{name}" else getattr(home, name)
+    value = home if _HOME[name].endswith(f".{name}") else getattr(home, name)
     globals()[name] = value
     return value
 

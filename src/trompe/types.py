@@ -2,88 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from trompe.errors import ExplanationError, TargetError, UsageError
+from trompe.attack_result import AttackResult
+from trompe.errors import ExplanationError, UsageError
+from trompe.input_space import IMAGENET_MEAN, IMAGENET_STD, InputSpace, constant_vector
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def constant_vector(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor of a few numbers, made once: copying them to a GPU in every step waits for it."""
-    return torch.tensor(values, dtype=dtype, device=device)
-
-
-@dataclass(frozen=True)
-class InputSpace:
-    """The normalised space a model works in: ``x = (pixels - mean) / std``, pixels in 0..1.
-
-    Args:
-        mean: per channel, in pixel units 0..1.
-        std: per channel, in pixel units, positive.
-
-    Raises:
-        UsageError: if the lengths differ or a std is not positive.
-
-    Example:
-        >>> InputSpace().low[0]
-        -2.117903930131004
-    """
-
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not self.mean:
-            raise UsageError(
-                f"mean has {len(self.mean)} channels and std {len(self.std)}: give one of each per "
-                "channel"
-            )
-        if not all(s > 0 for s in self.std):
-            raise UsageError(f"std must be positive, not {self.std}")
-
-    @property
-    def low(self) -> tuple[float, ...]:
-        """The normalised value of a black pixel, per channel."""
-        return tuple((0.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
-
-    @property
-    def high(self) -> tuple[float, ...]:
-        """The normalised value of a white pixel, per channel."""
-        return tuple((1.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
-
-    def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        if like.dim() < 2 or like.shape[1] != len(values):
-            raise UsageError(
-                f"the input space has {len(values)} channels, the tensor the shape "
-                f"{tuple(like.shape)}: expected [B, {len(values)}, ...]"
-            )
-        return constant_vector(values, like.dtype, like.device).view(1, -1, *[1] * (like.dim() - 2))
-
-    def clamp(self, x: Tensor) -> Tensor:
-        """The nearest valid image to normalised ``x`` [B, C, H, W]: every pixel within 0..1."""
-        return torch.clamp(x, self._column(self.low, x), self._column(self.high, x))
-
-    def scale(self, amount: float, like: Tensor) -> Tensor:
-        """A change of ``amount`` pixel units (0..1) in normalised units, [1, C, 1, 1]."""
-        return amount / self._column(self.std, like)
-
-    def to_pixels(self, x: Tensor) -> Tensor:
-        """Normalised ``x`` [B, C, H, W] as pixels in 0..1 (not clamped)."""
-        return x * self._column(self.std, x) + self._column(self.mean, x)
-
-    def from_pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels in 0..1 [B, C, H, W] as normalised values."""
-        return (pixels - self._column(self.mean, pixels)) / self._column(self.std, pixels)
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "AttackResult",
+    "Explainer",
+    "Explanation",
+    "InputSpace",
+    "LoadedModel",
+    "Preprocessing",
+    "Progress",
+    "constant_vector",
+    "heatmap",
+    "relative",
+]
 
 
 class Explanation(NamedTuple):
@@ -205,73 +148,6 @@ class LoadedModel:
     def label(self, index: int) -> str:
         """The readable name of class ``index``."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """What an attack found, judged on the ORIGINAL model for the ORIGINAL class.
-
-    All tensors are detached, on the CPU, in the dtype of the attack; B images, T iterations.
-
-    Args:
-        x: the original images, normalised, [B, C, H, W].
-        x_adv: the manipulated images: per image the best iterate that keeps the output, or the
-            original where none is better.
-        target_class: the class that all maps explain, [B]: the one predicted on the original image,
-            or the one asked for.
-        map_original: heat map of the original image, [B, H, W], each summing to 1.
-        map_target: the heat map that was aimed at, [B, H, W]; ``None`` for an objective without.
-        map_adv: heat map of the manipulated image, [B, H, W].
-        logits_original: [B, K].
-        logits_adv: [B, K].
-        history: per quantity a tensor [T, B]; ``iteration`` is [T].
-        iterations: how many were done (fewer than asked after an interruption or a NaN).
-        stopped: why it ended: ``finished``, ``interrupted`` or ``not finite``.
-        provenance: settings and versions, JSON-serialisable.
-    """
-
-    x: Tensor
-    x_adv: Tensor
-    target_class: Tensor
-    map_original: Tensor
-    map_target: Tensor | None
-    map_adv: Tensor
-    logits_original: Tensor
-    logits_adv: Tensor
-    history: Mapping[str, Tensor]
-    iterations: int
-    stopped: str
-    provenance: Mapping[str, Any]
-
-    @property
-    def class_kept(self) -> Tensor:
-        """Whether the original model still predicts the class of the original image, bool [B]."""
-        return self.logits_adv.argmax(dim=1) == self.logits_original.argmax(dim=1)
-
-    @property
-    def found(self) -> Tensor:
-        """Whether anything was found, bool [B]; the original image is nothing found."""
-        return (self.x_adv != self.x).flatten(1).any(dim=1)
-
-    @property
-    def success(self) -> Tensor:
-        """Whether something was found that keeps the class, bool [B].
-
-        That the objective is better than on the original image is all that this says: how far the
-        map has moved, the metrics tell.
-        """
-        return self.found & self.class_kept
-
-    @property
-    def aim(self) -> Tensor:
-        """The heat map that was aimed at, [B, H, W].
-
-        Raises:
-            TargetError: if the objective aims at none.
-        """
-        if self.map_target is None:
-            raise TargetError("this attack aimed at no map: its objective has none")
-        return self.map_target
 
 
 Progress = Callable[[int, int, Mapping[str, float]], None]

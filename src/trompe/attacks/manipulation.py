@@ -25,13 +25,14 @@ from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import explainer as explainer_by_name
 from trompe.explain import explainers
-from trompe.types import AttackResult, Explainer, InputSpace, Progress
+from trompe.progress import shown
+from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progress
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def manipulate(
-    model: nn.Module,
+    model: nn.Module | LoadedModel,
     x: Tensor,
     target_map: Tensor | None = None,
     *,
@@ -50,7 +51,7 @@ def manipulate(
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
     capture: Literal["auto", "never", "graph", "compile", "cuda-graph"] = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> AttackResult:
     """Change images so that their explanation becomes another one and the output stays.
 
@@ -59,7 +60,8 @@ def manipulate(
     is no longer finite ends the attack early; what it had is returned.
 
     Args:
-        model: any module [B, C, H, W] -> [B, K]. Not changed; run in evaluation mode.
+        model: any module [B, C, H, W] -> [B, K], or one with its input space and labels, from
+            ``load_model``. Not changed; run in evaluation mode.
         x: the original images, normalised, [B, C, H, W].
         target_map: the maps aimed at, [B, H, W] or [H, W]; made positive, each divided by its sum.
             For objectives that aim at a map.
@@ -73,7 +75,7 @@ def manipulate(
         step: how the images move, in place of the preset's.
         target: the class explained of each image, [B], or one for all; the predicted one if not
             given.
-        input_space: the model's normalisation; ImageNet's if not given.
+        input_space: the model's normalisation; that of a loaded model, or ImageNet's, if not given.
         preset: a name, or settings: ``dataclasses.replace(preset_for("fast", "lrp", 224), ...)``.
         iterations: in place of the preset's.
         keep: per image the best iterate that keeps the output, or the last iterate.
@@ -87,7 +89,7 @@ def manipulate(
             calls, ``compile`` goes through ``torch.compile``, which may take minutes,
             ``cuda-graph`` launches them as one. Steps through channels that draw noise are never
             captured.
-        progress: called after every step, of every batch.
+        progress: called after every step, of every batch; ``True`` for a bar, in notebooks too.
 
     Returns:
         What was found; see ``AttackResult``.
@@ -109,6 +111,10 @@ def manipulate(
         torch.Size([1, 3, 2, 2])
     """
     check_choices(keep, start_noise, batch_size, capture)
+    labels: tuple[str, ...] = ()
+    if isinstance(model, LoadedModel):
+        input_space, labels = input_space or model.input_space, model.classes
+        model = model.model
     space = input_space or InputSpace()
     method = _method(explainer, space)
     x = checked_images(x)
@@ -129,7 +135,7 @@ def manipulate(
         keep_output=as_keep(keep_output),
         through=ways,
         keep=keep,
-        progress=progress,
+        progress=shown(progress, "attack"),
         capture=capture,
         owner=model,
         generator=generator,
@@ -149,6 +155,8 @@ def manipulate(
     result = in_batches(len(x), batch_size, method, run)
     return dataclasses.replace(
         result,
+        input_space=space,
+        classes=labels,
         provenance={
             "method": getattr(method, "name", type(method).__name__),
             "preset": preset if isinstance(preset, str) else "custom",

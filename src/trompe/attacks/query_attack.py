@@ -139,6 +139,7 @@ def query_attack(
         history={"score": curve.cpu()},
         iterations=asks.asked,
         stopped=stopped,
+        input_space=space,
         provenance={
             "method": getattr(method, "name", type(method).__name__),
             "attacker": named(searcher),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from trompe.types import LoadedModel
+from typing import Any, Protocol
 
 
-def attack_in_words(metrics: Mapping[str, Any], loaded: LoadedModel, folder: Path) -> str:
+class Labelled(Protocol):
+    """What names the classes: a loaded model, or the result of an attack."""
+
+    def label(self, index: int) -> str:
+        """The readable name of class ``index``."""
+        ...
+
+
+def attack_in_words(metrics: Mapping[str, Any], loaded: Labelled, folder: Path) -> str:
     """A few lines per image, and where the figure lies.
 
     Args:
@@ -32,7 +37,7 @@ def _number(value: float | None, form: str = ".2f") -> str:
     return "undefined" if value is None else format(value, form)
 
 
-def image_in_words(entry: Mapping[str, Any], loaded: LoadedModel) -> list[str]:
+def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     """What happened to one image; ``after_rounding`` may be missing from its entry."""
     before, after = entry["class_before"], entry["class_after"]
     name = loaded.label(before)

@@ -1,0 +1,78 @@
+"""Results as people look at them in a notebook: a picture and a few lines."""
+
+from __future__ import annotations
+
+import base64
+import html as markup
+import io
+from typing import TYPE_CHECKING
+
+from trompe.errors import UsageError
+from trompe.report.attack_words import image_in_words
+from trompe.report.files import image_metrics
+from trompe.report.overview import overview_figure
+from trompe.types import AttackResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+SHOWN = 4
+"""How many images of a batch a notebook shows by itself."""
+
+
+def overview(
+    result: AttackResult, index: int = 0, *, target_pixels: Tensor | None = None
+) -> Figure:
+    """Draw one image of an attack: original, manipulated, change, and the heat maps.
+
+    Args:
+        result: of the attack on B images.
+        index: which of them; negative numbers count from the end.
+        target_pixels: the image whose explanation was aimed at, 0..1, [C, H, W], if any.
+
+    Returns:
+        A figure of matplotlib; ``figure.savefig`` writes it.
+
+    Raises:
+        UsageError: if there is no image of that number.
+    """
+    count = len(result.x)
+    if not -count <= index < count:
+        raise UsageError(f"there is no image {index}: the result has {count}, counted from 0")
+    return overview_figure(
+        result,
+        result.input_space,
+        labels=result.classes,
+        target_pixels=target_pixels,
+        index=index % count,
+    )
+
+
+def summary(result: AttackResult) -> str:
+    """What happened to each image of an attack, in a few plain lines."""
+    count = len(result.x)
+    aim = "none" if result.map_target is None else "a map"
+    entries = image_metrics(
+        result,
+        result.input_space,
+        image_names=[f"image {index}" for index in range(count)],
+        target_names=[aim] * count,
+    )
+    lines = [line for entry in entries for line in image_in_words(entry, result)]
+    if result.stopped != "finished":
+        lines.append(f"Ended early ({result.stopped}) after {result.iterations} steps.")
+    return "\n".join(lines)
+
+
+def html(result: AttackResult) -> str:
+    """The pictures of the first images and the summary, as HTML without scripts or links."""
+    pictures = []
+    for index in range(min(SHOWN, len(result.x))):
+        file = io.BytesIO()
+        overview(result, index).savefig(file, format="png", dpi=100)
+        code = base64.b64encode(file.getvalue()).decode("ascii")
+        pictures.append(f'<img alt="image {index}" src="data:image/png;base64,{code}">')
+    left = len(result.x) - len(pictures)
+    more = f"<p>{left} more: result.plot(index)</p>" if left else ""
+    return f"{''.join(pictures)}{more}<pre>{markup.escape(summary(result))}</pre>"
