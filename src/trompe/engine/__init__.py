@@ -5,9 +5,10 @@ from trompe.engine.decompose import Decomposed
 from trompe.engine.frozen import frozen
 from trompe.engine.graph import explained
 from trompe.engine.kinks import KinkReport, kinks
+from trompe.engine.recording import record
 from trompe.engine.smoothing import Smoothed, smooth
 from trompe.engine.sweep import RuleSet, sweep, vjp
-from trompe.engine.tape import OpCall, Tape, record
+from trompe.engine.tape import OpCall, Tape
 
 __all__ = [
     "Decomposed",

@@ -58,17 +58,27 @@ def attention(
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = torch.matmul(query * factor, key.transpose(-2, -1))
     if is_causal:
-        allowed = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril()
-        scores = scores.masked_fill(~allowed, -torch.inf)
+        hidden = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not()
+        scores = scores.masked_fill(hidden, -torch.inf)
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, -torch.inf)
+            hidden = ~attn_mask
+            scores = scores.masked_fill(hidden, -torch.inf)
         else:
+            hidden = attn_mask == -torch.inf
             scores = scores + attn_mask
-    weights = F.softmax(scores, dim=-1)
+        weights = _seeing(scores, hidden)
+    else:
+        weights = F.softmax(scores, dim=-1)
     if dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
     return torch.matmul(weights, value)
+
+
+def _seeing(scores: Tensor, hidden: Tensor) -> Tensor:
+    """The softmax of scores; rows of which all is hidden are zero, as in PyTorch's own."""
+    blind = hidden.all(dim=-1, keepdim=True)
+    return F.softmax(scores.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
 
 
 def _additive(mask: Tensor | None, like: Tensor) -> Tensor | None:
@@ -165,7 +175,10 @@ def multi_head_attention(
     scores = torch.matmul(heads(q) / math.sqrt(width // num_heads), heads(k).transpose(-2, -1))
     if mask is not None:
         scores = scores + mask
-    weights = F.softmax(scores, dim=-1)
+    if mask is None or need_weights:
+        weights = F.softmax(scores, dim=-1)
+    else:
+        weights = _seeing(scores, mask == -torch.inf)
     if training and dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
     mixed = torch.matmul(weights, heads(v)).permute(2, 0, 1, 3).reshape(length, batch, width)

@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.activations import ACTIVATIONS, HARDTANH, RELU
 from trompe.engine.inplace import out_of_place
+from trompe.engine.masks import Memory, note
 from trompe.engine.pytree import tensors_in
-from trompe.engine.replacements import cuts_the_negative
-from trompe.engine.softplus import softplus
+from trompe.engine.selections import functions_of
+from trompe.engine.spellings import read
 from trompe.engine.tape import OpCall
 
 Hook = Callable[[OpCall], None]
@@ -28,22 +30,39 @@ Hook = Callable[[OpCall], None]
 
 
 def activation_hooks(cut: Hook, smoothly: Hook) -> dict[Callable[..., Any], Hook]:
-    """The hooks of a method that cuts its signal at every ReLU, and at a clamp that is one.
+    """The hooks of a method that cuts its signal at every ReLU, also at one with a cap (ReLU6).
+
+    Other activations with a kink are left to the record, whose rules refuse them.
 
     Args:
         cut: for ReLU.
         smoothly: for the softplus that stands for it.
     """
 
-    def clamped(op: OpCall) -> None:
-        if cuts_the_negative(op.argument(1, "min"), op.argument(2, "max")):
-            cut(op)
+    def left(op: OpCall) -> None:
+        raise NotDirect
+
+    def capped(op: OpCall) -> None:
+        (cut if lower_bound(op) == 0 else left)(op)
+
+    def smoothly_capped(op: OpCall) -> None:
+        (smoothly if lower_bound(op) == 0 else left)(op)
 
     return {
-        **dict.fromkeys((F.relu, torch.relu, Tensor.relu), cut),
-        **dict.fromkeys((torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min), clamped),
-        softplus: smoothly,
+        **dict.fromkeys(functions_of(*ACTIVATIONS), left),
+        **dict.fromkeys(RELU.recorded, cut),
+        **dict.fromkeys(HARDTANH.recorded, capped),
+        **dict.fromkeys(RELU.smooth, smoothly),
+        **dict.fromkeys(HARDTANH.smooth, smoothly_capped),
     }
+
+
+def lower_bound(op: OpCall) -> Any:
+    """The lower bound of a recorded hard tanh, or of its stand-in."""
+    if op.func is F.relu6:
+        return 0.0
+    place, name = (2, "low") if op.func in HARDTANH.smooth else (1, "min_val")
+    return op.argument(place, name, -1.0)
 
 
 def grad_fn(op: OpCall) -> Any:
@@ -67,6 +86,7 @@ class Watched(TorchFunctionMode):
         super().__init__()
         self._x = x
         self._hooks = hooks
+        self._memory = Memory()
         self._seen: set[Any] = set()  # the graph's nodes made by calls that were seen
 
     def check(self, tensor: Tensor) -> None:
@@ -90,13 +110,20 @@ class Watched(TorchFunctionMode):
                 overwritten._base is not None or overwritten is self._x
             ):
                 raise NotDirect
+        given = (args, kwargs)
+        reading = read(self._memory, plain, args, kwargs)
+        if reading is not None and reading.function is not None:  # whatever its spelling
+            plain, given = reading.function, (reading.args, {})
+            if overwritten is None:
+                func, args, kwargs = plain, reading.args, {}
         out = func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
+            note(self._memory, func, args, kwargs, out)
             made = [t for t in tensors_in(out, overwritten) if t.grad_fn is not None]
             self._seen.update(t.grad_fn for t in made)
         hook = self._hooks.get(plain)
         if hook is not None and made:
-            hook(OpCall(plain, args, kwargs, [], made, 0))
+            hook(OpCall(plain, given[0], given[1], [], made, 0))
         return out
 
 

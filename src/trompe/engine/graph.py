@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.apart import kept
 from trompe.engine.lean import Lean, Once
 from trompe.errors import ModelError
 from trompe.types import Explanation
@@ -52,7 +53,7 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        with _mode(start, keep):
+        with kept(), _mode(start, keep):
             relevance, logits = method(start, keep)
         if keep:
             return Explanation(relevance, logits)

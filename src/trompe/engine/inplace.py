@@ -3,11 +3,13 @@
 A model may change a tensor in place and go on with the result (``x += y``), or ignore the result
 and go on with the tensor (``x.relu_()``). Both are right here: the out-of-place result is returned,
 and ``Redirects`` hands it out wherever the overwritten tensor is used later in the same pass.
+Where views share the memory that is overwritten, they are taken anew.
 """
 
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -57,7 +59,7 @@ def _inplace_position(func: Callable[..., Any]) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _twin(func: Callable[..., Any]) -> Callable[..., Any] | None:
+def twin(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """The out-of-place function of the same meaning, if ``func`` changes its first argument."""
     if func in _TWINS:
         return _TWINS[func]
@@ -65,11 +67,22 @@ def _twin(func: Callable[..., Any]) -> Callable[..., Any] | None:
     if name.startswith("__i") and name.endswith("__"):  # __iadd__ and the like
         plain = getattr(Tensor, f"__{name[3:]}", None)
         return plain if callable(plain) else None
+    if isinstance(func, torch._ops.OpOverload):
+        space, _, plain = func._schema.name.rstrip("_").partition("::")
+        packet = getattr(getattr(torch.ops, space), plain, None)
+        if func._schema.name.endswith("_") and packet is not None:
+            return getattr(packet, func._overloadname, None)
+        return None
     if name.endswith("_") and not name.endswith("__"):
-        home: Any = Tensor if getattr(Tensor, name, None) is func else torch
-        twin = getattr(home, name[:-1], None)
-        return twin if callable(twin) else None
+        homes: tuple[Any, ...] = (Tensor, torch, F, torch._C._nn, torch.ops.aten)
+        home = next((h for h in homes if getattr(h, name, None) is func), torch)
+        return _callable_in((home, F, torch, Tensor), name[:-1])
     return None
+
+
+def _callable_in(homes: tuple[Any, ...], name: str) -> Callable[..., Any] | None:
+    found = (getattr(home, name, None) for home in homes)
+    return next((function for function in found if callable(function)), None)
 
 
 class Redirects:
@@ -78,12 +91,46 @@ class Redirects:
     def __init__(self) -> None:
         self._new: dict[int, Tensor] = {}
         self._alive: list[Tensor] = []  # an id must not be used again while it is a key
+        self._views: dict[int, list[Any]] = {}
 
     def overwrite(self, old: Tensor, new: Tensor) -> None:
         """Hand out ``new`` from now on wherever ``old`` is used."""
         if old is not new:
             self._new[id(old)] = new
             self._alive.append(old)
+
+    def track(self, tensor: Tensor) -> None:
+        """Note a tensor that may be a view of another: it changes when that does."""
+        base = tensor._base
+        if base is not None:
+            if id(base) not in self._views:
+                self._views[id(base)] = []
+                self._alive.append(base)
+            self._views[id(base)].append(weakref.ref(tensor))
+
+    def shared(self, old: Tensor) -> bool:
+        """Whether tracked tensors share the memory of ``old``."""
+        return old._base is not None or id(old) in self._views
+
+    def overwrite_shared(self, old: Tensor, new: Tensor) -> None:
+        """As ``overwrite``, where views of ``old``, or what it is a view of, change with it.
+
+        The views are taken anew of a copy that has the new values in their place.
+        """
+        root = old if old._base is None else old._base
+        if old is root and new.stride() == root.stride() and new.storage_offset() == 0:
+            whole = new
+        else:
+            whole = torch.as_strided_scatter(
+                root, new.expand(old.shape), old.shape, old.stride(), old.storage_offset()
+            )
+        views = [view() for view in self._views.pop(id(root), [])]
+        self.overwrite(root, whole)
+        for view in [old, *(v for v in views if v is not None)]:
+            if view is not root and id(view) not in self._new:
+                again = whole.as_strided(view.shape, view.stride(), view.storage_offset())
+                self.overwrite(view, again)
+                self.track(again)
 
     def _follow(self, tensor: Tensor) -> Tensor:
         while id(tensor) in self._new:
@@ -106,9 +153,9 @@ def out_of_place(
         if len(args) > position and args[position]:
             args = (*args[:position], False, *args[position + 1 :])
             return (func, args, kwargs), _first(args, kwargs)
-    twin = _twin(func)
-    if twin is not None:
-        return (twin, args, kwargs), _first(args, kwargs)
+    plain = twin(func)
+    if plain is not None:
+        return (plain, args, kwargs), _first(args, kwargs)
     return (func, args, kwargs), None
 
 

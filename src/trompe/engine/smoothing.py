@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.agreement import difference, first_difference, tolerance
+from trompe.engine.apart import apart, kept
 from trompe.engine.decompose import decomposed
 from trompe.engine.inplace import Redirects, out_of_place
-from trompe.engine.kinks import kinks as kinks
-from trompe.engine.replacements import ACTIVATIONS, POOLINGS
-from trompe.engine.replacements import cuts_the_negative as cuts_the_negative
+from trompe.engine.masks import Memory, note
+from trompe.engine.once import first_image, once, shapes, watched
+from trompe.engine.operations import Reading
+from trompe.engine.pytree import swapped, tensors_in
+from trompe.engine.spellings import may_be_read, read
 from trompe.engine.surrogates import Beta
-from trompe.errors import UsageError
+from trompe.errors import ModelError, UsageError
+
+_log = logging.getLogger("trompe")
 
 
 class _Smoothing(TorchFunctionMode):
@@ -26,24 +34,80 @@ class _Smoothing(TorchFunctionMode):
         super().__init__()
         self.owner = owner
         self.redirects = Redirects()
+        self.memory = Memory()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         args, kwargs = self.redirects.resolve((args, kwargs or {}))
-        owner = self.owner
-        if func in ACTIVATIONS and owner.activations:
-            (_, args, kwargs), overwritten = out_of_place(func, args, kwargs)
-            out = ACTIVATIONS[func](owner.beta, *args, **kwargs)
-            if out is not NotImplemented:
+        memory = self.memory
+        if may_be_read(func, memory):
+            (plain, *given), overwritten = out_of_place(func, args, kwargs)
+            reading = read(memory, plain, *given)
+            strength = None if reading is None else self._strength(reading)
+            if reading is not None and strength is not None:
+                out = reading.smoothed(strength)
                 if overwritten is not None:
-                    self.redirects.overwrite(overwritten, out)
+                    self._overwrite(overwritten, out)
+                self._made(func, given[0], given[1], out)
                 return out
-        elif owner.pooling and func in POOLINGS:
-            out = POOLINGS[func](owner.beta * owner.pooling, *args, **kwargs)
-            if out is not NotImplemented:
-                return out
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        note(memory, func, args, kwargs, out)
+        self._made(func, args, kwargs, out)
+        return out
+
+    def _strength(self, reading: Reading) -> Beta | None:
+        """The beta of a kink's stand-in; ``None`` leaves it."""
+        owner = self.owner
+        if reading.operation.kind == "pooling":
+            return owner.beta * owner.pooling if owner.pooling else None
+        return owner.beta if owner.activations else None
+
+    def _overwrite(self, old: Tensor, new: Tensor) -> None:
+        self.redirects.overwrite(old, new)
+
+    def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Called with the result of each call."""
+
+
+class _Careful(_Smoothing):
+    """Also where views are changed in place, or weights pass a kink, which are not smoothed.
+
+    Args:
+        owner: the smoothed model.
+        inputs: what the model is called with.
+    """
+
+    def __init__(self, owner: Smoothed, inputs: Any) -> None:
+        super().__init__(owner)
+        self._inputs = {id(tensor) for tensor in tensors_in(inputs)}
+        self._constant = {
+            id(t): t
+            for t in (*owner.model.parameters(), *owner.model.buffers())
+            if id(t) not in self._inputs
+        }
+
+    def _strength(self, reading: Reading) -> Beta | None:
+        tensors = list(tensors_in(reading.on if reading.on else reading.args))
+        if tensors and all(id(tensor) in self._constant for tensor in tensors):
+            return None
+        return super()._strength(reading)
+
+    def _overwrite(self, old: Tensor, new: Tensor) -> None:
+        if self.redirects.shared(old):
+            self.redirects.overwrite_shared(old, new)
+        else:
+            self.redirects.overwrite(old, new)
+
+    def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        given = list(tensors_in(args, kwargs))
+        constant = all(id(tensor) in self._constant for tensor in given)
+        for tensor in tensors_in(out):
+            self.redirects.track(tensor)
+            if constant and id(tensor) not in self._inputs:
+                self._constant[id(tensor)] = tensor
+            elif not constant:
+                self._constant.pop(id(tensor), None)
 
 
 class Smoothed(nn.Module):
@@ -66,6 +130,7 @@ class Smoothed(nn.Module):
         self.activations = activations
         self.training = model.training
         self._active: list[_Smoothing] = []
+        self._care: dict[Any, bool] = {}
 
     def __enter__(self) -> Smoothed:
         """Smooth all that runs until the end of the ``with`` block, be it called as it is."""
@@ -82,13 +147,96 @@ class Smoothed(nn.Module):
         self._active.pop().__exit__(kind, error, trace)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model with its kinks smoothed."""
+        """Run the model with its kinks smoothed.
+
+        On the first call, and again for another structure or shape, the model is watched and the
+        smoothing checked: it must tend to the model as beta grows.
+
+        Raises:
+            ModelError: if it does not, or if none of the model's kinks can be smoothed.
+        """
         return self.run(self.model, *args, **kwargs)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function with the kinks in it smoothed, as those of this model are."""
-        with decomposed(), _Smoothing(self) as mode:
-            return mode.redirects.resolve(function(*args, **kwargs))
+        careful = function is self.model and self._is_careful(args, kwargs)
+        return self._run(function, args, kwargs, careful)
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        careful: bool,
+        within: Any = None,
+    ) -> Any:
+        mode = _Careful(self, (args, kwargs)) if careful else _Smoothing(self)
+        with kept(), decomposed(), mode:
+            if within is None:
+                return mode.redirects.resolve(function(*args, **kwargs))
+            with within:
+                return mode.redirects.resolve(function(*args, **kwargs))
+
+    def _is_careful(self, args: Any, kwargs: Any) -> bool:
+        """Whether the model needs care; asked anew for other shapes alone, as it takes a while."""
+        key = shapes(args, kwargs)
+        if key not in self._care:
+            question = ("smoothing", self.activations, bool(self.pooling))
+            self._care[key] = once(
+                self.model, question, args, kwargs, lambda: self._vouch(args, kwargs)
+            )
+        return self._care[key]
+
+    def _vouch(self, args: Any, kwargs: Any) -> bool:
+        """Watch the model, and see that its smoothing tends to it.
+
+        Returns:
+            Whether care is needed.
+
+        Raises:
+            ModelError: if it is another function, or reaches no kink.
+        """
+        seen = watched(self.model, args, kwargs)
+        covered = [kink for kink in seen.kinks if kink.fate != "remains"]
+        remaining = [kink for kink in seen.kinks if kink.fate == "remains"]
+        if remaining and not covered:
+            raise ModelError(
+                f"none of the model's kinks can be smoothed ({remaining[0].function} in "
+                f"{remaining[0].place}): a scripted or traced model hides its operations, so give "
+                "the module it was made from; otherwise go without smoothing"
+            )
+        for kink in remaining:
+            _log.warning(
+                "%s in %s is not smoothed: an attack by the gradient may not see past it",
+                kink.function,
+                kink.place,
+            )
+        args, kwargs = swapped(first_image(args, kwargs), lambda t: t.detach())
+        limit = Smoothed(self.model, _limit(args, kwargs), min(self.pooling, 1), self.activations)
+
+        def plainly() -> Any:
+            return self.model(*swapped(args, torch.clone), **swapped(kwargs, torch.clone))
+
+        def at_the_limit(within: Any = None) -> Any:
+            given = swapped((args, kwargs), torch.clone)
+            return limit._run(self.model, *given, seen.careful, within)
+
+        with apart(), kept(), torch.inference_mode(False), torch.no_grad():
+            expected, found = (list(tensors_in(run())) for run in (plainly, at_the_limit))
+            if difference(found, expected) <= max(tolerance(*expected), 1e-3):
+                return seen.careful
+            name, place = first_difference(self.model, plainly, at_the_limit)
+        raise ModelError(
+            f"the smoothed model does not tend to the model as beta grows: '{name}' at {place} "
+            "gives other values; write it out of place and with plain torch functions, or go "
+            "without smoothing"
+        )
+
+
+def _limit(args: Any, kwargs: Any) -> float:
+    """A beta that leaves nothing of the smoothing but rounding, in this precision."""
+    low = any(t.dtype == torch.float16 for t in tensors_in(args, kwargs))
+    return 1e3 if low else 1e7
 
 
 def check_beta(beta: Beta) -> Beta:
@@ -106,7 +254,7 @@ def check_beta(beta: Beta) -> Beta:
 def smooth(
     model: nn.Module, *, beta: Beta, pooling: bool | float = False, activations: bool = True
 ) -> Smoothed:
-    """The model with softplus_beta in place of its kinks (PAPER.md, section 4: beta-smoothing).
+    """The model with softplus_beta in place of its kinks (beta-smoothing, Dombrowski et al. 2019).
 
     Args:
         model: any module; not changed. A smoothed one is smoothed anew, not twice.

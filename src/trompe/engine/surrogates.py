@@ -81,6 +81,12 @@ def smooth_threshold(x: Tensor, beta: Beta, threshold: float) -> Tensor:
 
 
 @one_operation
+def smooth_upper_bound(x: Tensor, beta: Beta, bound: float) -> Tensor:
+    """``min(x, bound)``."""
+    return bound - softplus(bound - x, beta)
+
+
+@one_operation
 def smooth_softshrink(x: Tensor, beta: Beta, width: float = 0.5) -> Tensor:
     """``x`` moved towards zero by ``width``, and zero in between."""
     return softplus(x - width, beta) - softplus(-x - width, beta)
@@ -108,6 +114,36 @@ def smooth_minimum(x: Tensor, other: Tensor, beta: Beta) -> Tensor:
 def smooth_amax(x: Tensor, beta: Beta, dim: Any, keepdim: bool = False) -> Tensor:
     """The maximum over one dimension or several, as log-sum-exp."""
     return torch.logsumexp(x * beta, dim, keepdim) / beta
+
+
+@one_operation
+def smooth_amin(x: Tensor, beta: Beta, dim: Any, keepdim: bool = False) -> Tensor:
+    """The minimum over one dimension or several, as log-sum-exp."""
+    return -torch.logsumexp(x * -beta, dim, keepdim) / beta
+
+
+def smooth_max_and_where(x: Tensor, beta: Beta, dim: int, keepdim: bool = False) -> Any:
+    """``max(x, dim)``: smooth values beside the indices of the winners."""
+    values = smooth_amax(x, beta, dim, keepdim)
+    return torch.return_types.max((values, x.argmax(dim, keepdim)))  # type: ignore[arg-type]
+
+
+def smooth_min_and_where(x: Tensor, beta: Beta, dim: int, keepdim: bool = False) -> Any:
+    """``min(x, dim)``: smooth values beside the indices of the winners."""
+    values = smooth_amin(x, beta, dim, keepdim)
+    return torch.return_types.min((values, x.argmin(dim, keepdim)))  # type: ignore[arg-type]
+
+
+@one_operation
+def smooth_choice(x: Tensor, beta: Beta, bound: Any, above: Any, below: Any) -> Tensor:
+    """``where(x > bound, above, below)``: the two values mixed by ``sigmoid(beta (x - bound))``."""
+    return below + torch.sigmoid((x - bound) * beta) * (above - below)
+
+
+@one_operation
+def smooth_hardshrink(x: Tensor, beta: Beta, width: float = 0.5) -> Tensor:
+    """``x`` where it is farther from zero than ``width``, else zero."""
+    return x * (torch.sigmoid((x - width) * beta) + torch.sigmoid((-x - width) * beta))
 
 
 @one_operation

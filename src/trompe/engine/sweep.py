@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from trompe.engine.adjoints import ADJOINTS
 from trompe.engine.direct import Hook, NotDirect, directly
-from trompe.engine.tape import OpCall, Tape, record
+from trompe.engine.once import watched
+from trompe.engine.recording import record
+from trompe.engine.smoothing import unwrapped
+from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UnsupportedOp
 
 
@@ -66,6 +69,9 @@ class RuleSet:
             neighbours (a batch norm to fold, the first layer).
         hooks: where every rule is the vector-Jacobian product with a change of the signal: that
             change as hooks of a backward pass, which serve where no graph is wanted.
+        only: names of the operations with a kink (``trompe.engine.operations``) that the method is
+            defined on; a model in which another is found is refused. ``None``: any.
+        why: said of such an operation.
     """
 
     name: str
@@ -73,6 +79,8 @@ class RuleSet:
     default: Rule | None = None
     prepare: Callable[[Tape], None] | None = field(default=None)
     hooks: Mapping[Callable[..., Any], Hook] | None = None
+    only: frozenset[str] | None = None
+    why: str = "has no rule"
 
 
 def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
@@ -116,6 +124,18 @@ def _walk(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tens
     return torch.zeros_like(tape.input) if reached is None else reached
 
 
+def _check_defined(model: nn.Module, x: Tensor, rules: RuleSet) -> None:
+    """Refuse a model with a kink, found by watching it, on which a method is not defined.
+
+    Raises:
+        UnsupportedOp: names it.
+    """
+    inner = unwrapped(model)
+    for kink in watched(inner, (x,), {}).kinks:
+        if rules.only is not None and kink.operation not in rules.only:
+            raise UnsupportedOp(kink.function, kink.place, rules.name, rules.why)
+
+
 def relevance_of(
     model: nn.Module,
     x: Tensor,
@@ -137,6 +157,8 @@ def relevance_of(
         The relevance of x, and the logits.
     """
     chosen = rules(model)
+    if chosen.only is not None:
+        _check_defined(model, x, chosen)
     if chosen.hooks is not None and not keep and x.is_leaf:
         try:
             return directly(model, x, seed, chosen.hooks)

@@ -10,10 +10,8 @@ computed from recorded activations has its true derivative (DESIGN.md, "The deci
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,9 +20,12 @@ from torch.overrides import TorchFunctionMode
 
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
+from trompe.engine.masks import Memory, note
 from trompe.engine.notes import Notes
+from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
-from trompe.errors import ModelError, UnsupportedOp
+from trompe.engine.spellings import read
+from trompe.errors import UnsupportedOp
 
 _unobserved = torch._C.DisableTorchFunction
 """A context in which what is done to tensors passes no function mode; each costs microseconds."""
@@ -109,9 +110,18 @@ class Tape(TorchFunctionMode):
         self._known: dict[int, Tensor] = {id(x): x}
         self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
+        self._memory = Memory()
         self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
-        self._viewed: dict[int, Tensor] = {}
-        self.view_overwritten: OpCall | None = None
+
+    def final(self, logits: Tensor) -> Tensor:
+        """The output that the model returned, as it is at the end of the pass.
+
+        Raises:
+            UnsupportedOp: if it depends on the input by a way that was not recorded.
+        """
+        logits = self._redirects._follow(logits)
+        self.check_seen(logits)
+        return logits
 
     def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
         if id(tensor) not in self._known:
@@ -149,35 +159,37 @@ class Tape(TorchFunctionMode):
         if overwritten is not None and self._constant_view(overwritten, args, kwargs):
             func, args, kwargs = untouched
             return func(*args, **kwargs)
-        func = SUBSTITUTES.get(func, func)
+        reading = read(self._memory, func, args, kwargs)
+        if reading is not None and reading.function is not None:  # whatever its spelling
+            func, args, kwargs = reading.function, reading.args, {}
+        func, given = SUBSTITUTES.get(func, func), (args, kwargs)
         edges: list[tuple[Tensor, Tensor]] = []
         with _unobserved():
-            args, kwargs = swapped((args, kwargs), lambda t: self._alias(edges, t))
+            args, kwargs = swapped(given, lambda t: self._alias(edges, t))
         out = func(*args, **kwargs)
         with _unobserved():
+            note(self._memory, func, *given, out)
             made = [t for t in tensors_in(out) if t.requires_grad]
             if not edges:
                 self._apart.update((id(t), t) for t in made)
             elif made:
                 call = OpCall(func, args, kwargs, edges, made, len(self.calls), self._place())
-                self._enter(call, overwritten)
+                self._enter(call)
+            shared = overwritten is not None and self._redirects.shared(overwritten)
         if overwritten is not None and isinstance(out, Tensor):
-            self._redirects.overwrite(overwritten, out)
+            if shared:
+                with self:  # its views are taken anew, and that is recorded
+                    self._redirects.overwrite_shared(overwritten, out)
+            else:
+                self._redirects.overwrite(overwritten, out)
         return out
 
-    def _enter(self, call: OpCall, overwritten: Tensor | None) -> None:
+    def _enter(self, call: OpCall) -> None:
         """Take a call into the record."""
         self.calls.append(call)
         self._known.update((id(t), t) for t in call.outputs)
         for tensor in call.outputs:
-            if tensor._base is not None:
-                self._viewed[id(tensor._base)] = tensor._base
-        if overwritten is not None and self._seen_elsewhere(overwritten):
-            self.view_overwritten = call
-
-    def _seen_elsewhere(self, overwritten: Tensor) -> bool:
-        """Whether other tensors of the pass share its memory, so that they change with it."""
-        return overwritten._base is not None or id(overwritten) in self._viewed
+            self._redirects.track(tensor)
 
     def _constant_view(self, overwritten: Tensor, args: Any, kwargs: Any) -> bool:
         """Whether part of a constant is overwritten by constants: that is safe as it is."""
@@ -199,17 +211,6 @@ class Tape(TorchFunctionMode):
         return f"'{self._paths[id(module)]}' ({type(module).__name__})"
 
 
-def running(names: Mapping[int, str]) -> nn.Module | None:
-    """The innermost module whose forward is running, of those whose ids are given."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, nn.Module) and id(owner) in names:
-            return owner
-        frame = frame.f_back
-    return None
-
-
 def depends(tensor: Tensor, x: Tensor) -> bool:
     """Whether the graph of ``tensor`` leads to ``x``."""
     waiting: list[Any] = [tensor.grad_fn]
@@ -223,44 +224,3 @@ def depends(tensor: Tensor, x: Tensor) -> bool:
         seen.add(node)
         waiting.extend(following for following, _ in node.next_functions)
     return False
-
-
-def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
-    """Run ``model`` on ``x`` and record it.
-
-    Args:
-        model: any module [B, ...] -> [B, K].
-        x: must require grad.
-        locate: whether each call notes its place in the model (for error messages).
-
-    Returns:
-        The tape, and the logits [B, K].
-
-    Raises:
-        ModelError: if the output is not a tensor that depends on the input, differentiably.
-        UnsupportedOp: if the record would differ from the model: a change in place through a view,
-            or an operation that bypasses torch functions.
-    """
-    tape = Tape(x, model, locate)
-    with tape:
-        logits = model(x)
-    if not isinstance(logits, Tensor) or not logits.requires_grad:
-        raise ModelError(
-            f"{type(model).__name__} does not return a tensor that depends differentiably on its "
-            "input: return logits [B, K], computed outside torch.no_grad()"
-        )
-    logits = tape._redirects._follow(logits)
-    tape.check_seen(logits)
-    if tape.view_overwritten is not None:
-        _verify(tape, model, x, logits)
-    return tape, logits
-
-
-def _verify(tape: Tape, model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """A change in place through a view is not seen by the base: is the output still right?"""
-    with torch.no_grad():
-        expected = model(x.detach().clone())
-    if not torch.allclose(expected, logits, rtol=1e-3, atol=1e-4):
-        call = tape.view_overwritten
-        assert call is not None  # the caller has checked
-        raise UnsupportedOp(call.name, call.place or "a view", "tape", "changes a view in place")

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from trompe import metrics
 from trompe.engine import frozen, record
+from trompe.engine.activations import ACTIVATIONS
 from trompe.engine.decompose import Decomposed
-from trompe.engine.replacements import ACTIVATIONS
+from trompe.engine.selections import functions_of
 from trompe.errors import ExplanationError, UsageError
 from trompe.explain.base import Method
 from trompe.explain.beta_smoothing import BetaSmoothing
@@ -49,7 +50,8 @@ def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int 
     start = x[:1].detach().clone().requires_grad_(True)
     with torch.enable_grad(), Decomposed():
         tape, _ = record(frozen(model), start)
-        kinked = next((call for call in tape.calls if call.func in ACTIVATIONS), None)
+        kinds = functions_of(*ACTIVATIONS, smoothed=False)
+        kinked = next((call for call in tape.calls if call.func in kinds), None)
         if kinked is None:
             raise ExplanationError(
                 "the network has no activation with a kink, so beta-smoothing changes nothing: no "

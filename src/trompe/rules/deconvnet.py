@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.direct import activation_hooks, grad_fn
-from trompe.engine.smoothing import cuts_the_negative
+from trompe.engine.activations import ACTIVATIONS, HARDTANH, RELU
+from trompe.engine.direct import activation_hooks, grad_fn, lower_bound
+from trompe.engine.selections import functions_of
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
+from trompe.errors import UnsupportedOp
+from trompe.rules.guided import NO_RELU, ONLY
 
 
 def rectified(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
@@ -21,10 +23,26 @@ def rectified(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     return [torch.relu(relevance)]
 
 
-def rectified_clamp(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
-    """A clamp at zero is a ReLU; any other passes its vector-Jacobian product."""
-    relu = cuts_the_negative(op.argument(1, "min"), op.argument(2, "max"))
-    return rectified(relevance, op) if relu else vjp(relevance, op)
+def rectified_cap(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """The same at a ReLU with a cap (ReLU6).
+
+    Raises:
+        UnsupportedOp: for a hard tanh with another lower bound, which is no ReLU.
+    """
+    if lower_bound(op) != 0:
+        return undefined(relevance, op)
+    if op.func in HARDTANH.smooth:
+        return smoothly_rectified(relevance, op)
+    return rectified(relevance, op)
+
+
+def undefined(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """Refuse an activation with a kink that is no ReLU: the method is not defined there.
+
+    Raises:
+        UnsupportedOp: always.
+    """
+    raise UnsupportedOp(op.name, op.place or f"call {op.index}", "deconvnet", NO_RELU)
 
 
 def smoothly_rectified(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
@@ -33,13 +51,12 @@ def smoothly_rectified(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]
 
 
 RULES: dict[Callable[..., Any], Rule] = {
-    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), rectified),
-    **dict.fromkeys(
-        (torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min), rectified_clamp
-    ),
+    **dict.fromkeys(functions_of(*ACTIVATIONS), undefined),
+    **dict.fromkeys(RELU.recorded, rectified),
+    **dict.fromkeys(functions_of(HARDTANH), rectified_cap),
     softplus: smoothly_rectified,
 }
-"""The rule of each activation; all other operations pass their vector-Jacobian product."""
+"""The rule of each activation; all operations without a kink pass their own product."""
 
 
 def _replace(op: OpCall, rectify: Callable[[Tensor], Tensor]) -> None:
@@ -66,4 +83,4 @@ HOOKS = activation_hooks(_rectify, _rectify_smoothly)
 
 def deconvnet_rules() -> RuleSet:
     """The rules of the deconvnet."""
-    return RuleSet("deconvnet", RULES, default=vjp, hooks=HOOKS)
+    return RuleSet("deconvnet", RULES, default=vjp, hooks=HOOKS, only=ONLY, why=NO_RELU)

@@ -6,14 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.direct import activation_hooks, grad_fn
-from trompe.engine.smoothing import cuts_the_negative
+from trompe.engine.activations import ACTIVATIONS, HARDTANH, RELU
+from trompe.engine.direct import activation_hooks, grad_fn, lower_bound
+from trompe.engine.selections import POOLINGS, functions_of
 from trompe.engine.softplus import gated_softplus, slope_of, softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
+from trompe.errors import UnsupportedOp
+
+NO_RELU = "is no ReLU, on which alone this method is defined, and has no rule"
+
+ONLY = frozenset({RELU.name, HARDTANH.name, *(pooling.name for pooling in POOLINGS)})
+"""The operations with a kink that a method of rectified networks is defined on."""
 
 
 def guided_relu(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
@@ -22,28 +28,40 @@ def guided_relu(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     return [torch.ops.aten.threshold_backward(relevance, lower, 0)]
 
 
-def guided_clamp(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
-    """A clamp at zero is a ReLU; any other passes its vector-Jacobian product."""
-    relu = cuts_the_negative(op.argument(1, "min"), op.argument(2, "max"))
-    return vjp(torch.relu(relevance) if relu else relevance, op)
+def guided_cap(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """A ReLU with a cap (ReLU6): ``relu(R) [0 < z < cap]``.
+
+    Raises:
+        UnsupportedOp: for a hard tanh with another lower bound, which is no ReLU.
+    """
+    if lower_bound(op) != 0:
+        return undefined(relevance, op)
+    if op.func in HARDTANH.smooth:
+        return vjp(softplus(relevance, op.argument(1, "beta")), op)
+    return vjp(torch.relu(relevance), op)
+
+
+def undefined(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
+    """Refuse an activation with a kink that is no ReLU: the method is not defined there.
+
+    Raises:
+        UnsupportedOp: always.
+    """
+    raise UnsupportedOp(op.name, op.place or f"call {op.index}", "guided", NO_RELU)
 
 
 def guided_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
-    """``softplus_b(R) sigmoid(b z)``, the smooth form (PAPER.md, section 2)."""
+    """``softplus_b(R) sigmoid(b z)``, the smooth form."""
     return [gated_softplus(relevance, slope_of(op.out), op.argument(1, "beta"))]
 
 
 RULES: dict[Callable[..., Any], Rule] = {
-    F.relu: guided_relu,
-    torch.relu: guided_relu,
-    Tensor.relu: guided_relu,
-    torch.clamp: guided_clamp,
-    Tensor.clamp: guided_clamp,
-    torch.clamp_min: guided_clamp,
-    Tensor.clamp_min: guided_clamp,
+    **dict.fromkeys(functions_of(*ACTIVATIONS), undefined),
+    **dict.fromkeys(RELU.recorded, guided_relu),
+    **dict.fromkeys(functions_of(HARDTANH), guided_cap),
     softplus: guided_softplus,
 }
-"""The rule of each activation; all other operations pass their vector-Jacobian product."""
+"""The rule of each activation; all operations without a kink pass their own product."""
 
 
 def _cut(op: OpCall) -> None:
@@ -66,4 +84,4 @@ HOOKS = activation_hooks(_cut, _cut_smoothly)
 
 def guided_rules() -> RuleSet:
     """The rules of guided backpropagation."""
-    return RuleSet("guided", RULES, default=vjp, hooks=HOOKS)
+    return RuleSet("guided", RULES, default=vjp, hooks=HOOKS, only=ONLY, why=NO_RELU)

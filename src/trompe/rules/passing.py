@@ -11,7 +11,6 @@ from torch import Tensor
 
 from trompe.engine.inplace import copied, set_item
 from trompe.engine.pooling import smooth_max_pool2d
-from trompe.engine.smoothing import cuts_the_negative
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, vjp
 from trompe.engine.tape import OpCall
@@ -36,6 +35,11 @@ def passed(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     first = op.edges[0][1]
     share = relevance if relevance.shape == first.shape else relevance.sum_to_size(first.shape)
     return [share, *[None] * (len(op.edges) - 1)]
+
+
+def cuts_the_negative(low: Any, high: Any) -> bool:
+    """Whether a clamp to these bounds is a ReLU."""
+    return high is None and not isinstance(low, Tensor) and low == 0
 
 
 def clamped(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:

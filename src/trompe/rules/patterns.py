@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from trompe.atomic import atomic_path
 from trompe.engine.frozen import frozen
-from trompe.engine.tape import OpCall, Tape, record
+from trompe.engine.recording import record
+from trompe.engine.tape import OpCall, Tape
 from trompe.errors import PatternError
 from trompe.rules.linear import LINEAR
 from trompe.rules.passing import ACTIVATIONS

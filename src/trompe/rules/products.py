@@ -53,7 +53,9 @@ class MatrixProduct:
 
 def softmax(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """``R_i = x_i (R_i - s_i sum_j R_j)`` (proposition 3.1); masked places (-inf) take none."""
-    x, dim = op.edges[0][1], op.argument(1, "dim", -1)
+    x, dim = op.edges[0][1], op.argument(1, "dim")
+    if dim is None:  # the dimension that ``F.softmax`` then takes
+        dim = 0 if x.dim() in (0, 1, 3) else 1
     seen = torch.where(torch.isneginf(x), torch.zeros_like(x), x)
     return [seen * (relevance - op.out * relevance.sum(dim, keepdim=True))]
 

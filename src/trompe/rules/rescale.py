@@ -14,9 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.pooling import smooth_max_pool2d
-from trompe.engine.softplus import softplus
-from trompe.engine.surrogates import smooth_hardtanh, smooth_leaky_relu
+from trompe.engine.activations import ACTIVATIONS, MAXIMUM, MINIMUM
+from trompe.engine.selections import (
+    ADAPTIVE_MAX_POOL,
+    MAX_POOL1D,
+    MAX_POOL2D,
+    MAX_POOL3D,
+    OPERATIONS,
+    WHERE,
+    functions_of,
+)
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
 from trompe.rules.general import ELEMENTWISE, MOVING
@@ -89,13 +96,10 @@ def product(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     return torch.autograd.grad(out, ends, relevance, create_graph=True)
 
 
-_RECTIFIERS = (
-    *(F.relu, torch.relu, Tensor.relu, softplus, torch.clamp, Tensor.clamp, torch.clamp_min),
-    *(Tensor.clamp_min, smooth_hardtanh, smooth_leaky_relu),
-)
+_RECTIFIERS = functions_of(*(act for act in ACTIVATIONS if act not in (MAXIMUM, MINIMUM)))
 _MAXIMA = (
-    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d),
-    *(torch.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+    *functions_of(MAX_POOL1D, MAX_POOL2D, MAX_POOL3D, *ADAPTIVE_MAX_POOL, smoothed=False),
+    *MAX_POOL2D.smooth,
 )
 _SUMS = (
     *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d),
@@ -122,13 +126,16 @@ RULES: dict[Callable[..., Any], Rule] = {
     **{function: rescaled for function in ELEMENTWISE if function not in _NO_DIFFERENCE},
     **dict.fromkeys(_RECTIFIERS, rescaled),
     **dict.fromkeys(_MAXIMA, winner),
-    smooth_max_pool2d: winner,
     **dict.fromkeys(_PRODUCTS, product),
     **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), _divided),
 }
 """The rule of each operation; what has none, such as layer norm and softmax, is refused."""
 
 
+ONLY = frozenset(operation.name for operation in OPERATIONS if operation is not WHERE)
+"""A choice by a comparison is made anew for image and baseline, which no slope accounts for."""
+
+
 def rescale_rules() -> RuleSet:
     """The rules of DeepLIFT (rescale)."""
-    return RuleSet("rescale", RULES, default=None)
+    return RuleSet("rescale", RULES, default=None, only=ONLY)

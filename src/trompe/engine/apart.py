@@ -1,0 +1,76 @@
+"""Running a model apart from everything that watches or changes what runs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """While active, no mode sees what runs: not the record of a pass, nor a captured step's."""
+    modes = [_pop_mode() for _ in _get_current_function_mode_stack()]
+    try:
+        with _disable_current_modes():
+            yield
+    finally:
+        for mode in reversed(modes):
+            _push_mode(mode)
+
+
+class _Plainly:
+    """Stands for ``torch.utils.checkpoint``'s reentrant function: it calls and keeps."""
+
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+def _keeping(*args: Any, **kwargs: Any) -> Iterator[None]:
+    """Stands for its other form: a generator that is resumed once the function has run."""
+    yield
+
+
+_STAND_INS: dict[str, Any] = {
+    "_checkpoint_without_reentrant_generator_impl": _keeping,
+    "_checkpoint_without_reentrant_generator": _keeping,
+    "CheckpointFunction": _Plainly,
+}
+_lock = threading.Lock()
+_before: dict[str, Any] = {}
+_depth = 0
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """While active, models that save memory by recomputing their activations keep them.
+
+    ``torch.utils.checkpoint`` runs parts of a model again in the backward pass. By then it is no
+    longer smoothed, recorded or decomposed, so that the gradient would belong to another function.
+    """
+    global _depth
+    module = sys.modules.get("torch.utils.checkpoint")
+    if module is None:
+        yield
+        return
+    with _lock:
+        _depth += 1
+        if _depth == 1:
+            _before.update((k, getattr(module, k)) for k in _STAND_INS if hasattr(module, k))
+            for name in _before:
+                setattr(module, name, _STAND_INS[name])
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if _depth == 0:
+                for name, value in _before.items():
+                    setattr(module, name, value)
+                _before.clear()

@@ -1,0 +1,71 @@
+"""What is found out about a model once: by its structure and the shape of what it is given."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from trompe.engine.pytree import swapped, tensors_in
+from trompe.engine.watching import Watched, watch
+
+Found = TypeVar("Found")
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def structure(model: nn.Module) -> Any:
+    """A key of the modules that a model is made of, quick to make."""
+    return tuple([(id(module), module.training) for module in model.modules()])
+
+
+def shapes(args: Any, kwargs: Any) -> Any:
+    """A key of all of the tensors among the arguments but their numbers and the batch size."""
+    return tuple([(t.shape[1:], t.dtype, t.device) for t in tensors_in(args, kwargs)])
+
+
+def once(
+    model: nn.Module, question: Any, args: Any, kwargs: Any, find: Callable[[], Found]
+) -> Found:
+    """What ``find()`` says, asked once per question, structure of the model and shape.
+
+    Args:
+        model: the answer is kept as long as it lives.
+        question: a key.
+        args: what the model is called with.
+        kwargs: likewise.
+        find: finds the answer; if it raises, it is asked again.
+    """
+    known = _KNOWN.get(model)
+    if known is None:
+        known = _KNOWN[model] = {}
+    key = (question, structure(model), shapes(args, kwargs))
+    if key not in known:
+        known[key] = find()
+    found: Found = known[key]
+    return found
+
+
+def first_image(args: Any, kwargs: Any) -> Any:
+    """The arguments with the first image alone, where a single batch is given."""
+    tensors = list(tensors_in(args, kwargs))
+    if len(tensors) != 1 or tensors[0].dim() < 2 or len(tensors[0]) < 2:
+        return args, kwargs
+    return swapped((args, kwargs), lambda t: t[:1])
+
+
+def watched(model: nn.Module, args: Any, kwargs: Any) -> Watched:
+    """The model watched on its first image, once per structure and shape.
+
+    Args:
+        model: any module.
+        args: its arguments.
+        kwargs: likewise.
+    """
+
+    def find() -> Watched:
+        return watch(model, *first_image(args, kwargs))
+
+    return once(model, "kinks", args, kwargs, find)

@@ -1,0 +1,97 @@
+"""Recording a pass of a model, and vouching for the record: its output is the model's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from trompe.engine.agreement import difference, first_difference, tolerance
+from trompe.engine.apart import apart, kept
+from trompe.engine.once import once
+from trompe.engine.smoothing import Smoothed
+from trompe.engine.tape import Tape
+from trompe.errors import ModelError, UnsupportedOp
+
+
+def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
+    """Run ``model`` on ``x`` and record it.
+
+    The first record of a structure and shape is compared with a plain run of the model.
+
+    Args:
+        model: any module [B, ...] -> [B, K].
+        x: must require grad.
+        locate: whether each call notes its place in the model (for error messages).
+
+    Returns:
+        The tape, and the logits [B, K].
+
+    Raises:
+        ModelError: if the output is not a tensor that depends on the input, differentiably; or if
+            the model runs in mixed precision.
+        UnsupportedOp: if the record differs from the model (a change of detached values in place, a
+            hidden state), or an operation bypasses torch functions.
+    """
+    tape, logits = _recorded(model, x, locate)
+    inner, kind = model, "record"
+    if isinstance(model, Smoothed):
+        inner, kind = model.model, f"record, smoothed {model.activations} {bool(model.pooling)}"
+    once(inner, kind, (x,), {}, lambda: _vouch(model, x, logits))
+    return tape, logits
+
+
+def _recorded(model: nn.Module, x: Tensor, locate: bool, within: Any = None) -> tuple[Tape, Tensor]:
+    tape = Tape(x, model, locate)
+    with kept(), tape:
+        if within is None:
+            logits = model(x)
+        else:
+            with within:
+                logits = model(x)
+    if not isinstance(logits, Tensor) or not logits.requires_grad:
+        raise ModelError(
+            f"{type(model).__name__} does not return a tensor that depends differentiably on its "
+            "input: return logits [B, K], computed outside torch.no_grad()"
+        )
+    logits = tape.final(logits)
+    return tape, logits
+
+
+class _Precise(TorchFunctionMode):
+    """Refuses operations in mixed precision."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if torch._C._is_any_autocast_enabled():
+            raise ModelError(
+                "the model runs in mixed precision (torch.autocast), in which rules cannot run its "
+                "operations again: explain with 'gradient', or leave autocast out of the forward"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def _vouch(model: nn.Module, x: Tensor, logits: Tensor) -> bool:
+    """Compare the recorded output with that of a plain run.
+
+    Raises:
+        UnsupportedOp: names the first operation whose value differs.
+    """
+    with apart(), torch.no_grad(), _Precise():
+        expected = model(x.detach().clone())
+    if difference([logits], [expected]) <= tolerance(logits, expected):
+        return True
+
+    def plainly() -> Any:
+        with torch.no_grad():
+            return model(x.detach().clone())
+
+    def recorded(within: Any) -> Any:
+        return _recorded(model, x.detach().clone().requires_grad_(True), False, within)
+
+    with apart(), torch.enable_grad():
+        name, place = first_difference(model, plainly, recorded)
+    raise UnsupportedOp(name, place, "tape", "makes the recorded pass differ from the model's")
