@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import trompe
+from trompe.engine import kinks
 from trompe.rules.composites import Composite
 from trompe.rules.epsilon import Epsilon
 from trompe.rules.gamma import Gamma
@@ -32,11 +33,11 @@ def check(net: nn.Module, size: int, tolerance: float) -> None:
     torch.testing.assert_close(
         trompe.smooth(net, beta=1e5, pooling=True)(x), net(x), atol=1e-2, rtol=1e-2
     )
-    for method in (
-        trompe.explainer("gradient"),
-        trompe.explainer("guided_backprop"),
-        trompe.explainer("lrp", composite=TAME),
-    ):
+    methods = [trompe.explainer("gradient"), trompe.explainer("lrp", composite=TAME)]
+    activations = {k.operation for k in kinks(net, x).replaced}
+    if activations <= {"relu", "hardtanh"}:
+        methods.append(trompe.explainer("guided_backprop"))
+    for method in methods:
         assert bool(torch.isfinite(method(net, x, TARGET)).all())
         assert slope_error(method, smoothed, x, TARGET) < tolerance, method
     lrp = trompe.explainer("lrp")

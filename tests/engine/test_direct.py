@@ -44,7 +44,7 @@ class Odd(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a = (x - 0.2).clamp(min=0)
         b = torch.clamp_min(x * 1.5, 0) + torch.relu(-a + 0.3)
-        c = b.clamp(0, 2) * 2
+        c = b * 2
         c.relu_()
         c = c + a
         d = (c - 0.5).clamp_(min=0)

@@ -114,14 +114,21 @@ def test_smoothing_as_a_context() -> None:
     assert torch.equal(net(x), plain)
 
 
+class Sorted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(dim=1).values
+
+
 def test_report() -> None:
     net = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.MaxPool2d(2), nn.Hardshrink(), nn.ReLU(inplace=True)
+        nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.MaxPool2d(2), Sorted(), nn.ReLU(inplace=True)
     )
     x = torch.zeros(1, 3, 6, 6)
     report = kinks(net, x)
     assert [k.fate for k in report.kinks] == ["smoothed", "pooling", "remains", "smoothed"]
+    assert [k.operation for k in report.kinks] == ["hardtanh", "max pooling", "", "relu"]
     assert [k.place for k in report.replaced] == ["1 (ReLU6)", "4 (ReLU)"]
-    assert [k.place for k in report.remaining] == ["2 (MaxPool2d)", "3 (Hardshrink)"]
+    assert [k.place for k in report.remaining] == ["2 (MaxPool2d)", "3 (Sorted)"]
+    assert [k.function for k in report.uncovered] == ["torch.Tensor.sort"]
     assert len(kinks(net, x, pooling=True).remaining) == 1
     assert "hardtanh in 1 (ReLU6), 1x" in str(report)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.engine import smooth
+from trompe.errors import UnsupportedOp
 
 X, TARGET = nets.images(), torch.tensor([0, 3])
 
@@ -50,19 +51,52 @@ def test_against_the_formula(beta: float | None) -> None:
     nets.close(found.flatten(1), torch.stack(expected), 1e-12)
 
 
-def test_clamps_at_zero_are_cut_and_others_are_not() -> None:
-    class Clamp(nn.Module):
-        def __init__(self, *bounds: float) -> None:
-            super().__init__()
-            self.bounds = bounds
+class Clamp(nn.Module):
+    def __init__(self, *bounds: float) -> None:
+        super().__init__()
+        self.bounds = bounds
 
-        def forward(self, x: Tensor) -> Tensor:
-            return x.clamp(*self.bounds)
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(*self.bounds)
 
-    net, method = two_layers(), trompe.explainer("guided_backprop")
+
+@pytest.mark.parametrize("name", ["guided_backprop", "deconvnet"])
+def test_clamps_at_zero_are_cut_and_others_are_refused(name: str) -> None:
+    net, method = two_layers(), trompe.explainer(name)
     expected = method(net, X, TARGET)
     net[2] = net[4] = Clamp(0)
     nets.close(method(net, X, TARGET), expected, 1e-14)
     net[2] = net[4] = Clamp(-0.1, 9)
-    gradient = trompe.explainer("gradient")(net, X, TARGET)
-    nets.close(method(net, X, TARGET), gradient, 1e-12)
+    with pytest.raises(UnsupportedOp, match="is no ReLU"):
+        method(net, X, TARGET)
+
+
+@pytest.mark.parametrize("beta", [None, 2.0])
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_relu_with_a_cap_against_the_formula(beta: float | None, graph: bool) -> None:
+    """``relu(R) [0 < z < cap]`` for guided backpropagation, ``relu(R)`` for the deconvnet."""
+    net, cap = two_layers(), 2.0
+    net[2] = net[4] = Clamp(0, cap)
+    model = net if beta is None else smooth(net, beta=beta)
+
+    def act(z: Tensor) -> Tensor:
+        return z.relu() if beta is None else F.softplus(z, beta=beta, threshold=60)
+
+    def gate(z: Tensor) -> Tensor:
+        if beta is None:
+            return ((z > 0) & (z < cap)).to(z)
+        return torch.sigmoid(beta * z) - torch.sigmoid(beta * (z - cap))
+
+    z1 = net[1](net[0](X))
+    z2 = net[3](act(z1) - act(z1 - cap))
+    logits = net[5](act(z2) - act(z2 - cap))
+    for name, uses_gate in (("guided_backprop", True), ("deconvnet", False)):
+        expected = []
+        for i in range(2):
+            scale = logits[i, TARGET[i]].abs()
+            relevance = scale * net[5].weight[TARGET[i]]
+            for z, layer in ((z2, net[3]), (z1, net[1])):
+                relevance = act(relevance) * (gate(z[i]) if uses_gate else 1) @ layer.weight
+            expected.append(relevance / scale)
+        found = trompe.explainer(name)(model, X.clone().requires_grad_(graph), TARGET)
+        nets.close(found.detach().flatten(1), torch.stack(expected), 1e-12)

@@ -364,7 +364,7 @@ def test_other_clamps_have_no_rule() -> None:
             return x.clamp(min=0.5)
 
     net[2] = Clamp()
-    with pytest.raises(UnsupportedOp, match=r"clamp' at '2' \(Clamp\) at another bound"):
+    with pytest.raises(UnsupportedOp, match=r"clamp_min' at '2' \(Clamp\) at another bound"):
         LRP(net, X, TARGET)
 
 

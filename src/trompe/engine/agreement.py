@@ -24,7 +24,8 @@ def difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of two runs' outputs, relative to the size of each output.
 
     Returns:
-        Not negative; infinite where the shapes differ, or where only one is finite.
+        Not negative; infinite where the shapes differ, or where only one is finite. Tensors
+        without numbers (on the meta device) agree.
     """
     if len(found) != len(expected):
         return torch.inf
@@ -32,7 +33,7 @@ def difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     for one, other in zip(found, expected, strict=True):
         if one.shape != other.shape:
             return torch.inf
-        if not other.is_floating_point() or not other.numel():
+        if not other.is_floating_point() or not other.numel() or other.is_meta:
             continue
         a, b = one.detach().double(), other.detach().double()
         finite = torch.isfinite(b)

@@ -21,8 +21,8 @@ from trompe.engine.activations import ACTIVATIONS, HARDTANH, RELU
 from trompe.engine.inplace import out_of_place
 from trompe.engine.masks import Memory, note
 from trompe.engine.pytree import tensors_in
+from trompe.engine.reading import read
 from trompe.engine.selections import functions_of
-from trompe.engine.spellings import read
 from trompe.engine.tape import OpCall
 
 Hook = Callable[[OpCall], None]
@@ -45,15 +45,11 @@ def activation_hooks(cut: Hook, smoothly: Hook) -> dict[Callable[..., Any], Hook
     def capped(op: OpCall) -> None:
         (cut if lower_bound(op) == 0 else left)(op)
 
-    def smoothly_capped(op: OpCall) -> None:
-        (smoothly if lower_bound(op) == 0 else left)(op)
-
     return {
         **dict.fromkeys(functions_of(*ACTIVATIONS), left),
         **dict.fromkeys(RELU.recorded, cut),
         **dict.fromkeys(HARDTANH.recorded, capped),
         **dict.fromkeys(RELU.smooth, smoothly),
-        **dict.fromkeys(HARDTANH.smooth, smoothly_capped),
     }
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trompe.engine.places import running
 from trompe.engine.pytree import tensors_in
-from trompe.engine.tape import running
 
 _COARSE = (torch.float16, torch.bfloat16)
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from trompe.engine.pytree import swapped
 
@@ -27,6 +28,18 @@ def set_item(x: Tensor, index: Any, value: Any) -> Tensor:
     """``x[index] = value`` on a copy."""
     out = x.clone()
     out[index] = value
+    return out
+
+
+def overlaid(x: Tensor, part: Tensor, size: Any, stride: Any, offset: Any) -> Tensor:
+    """A copy of ``x`` with ``part`` in the place of a view of it.
+
+    (PyTorch 2.14's ``as_strided_scatter`` fails a check of its derivatives.)
+    """
+    if has_torch_function((x, part)):
+        return handle_torch_function(overlaid, (x, part), x, part, size, stride, offset)
+    out = x.clone()
+    out.as_strided(size, stride, offset - x.storage_offset() + out.storage_offset()).copy_(part)
     return out
 
 
@@ -121,14 +134,13 @@ class Redirects:
         if old is root and new.stride() == root.stride() and new.storage_offset() == 0:
             whole = new
         else:
-            whole = torch.as_strided_scatter(
-                root, new.expand(old.shape), old.shape, old.stride(), old.storage_offset()
-            )
+            whole = overlaid(root, new, old.shape, old.stride(), old.storage_offset())
         views = [view() for view in self._views.pop(id(root), [])]
         self.overwrite(root, whole)
+        moved = whole.storage_offset() - root.storage_offset()
         for view in [old, *(v for v in views if v is not None)]:
             if view is not root and id(view) not in self._new:
-                again = whole.as_strided(view.shape, view.stride(), view.storage_offset())
+                again = whole.as_strided(view.shape, view.stride(), view.storage_offset() + moved)
                 self.overwrite(view, again)
                 self.track(again)
 
@@ -148,6 +160,9 @@ def out_of_place(
     """The call without its side effect, and the tensor it would have overwritten (or ``None``)."""
     position = _inplace_position(func)
     if position is not None:
+        training = args[2] if len(args) > 2 else kwargs.get("training", True)
+        if func in _DROPOUTS and not training:
+            return (func, args, kwargs), None  # nothing is changed
         if kwargs.get("inplace"):
             return (func, args, {**kwargs, "inplace": False}), _first(args, kwargs)
         if len(args) > position and args[position]:
@@ -157,6 +172,14 @@ def out_of_place(
     if plain is not None:
         return (plain, args, kwargs), _first(args, kwargs)
     return (func, args, kwargs), None
+
+
+_DROPOUTS = frozenset(
+    {
+        *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
+        F.feature_alpha_dropout,
+    }
+)
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:

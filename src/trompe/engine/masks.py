@@ -144,6 +144,10 @@ USES: dict[Any, Callable[..., Reading | None]] = {}
 _NOTES: dict[Any, Callable[..., None]] = {}
 
 
+_FACTORIES = (
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "new_tensor"),
+)
 _PASSING = (
     *("float", "double", "half", "bfloat16", "to", "type", "type_as", "bool", "_to_copy"),
     *("clone", "detach", "contiguous"),
@@ -226,6 +230,9 @@ _NOTES.update(dict.fromkeys(_named("new_full"), _note_number(2, "fill_value")))
 _NOTES.update(dict.fromkeys(_named("tensor", "scalar_tensor"), _note_number(0, "data")))
 _NOTES.update(dict.fromkeys(_named("new_tensor"), _note_number(1, "data")))
 
+
+FACTORIES = frozenset(_named(*_FACTORIES))
+"""Functions that take of their first argument the shape, the type or the device alone."""
 
 _MASKS_TO_MASKS = frozenset(_named(*_PASSING, *_NEGATIONS))
 

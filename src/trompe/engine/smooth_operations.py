@@ -81,5 +81,13 @@ READS: frozenset[str] = frozenset(
 EXPONENTS = frozenset({"aten::linalg_vector_norm", "aten::norm", "aten::linalg_norm", "aten::dist"})
 """Norms, which are smooth only for some exponents."""
 
+_VALUELESS = """
+zeros_like ones_like full_like empty_like rand_like randn_like randint_like new_zeros new_ones
+new_full new_empty new_empty_strided sym_size sym_stride sym_numel size
+"""
+
+VALUELESS: frozenset[str] = frozenset(f"aten::{name}" for name in _VALUELESS.split())
+"""Operations that take the shape of a tensor, and none of its numbers."""
+
 IN_FIRST = frozenset({"aten::grid_sampler", "aten::grid_sampler_2d", "aten::grid_sampler_3d"})
 """Operations that are smooth in their first input, and not in the others."""

@@ -16,11 +16,11 @@ from trompe.engine.agreement import difference, first_difference, tolerance
 from trompe.engine.apart import apart, kept
 from trompe.engine.decompose import decomposed
 from trompe.engine.inplace import Redirects, out_of_place
-from trompe.engine.masks import Memory, note
+from trompe.engine.masks import FACTORIES, Memory, note
 from trompe.engine.once import first_image, once, shapes, watched
 from trompe.engine.operations import Reading
 from trompe.engine.pytree import swapped, tensors_in
-from trompe.engine.spellings import may_be_read, read
+from trompe.engine.reading import may_be_read, read
 from trompe.engine.surrogates import Beta
 from trompe.errors import ModelError, UsageError
 
@@ -42,14 +42,15 @@ class _Smoothing(TorchFunctionMode):
         args, kwargs = self.redirects.resolve((args, kwargs or {}))
         memory = self.memory
         if may_be_read(func, memory):
-            (plain, *given), overwritten = out_of_place(func, args, kwargs)
-            reading = read(memory, plain, *given)
+            (plain, a, k), overwritten = out_of_place(func, args, kwargs)
+            reading = read(memory, plain, a, k)
             strength = None if reading is None else self._strength(reading)
             if reading is not None and strength is not None:
                 out = reading.smoothed(strength)
                 if overwritten is not None:
                     self._overwrite(overwritten, out)
-                self._made(func, given[0], given[1], out)
+                    out = self.redirects.resolve(overwritten)
+                self._made(func, a, k, out)
                 return out
         out = func(*args, **kwargs)
         note(memory, func, args, kwargs, out)
@@ -100,7 +101,7 @@ class _Careful(_Smoothing):
             self.redirects.overwrite(old, new)
 
     def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        given = list(tensors_in(args, kwargs))
+        given = [] if func in FACTORIES else list(tensors_in(args, kwargs))
         constant = all(id(tensor) in self._constant for tensor in given)
         for tensor in tensors_in(out):
             self.redirects.track(tensor)
@@ -218,8 +219,8 @@ class Smoothed(nn.Module):
             return self.model(*swapped(args, torch.clone), **swapped(kwargs, torch.clone))
 
         def at_the_limit(within: Any = None) -> Any:
-            given = swapped((args, kwargs), torch.clone)
-            return limit._run(self.model, *given, seen.careful, within)
+            a, k = swapped((args, kwargs), torch.clone)
+            return limit._run(self.model, a, k, seen.careful, within)
 
         with apart(), kept(), torch.inference_mode(False), torch.no_grad():
             expected, found = (list(tensors_in(run())) for run in (plainly, at_the_limit))

@@ -1,9 +1,4 @@
-"""Reading calls: every spelling of an operation with a kink, as its one record.
-
-``F.relu_``, ``h.clip(0)``, ``torch.maximum(h, zeros)``, ``F.threshold(h, 0, 0)``,
-``torch.ops.aten.relu`` and the layers of exported models are one operation. What takes more than
-one call (``h * (h > 0)``, ``torch.where(h > 0, h, 0)``) is read in ``trompe.engine.masks``.
-"""
+"""The spellings of activations: what each function's arguments say of its record."""
 
 from __future__ import annotations
 
@@ -11,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from trompe.engine import activations as act
 from trompe.engine import selections as sel
-from trompe.engine.inplace import twin
-from trompe.engine.masks import USES, Memory, soften
-from trompe.engine.operations import Function, Reading
+from trompe.engine.masks import Memory
+from trompe.engine.operations import Reading
 
 Reader = Callable[..., "Reading | None"]
 
@@ -69,9 +62,9 @@ def _hardtanh(
 def _clamp(memory: Memory, input: Tensor, min: Any = None, max: Any = None) -> Reading | None:
     """``clamp(min=0)`` is a ReLU, ``clamp(a, b)`` a hard tanh."""
     if isinstance(min, Tensor) and max is None:
-        return _maximum(memory, input, min)
+        return maximum(memory, input, min)
     if isinstance(max, Tensor) and min is None:
-        return _minimum(memory, input, max)
+        return minimum(memory, input, max)
     return bounded(input, min, max)
 
 
@@ -83,7 +76,7 @@ def _clamp_max(memory: Memory, input: Tensor, max: Any) -> Reading | None:
     return _clamp(memory, input, None, max)
 
 
-def _maximum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
+def maximum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
     """Of two tensors; where one is a constant of one number, a bound."""
     if not input.is_floating_point():
         return None
@@ -94,8 +87,8 @@ def _maximum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
     return act.MAXIMUM.of(input, other)
 
 
-def _minimum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
-    """As ``_maximum``."""
+def minimum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
+    """As ``maximum``."""
     if not input.is_floating_point():
         return None
     for tensor, constant in ((input, other), (other, input)):
@@ -178,70 +171,15 @@ def _abs(memory: Memory, input: Tensor) -> Reading | None:
     return act.ABS.of(input) if input.is_floating_point() else None
 
 
-def _pool(operation: Any) -> Reader:
-    def read(
-        memory: Memory,
-        input: Tensor,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Reading | None:
-        if return_indices:
-            return None
-        return operation.of(input, kernel_size, stride or None, padding, dilation, ceil_mode)
-
-    return read
-
-
-def _adaptive(operation: Any) -> Reader:
-    def read(
-        memory: Memory, input: Tensor, output_size: Any, return_indices: bool = False
-    ) -> Reading | None:
-        return None if return_indices else operation.of(input, output_size)
-
-    return read
-
-
-def _over(whole: Any, operation: Any, two: Reader) -> Reader:
-    """``max(x)``, ``max(x, dim)`` or ``max(x, other)``, and likewise for ``min``."""
-
-    def read(
-        memory: Memory, input: Tensor, dim: Any = None, keepdim: bool = False, **more: Any
-    ) -> Reading | None:
-        other = more.get("other", dim)
-        if isinstance(other, Tensor):
-            return two(memory, input, other)
-        if not input.is_floating_point():
-            return None
-        if dim is None:
-            return Reading(whole, whole.function, (input, tuple(range(input.dim())), False))
-        return operation.of(input, dim, keepdim)
-
-    return read
-
-
-def _along(operation: Any) -> Reader:
-    def read(memory: Memory, input: Tensor, dim: Any = (), keepdim: bool = False) -> Reading | None:
-        if not input.is_floating_point():
-            return None
-        dim = tuple(range(input.dim())) if dim in ((), [], None) else dim
-        return operation.of(input, dim, keepdim)
-
-    return read
-
-
-_NAMES: tuple[tuple[Reader, str], ...] = (
+SPELLINGS: tuple[tuple[Reader, str], ...] = (
     (_relu, "relu"),
     (_relu6, "relu6"),
     (_hardtanh, "hardtanh"),
     (_clamp, "clamp clip"),
     (_clamp_min, "clamp_min"),
     (_clamp_max, "clamp_max"),
-    (_maximum, "maximum fmax"),
-    (_minimum, "minimum fmin"),
+    (maximum, "maximum fmax"),
+    (minimum, "minimum fmin"),
     (_threshold, "threshold"),
     (_leaky_relu, "leaky_relu"),
     (_rrelu, "rrelu"),
@@ -254,84 +192,5 @@ _NAMES: tuple[tuple[Reader, str], ...] = (
     (_softshrink, "softshrink"),
     (_hardshrink, "hardshrink"),
     (_abs, "abs absolute __abs__"),
-    (_pool(sel.MAX_POOL1D), "max_pool1d"),
-    (_pool(sel.MAX_POOL2D), "max_pool2d"),
-    (_pool(sel.MAX_POOL3D), "max_pool3d"),
-    *(
-        (_adaptive(operation), f"adaptive_max_pool{dims}d")
-        for dims, operation in zip((1, 2, 3), sel.ADAPTIVE_MAX_POOL, strict=True)
-    ),
-    (_along(sel.LARGEST), "amax"),
-    (_along(sel.SMALLEST), "amin"),
-    (_over(sel.LARGEST, sel.LARGEST_AND_WHERE, _maximum), "max"),
-    (_over(sel.SMALLEST, sel.SMALLEST_AND_WHERE, _minimum), "min"),
 )
-
-
-def spelled(name: str) -> list[Function]:
-    """All functions of this name: of tensors, of modules' functional forms, overloads of aten.
-
-    In-place forms are left out: calls are read after they were made out of place.
-    """
-    homes: tuple[Any, ...] = (torch, F, Tensor, torch._C._nn)
-    found: dict[Function, None] = {}
-    for home in homes:
-        function = getattr(home, name, None)
-        if callable(function):
-            found[function] = None
-    packet = getattr(torch.ops.aten, name, None)
-    if isinstance(packet, torch._ops.OpOverloadPacket):
-        found[packet] = None
-        for overload in packet.overloads():
-            if not overload.endswith("out"):
-                found[getattr(packet, overload)] = None
-    return list(found)
-
-
-READERS: dict[Function, Reader] = {
-    function: reader
-    for reader, names in _NAMES
-    for name in names.split()
-    for function in spelled(name)
-}
-"""What reads each function: ``read(memory, *args, **kwargs)``, ``None`` where it has no kink."""
-
-
-_READABLE: dict[Function, bool] = {}
-
-
-def may_be_read(func: Function, memory: Memory) -> bool:
-    """Whether ``read`` may know a function, or its out-of-place twin; quick."""
-    found = _READABLE.get(func)
-    if found is None:
-        found = _READABLE[func] = func in READERS or twin(func) in READERS
-    return found or bool(memory.masks)
-
-
-def read(memory: Memory, func: Function, args: tuple[Any, ...], kwargs: Any) -> Reading | None:
-    """What a call is, if it has a kink.
-
-    Args:
-        memory: of this pass; see ``trompe.engine.masks.note``.
-        func: the function called, out of place.
-        args: its arguments.
-        kwargs: likewise.
-
-    Returns:
-        The call read, or ``None``: without a kink, or not known.
-    """
-    reader = READERS.get(func)
-    if reader is not None:
-        return _tried(reader, memory, args, kwargs)
-    if memory.masks:
-        use = USES.get(func)
-        found = None if use is None else _tried(use, memory, args, kwargs)
-        return found or soften(memory, func, args, kwargs)
-    return None
-
-
-def _tried(reader: Reader, memory: Memory, args: tuple[Any, ...], kwargs: Any) -> Reading | None:
-    try:
-        return reader(memory, *args, **kwargs)
-    except TypeError:  # called in a way that is not known: found by watching, and reported
-        return None
+"""What reads the functions of each name."""

@@ -24,7 +24,7 @@ from trompe.engine.masks import Memory, note
 from trompe.engine.notes import Notes
 from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
-from trompe.engine.spellings import read
+from trompe.engine.reading import read
 from trompe.errors import UnsupportedOp
 
 _unobserved = torch._C.DisableTorchFunction
@@ -180,8 +180,8 @@ class Tape(TorchFunctionMode):
             if shared:
                 with self:  # its views are taken anew, and that is recorded
                     self._redirects.overwrite_shared(overwritten, out)
-            else:
-                self._redirects.overwrite(overwritten, out)
+                return self._redirects.resolve(overwritten)
+            self._redirects.overwrite(overwritten, out)
         return out
 
     def _enter(self, call: OpCall) -> None:

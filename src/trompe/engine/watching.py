@@ -24,8 +24,9 @@ from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.masks import Memory, note, passes_mask
 from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
-from trompe.engine.smooth_operations import EXPONENTS, IN_FIRST, READS, SMOOTH
-from trompe.engine.spellings import GUARD, may_be_read, read
+from trompe.engine.reading import may_be_read, read
+from trompe.engine.smooth_operations import EXPONENTS, IN_FIRST, READS, SMOOTH, VALUELESS
+from trompe.engine.spellings import GUARD
 
 Fate = Literal["smoothed", "pooling", "remains"]
 
@@ -94,7 +95,7 @@ class _Below(TorchDispatchMode):
         with torch._C.DisableTorchFunction():
             kwargs = kwargs or {}
             met = [t for t in tensors_in(args, kwargs) if self.follows(t)]
-            if not met:
+            if not met or func._schema.name in VALUELESS:
                 return func(*args, **kwargs)
             kinked = not self.paused and _read_by(func, met)
             out = func(*args, **kwargs)
@@ -138,7 +139,7 @@ def _kinked(func: Any, args: Any, kwargs: Any, met: list[Tensor], made: list[Ten
         low = args[1] if len(args) > 1 else kwargs.get("min")
         high = args[2] if len(args) > 2 else kwargs.get("max")
         guard = high is None and isinstance(low, (int, float)) and 0 < low <= GUARD
-        return not (guard and bool((args[0] > low).all()))
+        return not (guard and (args[0].is_meta or bool((args[0] > low).all())))
     return name not in SMOOTH
 
 
@@ -163,8 +164,8 @@ class _Watch(TorchFunctionMode):
         memory = self._memory
         quiet = func in _AS_A_WHOLE or passes_mask(memory, func, args)
         if may_be_read(func, memory):
-            (plain, *given), overwritten = out_of_place(func, args, kwargs)
-            reading = read(memory, plain, *given)
+            (plain, a, k), overwritten = out_of_place(func, args, kwargs)
+            reading = read(memory, plain, a, k)
             if reading is not None:
                 with torch._C.DisableTorchFunction():
                     tensors = list(tensors_in(reading.on or reading.args))

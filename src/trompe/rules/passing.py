@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.inplace import copied, set_item
+from trompe.engine.inplace import copied, overlaid, set_item
 from trompe.engine.pooling import smooth_max_pool2d
 from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, vjp
@@ -76,7 +76,7 @@ STRUCTURE = _all(
     *(Tensor.contiguous, Tensor.clone, Tensor.__getitem__, Tensor.narrow, Tensor.to),
     *(Tensor.float, Tensor.double, Tensor.expand, Tensor.unflatten, Tensor.swapaxes),
     *(F.dropout, F.dropout2d, F.pad, torch.pixel_shuffle, F.channel_shuffle),
-    *(set_item, copied),
+    *(set_item, copied, overlaid, Tensor.as_strided),
 )
 """Operations that move values: their vector-Jacobian product moves relevance the same way."""
 
