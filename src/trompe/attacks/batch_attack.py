@@ -35,6 +35,7 @@ class BatchAttack:
         capture: how the differentiable part of a step runs.
         owner: the model as it was given, with which captured steps are kept.
         generator: of the channels' noise.
+        redraw: whether a method that draws draws anew in every step.
     """
 
     judge: nn.Module
@@ -48,6 +49,7 @@ class BatchAttack:
     capture: str
     owner: nn.Module
     generator: torch.Generator | None
+    redraw: bool
 
     def run(
         self, x: Tensor, start: Tensor, objective: Objective, classes: Tensor | None
@@ -83,6 +85,7 @@ class BatchAttack:
             capture=self.capture,
             owner=self.owner,
             generator=self.generator,
+            redraw=self.redraw,
         )
         attack.run(start if begin is None else begin + (start - x), settings.iterations)
         found = attack.x.detach() if self.keep == "last" else attack.best.x

@@ -67,6 +67,7 @@ class CapturedStep:
         self.ran = EAGER
         self._owner = owner
         self._left = count
+        self._done = 0
         self._constants = tuple(tensor.detach() for tensor in step.constants)
         self._kind: _Kind | None = None
         self._waiting: list[str] = []  # the ways of the next steps, to be timed
@@ -74,8 +75,9 @@ class CapturedStep:
 
     def __call__(self, x: Tensor, beta: float | None, strictness: float = 1.0) -> Derivative:
         """Differentiate at ``x``."""
+        self._done += 1
         if self.how == "never" or self.step.draws:
-            return self.step(x, beta, strictness, *self._constants)
+            return self.step.redrawn(self._done)(x, beta, strictness, *self._constants)
         numbers = (
             torch.full((), number, dtype=x.dtype, device=x.device)
             for number in (1.0 if beta is None else beta, strictness)

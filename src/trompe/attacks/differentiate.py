@@ -15,7 +15,10 @@ from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
 from trompe.engine.fingerprint import fingerprint
 from trompe.engine.smoothing import Smoothed
+from trompe.explain.base import Method
 from trompe.types import Explainer
+
+_AWAY = 1_000_003  # seeds of steps begin far from those that people choose
 
 
 class Derivative(NamedTuple):
@@ -49,6 +52,7 @@ class Differentiate:
         target: the classes explained, [B].
         through: the channels.
         generator: of the channels' noise.
+        redraw: whether a method that draws (masks, noise) draws anew in every step.
     """
 
     model: nn.Module
@@ -59,6 +63,7 @@ class Differentiate:
     target: Tensor
     through: tuple[Channel, ...] = ()
     generator: torch.Generator | None = None
+    redraw: bool = False
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
@@ -91,8 +96,14 @@ class Differentiate:
 
     @property
     def draws(self) -> bool:
-        """Whether a channel draws noise, which a captured step would draw once and for all."""
-        return any(channel.random for channel in self.through)
+        """Whether a step draws something, which a captured step would draw once and for all."""
+        return self.redraw or any(channel.random for channel in self.through)
+
+    def redrawn(self, number: int) -> Differentiate:
+        """The same with the draws of step ``number``; never those of the method as it is."""
+        if not self.redraw or not isinstance(self.explainer, Method):
+            return self
+        return dataclasses.replace(self, explainer=self.explainer.redrawn(_AWAY + number))
 
     def __call__(
         self,

@@ -92,6 +92,8 @@ class Attack:
         capture: how the differentiable part of a step runs; see ``CapturedStep``.
         owner: the user's model, with which captured steps are kept; ``model`` if not given.
         generator: of the channels' noise.
+        redraw: whether a method that draws (masks, noise) draws anew in every step; it is judged
+            as it is.
         watch: shown every iterate as the original model sees it, as often as that is asked.
     """
 
@@ -112,6 +114,7 @@ class Attack:
     capture: str = "never"
     owner: nn.Module | None = None
     generator: torch.Generator | None = None
+    redraw: bool = False
     watch: Callable[[Observation], None] | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
@@ -154,6 +157,7 @@ class Attack:
                 target=self.target,
                 through=self.through,
                 generator=self.generator,
+                redraw=self.redraw,
             ),
             self.capture,
             self.model if self.owner is None else self.owner,

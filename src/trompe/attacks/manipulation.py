@@ -25,6 +25,7 @@ from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import explainer as explainer_by_name
 from trompe.explain import explainers
+from trompe.explain.base import Method
 from trompe.progress import shown
 from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progress
 
@@ -48,6 +49,7 @@ def manipulate(
     iterations: int | None = None,
     keep: Literal["best", "last"] = "best",
     start_noise: float = 0.0,
+    redraw: bool | None = None,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
     capture: Literal["auto", "never", "graph", "compile", "cuda-graph"] = "auto",
@@ -80,6 +82,9 @@ def manipulate(
         iterations: in place of the preset's.
         keep: per image the best iterate that keeps the output, or the last iterate.
         start_noise: the attack starts from uniform noise of at most this size, normalised units.
+        redraw: whether a method that draws masks or noise draws others in every step, so that what
+            is found does not fit its draws alone; it is judged by its own draws, which no step has
+            used then. By default for methods made of masks (``rise``, ``lime``, ``kernel_shap``).
         generator: of that noise, and of the channels'.
         batch_size: how many images are attacked at once, all if not given. Where memory does not
             suffice it is halved, and a warning says so.
@@ -139,6 +144,7 @@ def manipulate(
         capture=capture,
         owner=model,
         generator=generator,
+        redraw=_redraws(method) if redraw is None else redraw,
     )
     classes = None if target is None else torch.as_tensor(target)
 
@@ -166,6 +172,7 @@ def manipulate(
             "through": [named(channel) for channel in ways],
             "keep": keep,
             "start_noise": start_noise,
+            "redraw": attack.redraw,
             "capture": capture,
             **result.provenance,
             "device": str(x.device),
@@ -184,6 +191,11 @@ def sliced(objective: Objective, part: slice) -> Objective:
         if isinstance(value := getattr(objective, field.name), Tensor)
     }
     return dataclasses.replace(objective, **changes)
+
+
+def _redraws(method: Explainer) -> bool:
+    """Whether a method's masks are drawn anew in every step where nobody says."""
+    return isinstance(method, Method) and method.masked
 
 
 def _method(explainer: str | Explainer, space: InputSpace) -> Explainer:

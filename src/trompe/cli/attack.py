@@ -118,6 +118,11 @@ Next:
     help="Largest change of a softmax or logit that a result may have. Default: any.",
 )
 @click.option(
+    "--redraw/--no-redraw",
+    default=None,
+    help="Whether a method that draws masks or noise draws anew in every step. Default: masks.",
+)
+@click.option(
     "--capture",
     type=click.Choice(["auto", "never", "graph", "compile", "cuda-graph"]),
     default="auto",

@@ -35,6 +35,7 @@ def attack_options(
     smooth_pooling: float | None,
     keep_output: str,
     tolerance: float | None,
+    redraw: bool | None,
     capture: str,
 ) -> dict[str, Any]:
     """The options of ``trompe.manipulate`` that the command's options stand for."""
@@ -69,5 +70,6 @@ def attack_options(
         "target": explained,
         "iterations": iterations,
         "keep_output": Keep(keep_output, tolerance),  # type: ignore[arg-type]  # click's choice
+        "redraw": redraw,
         "capture": capture,
     }

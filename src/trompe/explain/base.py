@@ -27,6 +27,8 @@ class Method:
     """
 
     name: ClassVar[str] = ""
+    masked: ClassVar[bool] = False
+    """Whether the map is made of the scores of randomly masked images."""
     first_order: ClassVar[bool] = False
     """Whether the map is made of outputs alone: then its derivative takes no second derivative of
     the model, and an attack on a network of kinks needs no surrogate."""

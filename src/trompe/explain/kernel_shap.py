@@ -80,6 +80,7 @@ class KernelShap(Method):
     """
 
     name = "kernel_shap"
+    masked = True
     first_order = True
     segments: int | Tensor = 7
     samples: int = 256

@@ -75,6 +75,7 @@ class Lime(Method):
     """
 
     name = "lime"
+    masked = True
     first_order = True
     segments: int | Tensor = 7
     samples: int = 256

@@ -86,6 +86,7 @@ class RISE(Method):
     """
 
     name = "rise"
+    masked = True
     first_order = True
     samples: int = 256
     cells: int = 7
