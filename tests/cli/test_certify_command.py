@@ -65,6 +65,16 @@ def test_noise_ends_with_a_sentence_and_a_void_one_says_so(
     assert output.strip().splitlines()[-1].startswith("VOID: ")
 
 
+def test_samples_are_a_number_or_auto(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--method", "noise", "--explainer", "gradient", "--pool", "2", "--json"]
+    assert main(["certify", *small, *options, "--samples", "auto"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 450
+    assert main(["certify", *small, *options, "--samples", "many"]) == 2
+    assert "many" in capsys.readouterr().err
+    assert main(["certify", *small, "--samples", "auto"]) == 2
+    assert "--method noise" in capsys.readouterr().err
+
+
 def test_several_radii_are_for_noise(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certify", *small, "--radius", "0.1", "--radius", "0.2"]) == 2
     assert "one --radius" in capsys.readouterr().err

@@ -37,7 +37,7 @@ class NoiseCertificate:
         pcc_to_plain: Correlation of that with the plain map, [B].
         top: k.
         sigma: Of the noise, in pixel units.
-        samples: Noisy copies that were counted, per image.
+        samples: How many noisy copies were counted, for each image.
         pilot: Noisy copies that chose what to count, per image.
         confidence: That all of this holds, for each image.
         pool: Side of the squares, in pixels.
@@ -60,7 +60,7 @@ class NoiseCertificate:
     pcc_to_plain: Tensor
     top: int
     sigma: float
-    samples: int
+    samples: tuple[int, ...]
     pilot: int
     confidence: float
     pool: int

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.errors import UsageError
+from trompe.explain import Method
 from trompe.types import Explainer, InputSpace, relative
 
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -98,7 +99,13 @@ class Noise:
             yield self._explained(self.x + step)[0]
 
     def _explained(self, points: Tensor) -> tuple[NoisyMaps, torch.Size]:
-        found = self.explain(self.model, points, self.target.expand(len(points))).detach()
+        target = self.target.expand(len(points))
+        logits: Tensor | None = None
+        if isinstance(self.explain, Method):  # one pass serves both
+            found, logits = self.explain.explain(self.model, points, target)
+        else:
+            found = self.explain(self.model, points, target)
+        found = found.detach()
         if found.shape[:1] != points.shape[:1] or found.dim() not in (2, 3, 4):
             raise UsageError(
                 f"the explainer returns {tuple(found.shape)} for {len(points)} images: return "
@@ -114,6 +121,7 @@ class Noise:
         # A map without a finite total says nothing: it counts as constant.
         lost = ~torch.isfinite(share).all(dim=1, keepdim=True)
         share = torch.where(lost, 1 / share.shape[1], share)
-        with torch.no_grad():
-            classes = self.model(points).argmax(dim=1).cpu()
-        return NoisyMaps(share, classes), shape
+        if logits is None:
+            with torch.no_grad():
+                logits = self.model(points)
+        return NoisyMaps(share, logits.detach().argmax(dim=1).cpu()), shape

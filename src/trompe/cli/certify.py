@@ -26,6 +26,17 @@ Examples:
 """
 
 
+def _samples(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> int | str | None:
+    """A number of noisy copies, or ``auto``."""
+    if value is None or value == "auto":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"'{value}' is neither a number of copies nor auto")
+    return int(value)
+
+
 @click.command(epilog=_EXAMPLES)
 @click.argument("image", required=False)
 @small_model_options
@@ -41,7 +52,12 @@ Examples:
               help="Class explained. Default: the predicted one.")  # fmt: skip
 @click.option("-k", "top", type=click.IntRange(1), default=100, show_default=True,
               help="The largest pixels whose overlap a proof guarantees.")  # fmt: skip
-@click.option("--samples", type=click.IntRange(1), help="Noisy copies.  [default: 1000]")
+@click.option(
+    "--samples",
+    callback=_samples,
+    metavar="N|auto",
+    help="Noisy copies; auto: until a correlation of 0.9 is certain.  [default: 1000]",
+)
 @click.option("--sigma", type=float,
               help="Standard deviation of the noise: of 'noise' in pixel units [default: 0.1], of "
               "'smoothgrad' in normalised ones.")  # fmt: skip
@@ -62,7 +78,7 @@ def certify(
     explainer: str,
     target_class: int | None,
     top: int,
-    samples: int | None,
+    samples: int | str | None,
     sigma: float | None,
     pool: int,
     confidence: float,
@@ -98,6 +114,8 @@ def certify(
         options = {name: value for name, value in given.items() if value is not None}
         options["generator"] = torch.Generator().manual_seed(seed)
         options["pool" if method == "noise" else "block"] = pool
+    if method != "noise" and samples == "auto":
+        raise UsageError("--samples auto is for --method noise")
     if method == "noise":
         options["explainer"] = fitted(explainer, loaded)
     elif len(radii) > 1:
@@ -222,7 +240,7 @@ def _noise(
     lines.append(f"  {share:.0%} of the noisy copies are {label}; the smoothed map correlates with "
                  f"the plain one at {float(found.pcc_to_plain[0]):.2f}")  # fmt: skip
     what = f"the smoothed {explainer} map (noise {found.sigma:g}, squares of {found.pool} pixels)"
-    sure = f"{found.confidence:.0%} confidence, {found.samples} noisy copies"
+    sure = f"{found.confidence:.0%} confidence, {found.samples[0]} noisy copies"
     if good:
         radius, pcc = max(good)
         where = _distance(radius, found.norm)
@@ -240,7 +258,7 @@ def _noise(
     values = {
         "explainer": explainer,
         "sigma": found.sigma,
-        "samples": found.samples,
+        "samples": found.samples[0],
         "pool": found.pool,
         "top": found.top,
         "voted_class": int(found.label[0]),

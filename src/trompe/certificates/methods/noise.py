@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from trompe.errors import UsageError
 from trompe.explain import explainer as explainer_of
 from trompe.types import Explainer, InputSpace, Progress
 
+_LOOKS = (500, 1000, 2000, 4000, 8000)
+"""With ``samples="auto"`` the bounds are taken after so many copies."""
 _SQUARES = 4096
 """The covariance of so many squares is held at most."""
 
@@ -38,7 +41,10 @@ class SmoothedMap:
         explainer: The name of a method, a method, or any function (model, x [N, ...], target [N])
             -> map [N, C, H, W], [N, H, W] or [N, D]; it needs no gradients.
         sigma: Standard deviation of the noise, in pixel units.
-        samples: Noisy copies per image, the pilot included.
+        samples: Noisy copies per image, the pilot included; or ``auto``: 500, 1,000, ... up to
+            8,000, until the correlation is at least ``wanted`` at every radius. The chance of being
+            wrong is shared out over these five looks, so that the confidence is kept.
+        wanted: See there; within 0..1.
         pilot: How many of them choose what the others measure; a tenth by default, 20 at least.
         confidence: That all statements hold, for each image; below 1.
         pool: Side of the squares over which a heat map is added up, in pixels: the fewer squares,
@@ -51,7 +57,8 @@ class SmoothedMap:
 
     explainer: str | Explainer | MapFunction = "lrp"
     sigma: float = 0.1
-    samples: int = 1000
+    samples: int | Literal["auto"] = 1000
+    wanted: float = 0.9
     pilot: int | None = None
     confidence: float = 0.99
     pool: int = 8
@@ -75,8 +82,9 @@ class SmoothedMap:
         Raises:
             UsageError: If a setting is out of range.
         """
-        pilot = max(20, self.samples // 10) if self.pilot is None else self.pilot
-        self._check(pilot)
+        looks = _LOOKS if self.samples == "auto" else (int(self.samples),)
+        pilot = max(20, looks[0] // 10) if self.pilot is None else self.pilot
+        self._check(looks, pilot)
         radii = tuple(float(r) for r in (radius if isinstance(radius, Sequence) else [radius]))
         if not radii:
             raise UsageError("radius is empty: give one or more")
@@ -100,15 +108,15 @@ class SmoothedMap:
                 batch_size=self.batch_size,
                 generator=generator,
             )
-            rows.append(_Row(noise, self, pilot, reach, index, len(x)))
+            rows.append(_Row(noise, self, looks, pilot, reach, index, len(x)))
         return self._certificate(rows, radii, norm, target, pilot)
 
-    def _check(self, pilot: int) -> None:
+    def _check(self, looks: tuple[int, ...], pilot: int) -> None:
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise UsageError(f"sigma must be positive and finite, not {self.sigma}")
-        if not 1 <= pilot < self.samples:
+        if not 1 <= pilot < looks[0]:
             raise UsageError(
-                f"samples ({self.samples}) must exceed the pilot's ({pilot}): take 100 or more"
+                f"samples ({looks[0]}) must exceed the pilot's ({pilot}): take 100 or more"
             )
         if not (0 < self.confidence < 1 and 0 < self.top <= 1):
             raise UsageError("confidence must be above 0 and below 1, top above 0 and at most 1")
@@ -130,6 +138,11 @@ class SmoothedMap:
         def squares(values: Tensor) -> Tensor:
             return values.reshape(*values.shape[:-1], *rows[0].shape)
 
+        counted = [row.counted for row in rows]
+
+        def share(hits: list[int]) -> Tensor:
+            return torch.tensor([k / c.samples for k, c in zip(hits, counted, strict=True)])
+
         return NoiseCertificate(
             radii=radii,
             norm=norm,
@@ -140,18 +153,15 @@ class SmoothedMap:
             label_kept=table("label"),
             label=torch.tensor([row.counted.pilot.label for row in rows]),
             label_radius=torch.tensor([row.label_radius * self.sigma for row in rows]).double(),
-            label_share=torch.tensor([row.counted.label for row in rows]) / rows[0].counted.samples,
+            label_share=share([row.counted.label for row in rows]),
             target=target.cpu(),
-            target_share=torch.tensor([row.counted.target for row in rows])
-            / rows[0].counted.samples,
-            smoothed=squares(torch.stack([row.counted.shares for row in rows]))
-            / rows[0].counted.samples,
-            standardised=squares(torch.stack([row.counted.total for row in rows]))
-            / rows[0].counted.samples,
+            target_share=share([row.counted.target for row in rows]),
+            smoothed=squares(torch.stack([c.shares / c.samples for c in counted])),
+            standardised=squares(torch.stack([c.total / c.samples for c in counted])),
             pcc_to_plain=torch.tensor([row.pcc_to_plain for row in rows]).double(),
             top=rows[0].counted.pilot.top,
             sigma=self.sigma,
-            samples=rows[0].counted.samples,
+            samples=tuple(c.samples for c in counted),
             pilot=pilot,
             confidence=self.confidence,
             pool=self.pool,
@@ -164,6 +174,7 @@ class _Row:
     Args:
         noise: Draws its noisy copies.
         method: The settings.
+        looks: After how many copies the bounds are taken, in rising order.
         pilot: How many copies choose what to count.
         reach: The radii, over sigma.
         index: Of the image.
@@ -174,15 +185,21 @@ class _Row:
         self,
         noise: Noise,
         method: SmoothedMap,
+        looks: tuple[int, ...],
         pilot: int,
         reach: list[float],
         index: int,
         images: int,
     ) -> None:
-        self.done, self.total = index * method.samples, images * method.samples
+        self.done, self.total = index * looks[-1], images * looks[-1]
         self.progress = method.progress
         plain, self.shape = noise.plain()
         size = plain.shares.shape[1]
+        if size < 2:
+            raise UsageError(
+                f"the map has one square of {method.pool} pixels, so no correlation: give a "
+                "smaller pool"
+            )
         if size > _SQUARES:
             raise UsageError(
                 f"the map has {size} squares, at most {_SQUARES} are possible: give a larger pool"
@@ -193,11 +210,15 @@ class _Row:
             self._report(batch)
         chosen = Pilot.of(first, max(1, round(method.top * size)))
         self.counted = Counted(chosen, int(noise.target))
-        for batch in noise.batches(method.samples - pilot):
-            self.counted.add(batch)
-            self._report(batch)
-        bounds = NoiseBounds(self.counted, method.confidence, len(reach))
-        self.balls = [bounds.within(r) for r in reach]
+        confidence = 1 - (1 - method.confidence) / len(looks)
+        for look in looks:
+            for batch in noise.batches(look - pilot - self.counted.samples):
+                self.counted.add(batch)
+                self._report(batch)
+            bounds = NoiseBounds(self.counted, confidence, len(reach))
+            self.balls = [bounds.within(r) for r in reach]
+            if all(part.pcc >= method.wanted for part in self.balls):
+                break
         self.label_radius = bounds.label_radius
         mean = torch.nn.functional.normalize(self.counted.total, dim=0)
         self.pcc_to_plain = float(plain.standardised[0] @ mean)
