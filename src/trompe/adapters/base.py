@@ -107,6 +107,4 @@ def installed(library: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(
-            f"{library} is not installed ({error}): pip install 'trompe[{library}]'"
-        ) from error
+        raise UsageError(f"{library} is not installed ({error}): pip install {library}") from error

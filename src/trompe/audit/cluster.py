@@ -43,7 +43,7 @@ def ray_package() -> Any:
         import ray
     except ImportError as error:
         raise UsageError(
-            "the engine 'ray' needs Ray, which is not installed: pip install 'trompe[ray]'"
+            "the engine 'ray' needs Ray, which is not installed: pip install 'ray>=2.10'"
         ) from error
     return ray
 
