@@ -147,7 +147,7 @@ def test_what_the_cluster_has_no_room_for(options: dict[str, Any], message: str)
 @pytest.mark.usefixtures("place")
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"pip install 'trompe\[ray\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'ray>=2.10'"):
         run_audit("run", small(), engine="ray")
     assert not Path("run").exists()
 
