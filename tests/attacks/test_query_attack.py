@@ -15,7 +15,16 @@ import trompe
 from trompe.attacks import Constraint, L2Ball, LInfBall, query_attack
 from trompe.attacks.constraints import L1Ball, LowFrequency, Patch, Sparse
 from trompe.attacks.objectives import Topk, Unlike
-from trompe.attacks.queries import NES, SPSA, Genetic, QueryAttacker, Square, query_attackers
+from trompe.attacks.queries import (
+    NES,
+    SPSA,
+    Genetic,
+    Queries,
+    QueryAttacker,
+    Spent,
+    Square,
+    query_attackers,
+)
 from trompe.attacks.queries.estimators import estimate
 from trompe.attacks.queries.square import _windows
 from trompe.errors import ExplanationError, UsageError
@@ -154,6 +163,41 @@ def test_what_is_found_is_allowed_and_the_budget_is_kept(name: str, ball: str) -
             assert float(constraint.violation(x, X, SPACE).max()) <= 1e-6
 
 
+def asked_of_a_bowl(budget: int) -> Queries:
+    """Questions whose answer is the squared distance from a place, small where it is near."""
+    aim = X + 0.1
+
+    def look(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value = (x - aim).square().flatten(1).mean(dim=1)
+        return value, value, torch.ones(len(x), dtype=torch.bool)
+
+    first = torch.full((2,), 10.0)  # anything asked is better than the originals
+    return Queries(look, budget, X, score=first, loss=first)
+
+
+def test_no_question_is_asked_beyond_the_budget() -> None:
+    asks = asked_of_a_bowl(5)
+    assert asks.ask(X.expand(3, *X.shape)).cost.shape == (3, 2)
+    with pytest.raises(Spent):
+        asks.ask(X.expand(3, *X.shape))
+    assert (asks.asked, asks.left) == (3, 2)
+    assert asks.ask(X + 0.1).loss.tolist() == [0, 0]
+    assert torch.equal(asks.best, X + 0.1)
+    asks.ask(X + 0.1 - 1e-9, allowed=False)
+    assert (asks.asked, asks.left) == (5, 0)
+
+
+def test_a_genetic_search_gets_further_than_as_many_random_images() -> None:
+    """By selection: without it, the best of as many random ones is what it finds."""
+    constraint, asks = LInfBall(0.05), asked_of_a_bowl(400)
+    Genetic(population=20).run(asks, X, constraint, SPACE, torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(1)
+    random = asked_of_a_bowl(400)
+    for _ in range(400):
+        random.ask(constraint.start(X, SPACE, draws))
+    assert bool((random.best_score - asks.best_score > 1e-3).all())
+
+
 @each
 def test_a_search_gets_further_than_where_it_starts(name: str) -> None:
     model = nets.plain()
@@ -259,7 +303,7 @@ def test_square_search_is_at_chance_after_a_thousand_maps() -> None:
     """Top-100 of 32 x 32 pixels within 8/255: chance is 0.098."""
     from safetensors.torch import load_file
 
-    from trompe.zoo.images import NpzImages
+    from trompe.zoo.npz_images import NpzImages
     from trompe.zoo.resnet20 import resnet20
 
     model = resnet20()
