@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from trompe.audit import ModelSpec, Settings, open_run
+from trompe.audit.agreement import agree
+from trompe.audit.provenance import facts
 from trompe.audit.sources import open_source
 from trompe.audit.store import Store
 
@@ -84,6 +86,7 @@ def begun(**changes: object) -> None:
     """Begin a run without doing anything of it."""
     settings = small(**changes)
     source = open_source(settings.images)
+    images = source.images()
+    found = [facts(spec, spec.load()) for spec in settings.models]
     with Store(Path("run"), create=True) as store:
-        names = [(source.name(i), source.label(i)) for i in range(len(source))]
-        store.agree(settings.recorded(source), names)
+        agree(store, settings.recorded(source, images, found), images)

@@ -158,7 +158,7 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     [
         ({"engine": "dask"}, "unknown engine"),
         ({"ray_address": "auto"}, "goes with the engine 'ray'"),
-        ({"workers": 0}, "at least 1"),
+        ({"workers": 0}, "must be within 1"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:

@@ -14,6 +14,7 @@ from trompe.audit.claims import Claims
 from trompe.audit.sources import Files
 from trompe.audit.store import Store
 from trompe.audit.worker import Process
+from trompe.types import Preprocessing
 
 from .conftest import begun, small
 
@@ -21,20 +22,22 @@ pytestmark = pytest.mark.usefixtures("place")
 
 
 def test_a_thread_reads_one_batch_ahead_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_audit("run", small(pairs=6))
-    with Store(Path("run")) as store, store.transaction() as db:
-        db.execute("UPDATE batches SET done = 0")
+    begun(pairs=6)
+    with Store(Path("run")) as store:
+        process = Process(store, "cpu", None)
+        process.plan()  # which looks at images as well, in this thread
+        process.claims.close()
     read: list[int] = []
     seen: list[int] = []
     ahead = threading.Event()
     pixels, batch = Files.pixels, Worker.batch
 
-    def reading(self: Files, index: int, size: int, resize: int) -> Tensor:
+    def reading(self: Files, index: int, how: Preprocessing) -> Tensor:
         assert threading.current_thread() is not threading.main_thread()
         read.append(index)
         if len(read) == 8:  # two batches of two pairs
             ahead.set()
-        return pixels(self, index, size, resize)
+        return pixels(self, index, how)
 
     def attacking(self: Worker, *arguments: object) -> object:
         if not seen:

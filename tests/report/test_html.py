@@ -34,7 +34,9 @@ class MadeUp(Run):
         self.store = Store(folder, create=True)
         self.folder = folder
         self.settings = Settings(models=(ModelSpec("tiny-vgg", "random"),), recovery=(1.0, 10.0))
-        self.record = {"source": {"count": 2}, "images": EVIL}
+        found = {"mean": [0.5] * 3, "std": [0.5] * 3, "labels": [EVIL] * 50}
+        found |= {"weights_of": {}, "code_of": {}}
+        self.record = {"source": {"count": 2}, "images": EVIL, "models": [{"found": found}]}
         self.status = Status(10, 8, 1, 0, True, 12, {"tiny-vgg": 3}, 1, {}, 1.0)
         self.versions = {"trompe": "0"}
         self.rows = [self._row(i, s) for i in range(4) for s in ("none", "beta=0.8")]
@@ -140,8 +142,9 @@ def test_the_report_has_figures_tables_and_leaderboard(run: MadeUp, tmp_path: Pa
         rows = list(csv.DictReader(file))
     assert len(rows) == 9
     assert rows[-1]["failed because"] == EVIL
-    entries = [json.loads(p.read_text()) for p in (run.folder / "leaderboard").glob("*.json")]
+    entries = [json.loads(p.read_text()) for p in (tmp_path / "out/leaderboard").glob("*.json")]
     assert {entry["defence"] for entry in entries} == {"none", "beta=0.8"}
+    assert not (run.folder / "leaderboard").exists(), "nothing is written into the run"
     shares = {entry["defence"]: entry["robust_explanation_accuracy"] for entry in entries}
     assert shares == {"none": 0.0, "beta=0.8": 1.0}
 

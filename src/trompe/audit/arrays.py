@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trompe.atomic import exclusive
+from trompe.audit.place import sync_folder
 from trompe.errors import OutputError, StoreError
+from trompe.ordinary import is_ordinary
 
 
 class ArrayStore:
@@ -29,7 +34,13 @@ class ArrayStore:
         self.folder = folder
 
     def path(self, checksum: str) -> Path:
-        """Where the array file of this checksum lies."""
+        """Where the array file of this checksum lies.
+
+        Raises:
+            StoreError: if it is no checksum: a foreign run could name any file of this machine.
+        """
+        if not re.fullmatch(r"[0-9a-f]{64}", checksum):
+            raise StoreError(f"'{checksum[:80]}' is no name of an array: restore the run's store")
         return self.folder / checksum[:2] / f"{checksum}.safetensors"
 
     def put(self, tensors: Mapping[str, Tensor]) -> str:
@@ -46,20 +57,28 @@ class ArrayStore:
         try:
             if path.exists():
                 self._check(path, checksum, path.read_bytes())
-                return checksum
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+                with path.open("rb") as file:  # whoever wrote it may have been killed just then
+                    os.fsync(file.fileno())
+            else:
+                # Not its parents: where the run's folder was moved, nothing is to be made anew.
+                self.folder.mkdir(exist_ok=True)
+                path.parent.mkdir(exist_ok=True)
+                with exclusive(temporary) as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            # A row may refer to the file only once its name is on the disk as well.
+            for folder in (path.parent, self.folder, self.folder.parent):
+                sync_folder(folder)
         except OSError as error:
             raise OutputError(
                 f"cannot write '{path}': {error.strerror or error}: make room and start the same "
                 "command again, it goes on where it was"
             ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         return checksum
 
     def get(self, checksum: str) -> dict[str, Tensor]:
@@ -70,6 +89,8 @@ class ArrayStore:
         """
         path = self.path(checksum)
         try:
+            if path.exists() and not is_ordinary(path):
+                raise StoreError(f"array file '{path}' is no ordinary file: restore it from a copy")
             content = path.read_bytes()
         except OSError as error:
             raise StoreError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from trompe.audit.claims import claim_of
-from trompe.audit.sources import Source
+from trompe.audit.source import Source
 from trompe.types import Preprocessing
 
 Pixels = Mapping[int, Tensor | str]
@@ -39,7 +39,7 @@ class Batch:
         return claim_of(self.id)
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """An error as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 

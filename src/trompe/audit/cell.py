@@ -110,7 +110,7 @@ class Worker:
     def _tried(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         try:
             return self._attacked(cells, pixels)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the model's code may do anything
             if len(cells) == 1:
                 log.info("cell %d failed: %s", cells[0].id, error)
                 return [Finding(cells[0].id, message=in_words(error))]

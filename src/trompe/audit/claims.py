@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from trompe.audit.processes import alive, born
 from trompe.audit.store import Store
 from trompe.errors import TrompeError
 
@@ -17,25 +17,6 @@ from trompe.errors import TrompeError
 LEASE = 180.0
 #: Seconds between two signs of life.
 HEARTBEAT = 20.0
-
-
-def _born(pid: int) -> str:
-    """When a process was started, as far as the system tells: numbers are used again."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _alive(pid: int, born: str) -> bool:
-    """Whether a process of this machine still runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return _born(pid) == born
 
 
 def claim_of(batch: int) -> str:
@@ -56,7 +37,7 @@ class Claims:
         self.store, self.lease = store, lease
         self.owner = secrets.token_hex(8)
         self._host = socket.gethostname()
-        self._me = (self.owner, self._host, os.getpid(), _born(os.getpid()))
+        self._me = (self.owner, self._host, os.getpid(), born(os.getpid()))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, args=(heartbeat,), daemon=True)
         self._thread.start()
@@ -87,10 +68,10 @@ class Claims:
         ).fetchone()
         if found is None:
             return True
-        owner, host, pid, born, until = found
+        owner, host, pid, since, until = found
         if owner == self.owner:
             return False
-        dead = host == self._host and not _alive(pid, born)
+        dead = host == self._host and not alive(pid, since)
         return bool(dead or until < time.time())
 
     def _take(self, work: str) -> None:

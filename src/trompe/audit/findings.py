@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trompe.audit import chain
 from trompe.audit.arrays import ArrayStore
 from trompe.audit.cell import Finding
 
@@ -57,8 +58,8 @@ def write_down(db: sqlite3.Connection, batch: int, entries: Sequence[Entry]) -> 
     now = time.time()
     for entry in entries:
         db.execute(
-            "UPDATE cells SET status = ?, message = ?, flags = ?, x = ?, target_x = ?, arrays = ?, "
-            "finished = ? WHERE id = ?",
+            "UPDATE cells SET status = ?, tries = tries + 1, message = ?, flags = ?, x = ?, "
+            "target_x = ?, arrays = ?, finished = ? WHERE id = ?",
             (
                 "done" if entry.message is None else "error",
                 entry.message,
@@ -75,3 +76,21 @@ def write_down(db: sqlite3.Connection, batch: int, entries: Sequence[Entry]) -> 
             ((entry.cell, name, value) for name, value in entry.values.items()),
         )
     db.execute("UPDATE batches SET done = 1 WHERE id = ?", (batch,))
+    chain.link(db, f"batch:{batch}")
+
+
+def reopen(db: sqlite3.Connection, *, most: int | None) -> int:
+    """Have failed cells tried again; within a transaction.
+
+    Args:
+        db: of the run.
+        most: cells that were tried so often are left alone; ``None`` for all of them.
+
+    Returns:
+        How many batches are open again.
+    """
+    return db.execute(
+        "UPDATE batches SET done = 0 WHERE done = 1 AND id IN (SELECT batch FROM cells WHERE "
+        "status = 'error' AND (?1 IS NULL OR tries < ?1))",
+        (most,),
+    ).rowcount

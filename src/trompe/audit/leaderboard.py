@@ -27,7 +27,10 @@ def robust(rows: Sequence[Row], tau: float, epsilon: float) -> bool:
     return True
 
 
-def _entry(run: Run, rows: Sequence[Row], tau: float, epsilon: float) -> dict[str, Any]:
+def _entry(
+    run: Run, cells: Sequence[Row], tau: float, epsilon: float, digest: str
+) -> dict[str, Any]:
+    rows = [row for row in cells if row.message is None]
     by_image: dict[str, list[Row]] = {}
     for row in rows:
         by_image.setdefault(row.image, []).append(row)
@@ -38,7 +41,7 @@ def _entry(run: Run, rows: Sequence[Row], tau: float, epsilon: float) -> dict[st
 
     first = rows[0]
     return {
-        "format": "trompe-leaderboard-1",
+        "format": "trompe-leaderboard-2",
         "model": first.model,
         "method": first.method,
         "defence": first.defence,
@@ -46,6 +49,7 @@ def _entry(run: Run, rows: Sequence[Row], tau: float, epsilon: float) -> dict[st
         "iterations": run.settings.iterations,
         "images": len(groups),
         "attacks": len(rows),
+        "failed": len(cells) - len(rows),
         "tau": tau,
         "epsilon": epsilon,
         "norm": "linf, pixels 0..1",
@@ -61,11 +65,17 @@ def _entry(run: Run, rows: Sequence[Row], tau: float, epsilon: float) -> dict[st
         "source": run.record["source"],
         "seed": run.settings.seed,
         "versions": run.versions,
+        "run": digest,
     }
 
 
 def leaderboard(
-    run: Run, *, tau: float = TAU, epsilon: float = EPSILON, rows: Sequence[Row] | None = None
+    run: Run,
+    *,
+    tau: float = TAU,
+    epsilon: float = EPSILON,
+    rows: Sequence[Row] | None = None,
+    digest: str | None = None,
 ) -> list[dict[str, Any]]:
     """The entries of a run: the share of images whose explanation withstood every attack.
 
@@ -73,12 +83,18 @@ def leaderboard(
         run: to be summarised.
         tau: least correlation with the original map.
         epsilon: largest change of a pixel, pixel units 0..1.
-        rows: in place of the run's own, such as recomputed ones.
+        rows: in place of all of the run's, failed ones included.
+        digest: of the run, in place of its present one.
 
     Returns:
         One dictionary, ready for JSON, per model, method and smoothing.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in run.done if rows is None else rows:
+    for row in run.rows if rows is None else rows:
         groups.setdefault((row.model, row.method, row.defence), []).append(row)
-    return [_entry(run, group, tau, epsilon) for group in groups.values()]
+    state = run.digest if digest is None else digest
+    return [
+        _entry(run, group, tau, epsilon, state)
+        for group in groups.values()
+        if any(row.message is None for row in group)
+    ]

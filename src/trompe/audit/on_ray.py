@@ -24,7 +24,8 @@ import torch
 from trompe.audit.batches import Batch, Cell, Pixels
 from trompe.audit.cell import Finding, Worker
 from trompe.audit.cluster import RayOptions, connected, first_line, own_modules_travel, ray_package
-from trompe.audit.store import Store, versions
+from trompe.audit.provenance import versions
+from trompe.audit.store import Store
 from trompe.audit.worker import POLL, Process, Watch, work_on
 from trompe.errors import TrompeError, UsageError
 from trompe.zoo import choose_device, is_function

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
 
+from trompe.audit import chain
+from trompe.audit.image_tables import read_pairs
 from trompe.audit.settings import Settings
-from trompe.audit.sources import Source, read_pairs
+from trompe.audit.source import Source
 from trompe.audit.store import Store
 from trompe.engine import frozen
 from trompe.errors import ImageError, UsageError
@@ -66,7 +68,7 @@ class Screening:
                 pixels.append(self.source.pixels(image, self.loaded.preprocessing))
                 readable.append(image)
             except ImageError as error:
-                problems.append((str(error), image))
+                problems.append((image, str(error)))
         classes: list[int] = []
         model = frozen(self.loaded.model)
         place = next(self.loaded.model.parameters(), torch.empty(0)).device
@@ -75,34 +77,63 @@ class Screening:
             with torch.no_grad():
                 logits = model(self.loaded.input_space.from_pixels(batch).to(place))
             classes += logits.argmax(dim=1).tolist()
-        entries: list[tuple[str, int, int | None, bool]] = []
+        entries: list[tuple[int, int | None, bool, str | None]] = []
         for image, predicted in zip(readable, classes, strict=True):
             label = self.source.label(image)
             right = label is None or label == predicted or self.settings.keep_wrong
-            entries.append((self.name, image, predicted, right))
-        entries += [(self.name, image, None, False) for _, image in problems]
+            entries.append((image, predicted, right, None))
+        entries += [(image, None, False, problem) for image, problem in problems]
         with self.store.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO screens VALUES (?, ?, ?, ?)", entries)
-            db.executemany("UPDATE images SET problem = ? WHERE id = ?", problems)
-        self.usable.update({image: usable for _, image, _, usable in entries})
+            part = 1 + (db.execute("SELECT MAX(part) FROM screens").fetchone()[0] or 0)
+            db.executemany(
+                "INSERT INTO screens (model, image, class, usable, problem, part) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                ((self.name, *entry, part) for entry in entries),
+            )
+            chain.link(db, f"screens:{part}")
+        self.usable.update({image: usable for image, _, usable, _ in entries})
 
     def pairs(self) -> list[tuple[int, int]]:
-        """The pairs to attack: both images usable, as many as asked for or as there are."""
+        """The pairs to attack; see ``chosen_pairs``."""
+        given = None
         if self.settings.pair_list is not None:
             given = read_pairs(self.settings.pair_list, self.source)
-            self.look([image for pair in given for image in pair])
-            return [pair for pair in given if self.usable[pair[0]] and self.usable[pair[1]]]
-        found: list[tuple[int, int]] = []
-        candidates = candidate_pairs(len(self.source), self.settings.seed)
-        while len(found) < self.settings.pairs:
-            some = list(islice(candidates, max(1, min(CHUNK, self.settings.pairs - len(found)))))
-            if not some:
-                break
-            self.look([image for pair in some for image in pair])
-            found += [pair for pair in some if self.usable[pair[0]] and self.usable[pair[1]]]
-            if len(self.usable) == len(self.source) and sum(self.usable.values()) < 2:
-                break
-        return found
+        return chosen_pairs(
+            self.settings, len(self.source), self.usable, look=self.look, given=given
+        )
+
+
+def chosen_pairs(
+    settings: Settings,
+    count: int,
+    usable: Mapping[int, bool],
+    *,
+    look: Callable[[Sequence[int]], None],
+    given: Sequence[tuple[int, int]] | None = None,
+) -> list[tuple[int, int]]:
+    """The pairs to attack: both images usable, as many as asked for or as there are.
+
+    Args:
+        settings: of the run.
+        count: images of the source.
+        usable: by image, as far as known.
+        look: finds out whether some images are usable, and enters it there.
+        given: pairs in place of drawn ones.
+    """
+    if given is not None:
+        look([image for pair in given for image in pair])
+        return [pair for pair in given if usable[pair[0]] and usable[pair[1]]]
+    found: list[tuple[int, int]] = []
+    candidates = candidate_pairs(count, settings.seed)
+    while len(found) < settings.pairs:
+        some = list(islice(candidates, max(1, min(CHUNK, settings.pairs - len(found)))))
+        if not some:
+            break
+        look([image for pair in some for image in pair])
+        found += [pair for pair in some if usable[pair[0]] and usable[pair[1]]]
+        if len(usable) == count and sum(usable.values()) < 2:
+            break
+    return found
 
 
 def plan_model(
@@ -141,6 +172,7 @@ def plan_model(
                             ),
                         )
         db.execute("INSERT INTO planned VALUES (?, ?)", (name, len(pairs)))
+        chain.link(db, f"plan:{name}")
 
 
 def unplanned(store: Store, settings: Settings) -> list[str]:

@@ -11,10 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
+from trompe.audit import chain
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
+from trompe.errors import StoreError
 from trompe.geometry.smoothed_method import Smoothing, words_for
+from trompe.zoo import ModelSpec
+
+_FACTS = {"mean", "std", "labels", "weights_of", "code_of"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Row:
         x: checksum of the original image's array.
         target_x: of the target image's.
         arrays: of the others.
+        batch: number of the batch it belongs to.
+        image_number: of the image in the source, from 0.
+        target_number: of the target image.
     """
 
     id: int
@@ -45,6 +53,9 @@ class Row:
     x: str | None
     target_x: str | None
     arrays: str | None
+    batch: int = 0
+    image_number: int = 0
+    target_number: int = 0
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
@@ -76,6 +87,34 @@ class Run:
         self.record = store.settings()
         self.status: Status = status(store)
 
+    @property
+    def digest(self) -> str:
+        """The last entry of the chain of checksums: it stands for everything in the run."""
+        return chain.head(self.store.db)[1]
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of that name in tables.
+
+        Raises:
+            StoreError: if the run's settings have none.
+        """
+        for model in self.settings.models:
+            if model.key == name:
+                return model
+        raise StoreError(f"the settings in '{self.store.path}' have no model '{name}'")
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What was written down of a model when the run was begun; see ``provenance.facts``.
+
+        Raises:
+            StoreError: if nothing was.
+        """
+        for model, entry in zip(self.settings.models, self.record["models"], strict=True):
+            found = entry.get("found")
+            if model.key == name and isinstance(found, dict) and found.keys() >= _FACTS:
+                return found
+        raise StoreError(f"the settings in '{self.store.path}' do not describe the model '{name}'")
+
     @cached_property
     def versions(self) -> dict[str, Any]:
         """The software of the process that began the run."""
@@ -92,7 +131,8 @@ class Run:
                 values.setdefault(cell, {})[name] = value
         cells = self.store.rows(
             "SELECT c.id, c.model, c.method, c.smoothing, c.preset, i.name AS image, "
-            "t.name AS target, c.message, c.flags, c.x, c.target_x, c.arrays FROM cells c "
+            "t.name AS target, c.message, c.flags, c.x, c.target_x, c.arrays, c.batch, "
+            "c.image AS image_number, c.target AS target_number FROM cells c "
             "JOIN images i ON i.id = c.image JOIN images t ON t.id = c.target "
             "WHERE c.status != 'open' ORDER BY c.id"
         )
@@ -107,6 +147,12 @@ class Run:
             )
             for cell in cells
         ]
+
+    def metric_names(self, cell: int) -> set[str]:
+        """The metrics that a cell has, those that are undefined with them."""
+        return {
+            row[0] for row in self.store.rows("SELECT name FROM metrics WHERE cell = ?", (cell,))
+        }
 
     @property
     def done(self) -> list[Row]:
@@ -132,7 +178,9 @@ class Run:
 def open_run(folder: str | Path) -> Run:
     """Open a run for reading.
 
+    Nothing is written, and nothing that the run names is imported, run or opened but its arrays.
+
     Raises:
         StoreError: if there is none in the folder, or it is damaged.
     """
-    return Run(Store(Path(folder)))
+    return Run(Store(Path(folder), reading=True))

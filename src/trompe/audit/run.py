@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from trompe.audit.agreement import agree, unused
 from trompe.audit.cluster import RayOptions, ray_package
+from trompe.audit.findings import reopen
 from trompe.audit.on_ray import work_on_ray
+from trompe.audit.processes import end_with_parent
+from trompe.audit.provenance import facts
+from trompe.audit.schema import FILE
+from trompe.audit.seal import write_seal
 from trompe.audit.settings import Settings
 from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
@@ -20,10 +30,15 @@ from trompe.errors import TrompeError, UsageError
 
 #: What may do the work of a run.
 ENGINES = ("plain", "ray")
+#: How often a cell is tried that fails.
+TRIES = 3
+#: No more processes, and no more threads of each: more would bring the machine down.
+MOST = max(64, os.cpu_count() or 1)
 
 
 def _child(folder: Path, device: str, threads: int) -> None:
     """The body of a worker process."""
+    end_with_parent()
     torch.set_num_threads(threads)
     try:
         work_on(folder, device)
@@ -43,12 +58,14 @@ def run_audit(
     workers: int | None = None,
     threads: int | None = None,
     ray_address: str | None = None,
+    retry: bool = False,
     watch: Watch | None = None,
 ) -> Status:
     """Attack every cell of an audit that is not done yet.
 
     May be ended at any moment and started again with the same settings; may be started several
-    times at once, by one or several processes.
+    times at once, by one or several processes. Cells that failed are tried again, by each start
+    once, up to ``TRIES`` times.
 
     Args:
         folder: of the run; made if it is not there.
@@ -60,6 +77,7 @@ def run_audit(
         threads: of each; by default torch's choice, shared by the workers, or one on Ray.
         ray_address: of a cluster that runs (``auto`` for the one on this machine); by default one
             is started on this machine, and ended with the run.
+        retry: also try failed cells again that failed ``TRIES`` times already.
         watch: called now and then with how far the run is.
 
     Returns:
@@ -74,16 +92,21 @@ def run_audit(
     if engine not in ENGINES:
         raise UsageError(f"unknown engine '{engine}': choose from {', '.join(ENGINES)}")
     for name, number in (("workers", workers), ("threads", threads)):
-        if number is not None and number < 1:
-            raise UsageError(f"{name} must be at least 1, not {number}")
+        if number is not None and not 1 <= number <= MOST:
+            raise UsageError(f"{name} must be within 1..{MOST}, not {number}")
     if ray_address is not None and engine != "ray":
         raise UsageError("ray_address goes with the engine 'ray'")
     if engine == "ray":
         ray_package()  # before anything is written
     source = open_source(settings.images)
-    record = settings.recorded(source)
-    with Store(folder, create=True) as store:
-        store.agree(record, [(source.name(i), source.label(i)) for i in range(len(source))])
+    images = source.images()
+    found = [facts(spec, spec.load(device)) for spec in settings.models]
+    record = settings.recorded(source, images, found)
+    with begun(folder) as store:
+        agree(store, record, images)
+        store.check_chain()
+        with store.transaction() as db:
+            reopen(db, most=None if retry else TRIES)
         if engine == "ray":
             work_on_ray(folder, device, watch, RayOptions(ray_address, workers, threads or 1))
         elif workers is not None and workers > 1:
@@ -92,7 +115,33 @@ def run_audit(
             if threads is not None:
                 torch.set_num_threads(threads)
             work_on(folder, device, watch)
+        write_seal(store)
         return status(store)
+
+
+@contextmanager
+def begun(folder: Path) -> Iterator[Store]:
+    """The store of a run; what was made for nothing is taken away again.
+
+    A command that is refused before a single cell is planned leaves a folder as it found it.
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    fresh = not (folder / FILE).exists()
+    try:
+        with Store(folder, create=True) as store:
+            try:
+                yield store
+            except BaseException:
+                fresh = fresh and unused(store)
+                raise
+    except BaseException:
+        if fresh:
+            with contextlib.suppress(OSError):
+                for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+                    (folder / name).unlink(missing_ok=True)
+                for one in made:
+                    one.rmdir()  # those that are empty
+        raise
 
 
 def _several(

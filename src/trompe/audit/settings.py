@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trompe.attacks.presets import DEFAULT_PRESET, presets
-from trompe.audit.sources import Source
+from trompe.audit.image_tables import read_pairs
+from trompe.audit.source import Image, Source, fingerprint
+from trompe.audit.sources import PHOTOS
 from trompe.errors import StoreError, UsageError, WeightsError
 from trompe.geometry.smoothed_method import Smoothing, check_plain, words_for
+from trompe.ordinary import is_ordinary
 from trompe.zoo import ModelSpec
+
+#: No number of pairs, images or steps is larger.
+LARGEST = 10_000_000
 
 
 def _checksum(path: str | None) -> str | None:
@@ -22,6 +29,8 @@ def _checksum(path: str | None) -> str | None:
         return None
     digest = hashlib.sha256()
     try:
+        if Path(path).exists() and not is_ordinary(Path(path)):
+            raise WeightsError(f"'{path}' is no ordinary file: name one")
         with Path(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -59,7 +68,7 @@ class Settings:
     """
 
     models: tuple[ModelSpec, ...] = (ModelSpec("tiny-vgg"),)
-    images: str = "photos"
+    images: str = PHOTOS
     methods: tuple[str, ...] = ("gradient",)
     smoothings: tuple[str, ...] = ("none",)
     presets: tuple[str, ...] = (DEFAULT_PRESET,)
@@ -88,25 +97,38 @@ class Settings:
             check_plain(method)
         for preset in self.presets:
             presets[preset]
-        if self.pairs < 1 or self.batch_size < 1:
-            raise UsageError(
-                f"pairs and batch_size must be at least 1, not {self.pairs}, {self.batch_size}"
-            )
-        if self.chunk is not None and self.chunk < 1:
-            raise UsageError(f"chunk must be at least 1, not {self.chunk}")
-        if not all(beta > 0 for beta in self.recovery):
-            raise UsageError(f"betas must be positive, not {self.recovery}")
+        for name in ("pairs", "batch_size", "chunk", "iterations"):
+            number = getattr(self, name)
+            if number is not None and not 1 <= number <= LARGEST:
+                raise UsageError(f"{name} must be at least 1, at most {LARGEST}, not {number}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"the seed must be within 0..{2**32 - 1}, not {self.seed}")
+        if not all(0 < beta < math.inf for beta in self.recovery):
+            raise UsageError(f"betas must be positive and finite, not {self.recovery}")
 
-    def recorded(self, source: Source) -> dict[str, Any]:
-        """The settings as they are written down: with checksums of what files they name."""
+    def recorded(
+        self, source: Source, images: Sequence[Image], found: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The settings as they are written down: with checksums of what they name.
+
+        Args:
+            source: of the images.
+            images: all of them.
+            found: what is known of each model; see ``trompe.audit.provenance.facts``.
+        """
         plain = dataclasses.asdict(self)
         if self.chunk is None:  # as in the records of runs from before there was one
             del plain["chunk"]
-        for entry in plain["models"]:
+        for entry, known in zip(plain["models"], found, strict=True):
             entry["weights_sha256"] = _checksum(entry["weights"])
+            entry["classes_sha256"] = _checksum(entry["classes"])
+            entry["found"] = dict(known)
         plain["patterns_sha256"] = _checksum(self.patterns)
         plain["pair_list_sha256"] = _checksum(self.pair_list)
-        plain["source"] = source.fingerprint()
+        plain["pairs_given"] = (
+            None if self.pair_list is None else read_pairs(self.pair_list, source)
+        )
+        plain["source"] = fingerprint(images)
         return _listed(plain)
 
     @classmethod
@@ -151,12 +173,17 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:20]}..."
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What changed between two records of settings, as ``name: before -> now``."""
     first, second = dict(_flat(before)), dict(_flat(now))
     missing = object()
     return [
-        f"{name}: {first.get(name, 'nothing')!r} -> {second.get(name, 'nothing')!r}"
+        f"{name}: {_short(first.get(name, 'nothing'))} -> {_short(second.get(name, 'nothing'))}"
         for name in sorted(first.keys() | second.keys())
         if first.get(name, missing) != second.get(name, missing)
     ]

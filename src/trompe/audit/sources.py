@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,48 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trompe.audit.image_tables import read_labels
+from trompe.audit.source import Source, readable
 from trompe.errors import ImageError, UsageError
+from trompe.ordinary import read_ordinary
 from trompe.types import Preprocessing
 from trompe.zoo.images import SUFFIXES, default_images, fit_pixels, load_image
 from trompe.zoo.npz_images import NpzImages
 
-
-class Source(ABC):
-    """Numbered images, read one at a time; nothing of them is held.
-
-    Args:
-        spec: how the user named it.
-    """
-
-    def __init__(self, spec: str) -> None:
-        self.spec = spec
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many images there are."""
-
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """What image ``index`` is called; different for each."""
-
-    def label(self, index: int) -> int | None:
-        """Its class, if known."""
-        return None
-
-    @abstractmethod
-    def pixels(self, index: int, how: Preprocessing) -> Tensor:
-        """Image ``index`` as a network sees it: pixels 0..1, [channels, size, size] float32.
-
-        Raises:
-            ImageError: if it cannot be read.
-        """
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Number and checksum of the names and labels, to notice another set of images."""
-        digest = hashlib.sha256()
-        for index in range(len(self)):
-            digest.update(f"{self.name(index)}\0{self.label(index)}\n".encode())
-        return {"count": len(self), "names_sha256": digest.hexdigest()}
+#: Stands for the three photos that come with scikit-image.
+PHOTOS = "skimage-photos"
 
 
 class Photos(Source):
@@ -72,6 +38,11 @@ class Photos(Source):
         """See ``Source``."""
         return default_images(how=how)[self.name(index)]
 
+    def content(self, index: int) -> str | None:
+        """See ``Source``."""
+        pixels = default_images(64)[self.name(index)]
+        return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+
 
 class Files(Source):
     """Image files with or without labels."""
@@ -79,13 +50,14 @@ class Files(Source):
     def __init__(self, spec: str, root: Path, names: Sequence[str], labels: Sequence[int | None]):
         super().__init__(spec)
         self._root, self._names, self._labels = root, list(names), list(labels)
+        self._known: dict[int, str | None] = {}
 
     def __len__(self) -> int:
         return len(self._names)
 
     def name(self, index: int) -> str:
         """See ``Source``."""
-        return self._names[index]
+        return readable(self._names[index])
 
     def label(self, index: int) -> int | None:
         """See ``Source``."""
@@ -93,7 +65,30 @@ class Files(Source):
 
     def pixels(self, index: int, how: Preprocessing) -> Tensor:
         """See ``Source``."""
-        return load_image(self._root / self._names[index], how=how)
+        path = self._root / self._names[index]
+        try:
+            data = read_ordinary(path)
+        except OSError as error:
+            if self._known[index] is None:
+                raise ImageError(f"image '{readable(str(path))}' does not exist") from error
+            raise  # it was there: a fault that may pass
+        checksum = hashlib.sha256(data).hexdigest()
+        if self._known.setdefault(index, checksum) != checksum:
+            raise ImageError(f"image '{readable(str(path))}' has changed since the run was begun")
+        return load_image(path, how=how, data=data)
+
+    def content(self, index: int) -> str | None:
+        """See ``Source``."""
+        try:
+            data = read_ordinary(self._root / self._names[index])
+            self._known[index] = hashlib.sha256(data).hexdigest()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ImageError, ValueError):
+            self._known[index] = None
+        return self._known[index]
+
+    def know(self, contents: Mapping[int, str | None]) -> None:
+        """See ``Source``."""
+        self._known.update(contents)
 
 
 class Npz(Source):
@@ -117,6 +112,10 @@ class Npz(Source):
     def pixels(self, index: int, how: Preprocessing) -> Tensor:
         """See ``Source``."""
         return fit_pixels(self._images[index][0], how)
+
+    def content(self, index: int) -> str | None:
+        """See ``Source``."""
+        return hashlib.sha256(self._images.packed(index)).hexdigest()
 
 
 class Torchvision(Source):
@@ -170,54 +169,16 @@ class Torchvision(Source):
         pixels = levels.float() / 255 if levels.dtype == torch.uint8 else levels.float()
         return fit_pixels(pixels, how)
 
-
-def _table(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [
-                {k: v or "" for k, v in row.items() if isinstance(k, str)}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ImageError(f"table '{path}' cannot be read as a CSV file: {error}") from error
-
-
-def _class(text: str, path: Path) -> int | None:
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ImageError(f"table '{path}' has the class '{text}': give numbers from 0") from error
-
-
-def read_labels(path: Path) -> dict[str, int | None]:
-    """File names and classes of a CSV with the columns ``file`` and, if known, ``class``.
-
-    Raises:
-        ImageError: if it cannot be read or has no such column.
-    """
-    rows = _table(path)
-    if not rows or "file" not in rows[0]:
-        raise ImageError(f"table '{path}' names no image: give the columns file and class")
-    return {row["file"]: _class(row.get("class", ""), path) for row in rows if row["file"]}
-
-
-def read_pairs(path: str, source: Source) -> list[tuple[int, int]]:
-    """The pairs of a CSV with the columns ``image`` and ``target``: names in ``source``.
-
-    Raises:
-        ImageError: if it cannot be read.
-        UsageError: if a name is unknown.
-    """
-    numbers = {source.name(index): index for index in range(len(source))}
-    pairs = []
-    for row in _table(Path(path)):
-        for column in ("image", "target"):
-            if row.get(column) not in numbers:
-                raise UsageError(f"'{path}' names the {column} '{row.get(column)}': not there")
-        pairs.append((numbers[row["image"]], numbers[row["target"]]))
-    return list(dict.fromkeys(pairs))
+    def content(self, index: int) -> str | None:
+        """See ``Source``."""
+        files = getattr(self._data, "samples", None) or getattr(self._data, "_image_files", None)
+        if files is not None:
+            path = files[index][0] if isinstance(files[index], tuple) else files[index]
+            return hashlib.sha256(read_ordinary(path)).hexdigest()
+        data = getattr(self._data, "data", None)
+        if data is None:
+            return None
+        return hashlib.sha256(torch.as_tensor(data[index]).numpy().tobytes()).hexdigest()
 
 
 def _folder(spec: str) -> Source:
@@ -247,7 +208,8 @@ def open_source(spec: str) -> Source:
     """The images that ``spec`` names.
 
     Args:
-        spec: ``photos`` for scikit-image's three; a folder of images (with classes in
+        spec: ``skimage-photos`` for scikit-image's three (``photos`` as well, where there is no
+            folder of that name); a folder of images (with classes in
             ``labels.csv``, or one subfolder per class in the order of their names); a ``.csv`` with
             the columns file and class, paths relative to it; an ``.npz`` with the arrays jpeg,
             offsets and label; ``torchvision:NAME:ROOT`` for a data set of torchvision.
@@ -255,8 +217,13 @@ def open_source(spec: str) -> Source:
     Raises:
         ImageError: if there is no image.
     """
+    if spec == PHOTOS or (spec == "photos" and not Path("photos").exists()):
+        return Photos(PHOTOS)
     if spec == "photos":
-        return Photos(spec)
+        raise UsageError(
+            f"'photos' may be the folder of that name or scikit-image's three: say './photos' or "
+            f"'{PHOTOS}'"
+        )
     if spec.startswith("torchvision:"):
         return Torchvision(spec)
     if spec.lower().endswith(".npz"):

@@ -45,8 +45,8 @@ class Status:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.planned and self.open == 0
+        """Whether every cell is done; one that failed is not."""
+        return self.planned and self.done == self.cells
 
 
 def status(store: Store) -> Status:
@@ -76,7 +76,7 @@ def status(store: Store) -> Status:
         planned=count("SELECT COUNT(*) FROM planned") == models,
         images=count("SELECT COUNT(*) FROM images"),
         wrong={str(model): int(count) for model, count in wrong},
-        corrupt=count("SELECT COUNT(*) FROM images WHERE problem IS NOT NULL"),
+        corrupt=count("SELECT COUNT(DISTINCT image) FROM screens WHERE problem IS NOT NULL"),
         flags=dict(raised),
         seconds=time.time() - began,
     )

@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import platform
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import torch
-
-import trompe
+from trompe.audit import chain
 from trompe.audit.arrays import ArrayStore
-from trompe.audit.settings import differences
-from trompe.errors import OutputError, StoreError, UsageError
+from trompe.audit.place import Place, sync_folder
+from trompe.audit.provenance import versions
+from trompe.audit.schema import FILE, SCHEMA, statements, strange
+from trompe.errors import OutputError, StoreError
+from trompe.ordinary import is_ordinary
 
 log = logging.getLogger("trompe")
-
-FILE = "run.sqlite"
-SCHEMA = "1"
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE starts (began REAL, pid INTEGER, versions TEXT);
-CREATE TABLE claims (work TEXT PRIMARY KEY, owner TEXT, host TEXT, pid INTEGER, born TEXT,
-                     until REAL);
-CREATE TABLE images (id INTEGER PRIMARY KEY, name TEXT, label INTEGER, problem TEXT);
-CREATE TABLE screens (model TEXT, image INTEGER, class INTEGER, usable INTEGER,
-                      PRIMARY KEY (model, image));
-CREATE TABLE planned (model TEXT PRIMARY KEY, pairs INTEGER);
-CREATE TABLE batches (id INTEGER PRIMARY KEY, model TEXT, method TEXT, smoothing TEXT, preset TEXT,
-                      done INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX open_batches ON batches (done, id);
-CREATE TABLE cells (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL REFERENCES batches (id),
-                    model TEXT, method TEXT, smoothing TEXT, preset TEXT, image INTEGER,
-                    target INTEGER, status TEXT NOT NULL DEFAULT 'open', message TEXT, flags TEXT,
-                    x TEXT, target_x TEXT, arrays TEXT, finished REAL,
-                    UNIQUE (model, method, smoothing, preset, image, target));
-CREATE INDEX cells_of_batch ON cells (batch);
-CREATE TABLE metrics (cell INTEGER REFERENCES cells (id), name TEXT, value REAL,
-                      PRIMARY KEY (cell, name)) WITHOUT ROWID;
-"""
-
-
-def versions() -> dict[str, str]:
-    """The software that makes the results."""
-    import numpy
-    import safetensors
-    import torchvision
-
-    return {
-        "trompe": trompe.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": numpy.__version__,
-        "safetensors": safetensors.__version__,
-        "sqlite": sqlite3.sqlite_version,
-        "platform": platform.platform(),
-    }
 
 
 @contextmanager
@@ -90,31 +50,62 @@ class Store:
     Args:
         folder: of the run.
         create: make the file if it is not there.
+        reading: nothing is written, not even where a run may be written to.
 
     Raises:
         StoreError: if it is missing (and not to be made), damaged, or from another version.
         OutputError: if it cannot be written.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
+    def __init__(self, folder: Path, *, create: bool = False, reading: bool = False) -> None:
         self.folder, self.path = folder, folder / FILE
         self.arrays = ArrayStore(folder / "arrays")
+        self._open_files: list[IO[bytes]] = []
         fresh = not self.path.exists()
         if fresh and not create:
             raise StoreError(f"'{folder}' holds no run ({FILE} is missing): name its folder")
+        if not fresh and not is_ordinary(self.path):
+            raise StoreError(f"'{self.path}' is no ordinary file: choose another folder")
         if fresh:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputError(f"cannot make '{folder}': {error.strerror}") from error
         with plainly(self.path):
-            self.db = sqlite3.connect(
-                self.path, timeout=120, isolation_level=None, check_same_thread=False
-            )
-            self.db.row_factory = sqlite3.Row
-            self._open(create)
+            self.db = self._connection(reading)
+            try:
+                self._open(create, reading)
+            except BaseException:
+                self.db.close()
+                raise
+        if fresh:
+            self._keep_name()
+        self.place = Place(self.path)
 
-    def _open(self, create: bool) -> None:
+    def _connection(self, reading: bool) -> sqlite3.Connection:
+        # Reading a file in WAL mode makes two more beside it, where that can be.
+        still = reading and not (os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK))
+        name = f"{self.path.absolute().as_uri()}?immutable=1" if still else str(self.path)
+        db = sqlite3.connect(
+            name, timeout=120, isolation_level=None, check_same_thread=False, uri=still
+        )
+        db.row_factory = sqlite3.Row
+        return db
+
+    def _keep_name(self) -> None:
+        """See to it that a new file's name is on the disk before anything is said to be done."""
+        try:
+            sync_folder(self.folder)
+            sync_folder(self.folder.absolute().parent)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{self.folder}': {error.strerror}: start the same command again"
+            ) from error
+
+    def _open(self, create: bool, reading: bool) -> None:
+        # What a foreign file declares (views, functions in them) is not to be run.
+        self.db.execute("PRAGMA trusted_schema=OFF")
+        self.db.execute("PRAGMA foreign_keys=ON")
         # The check comes first: nothing is written into a damaged file.
         found = self.db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
@@ -125,20 +116,41 @@ class Store:
                 f"the run's store '{self.path}' is empty although its arrays are there: restore it "
                 "from a copy, or choose another folder"
             )
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")
-        with self.transaction():
+        if reading:
+            self.db.execute("PRAGMA query_only=ON")
+        else:
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
+            self._make(create)
+        self._know_tables()
+
+    def _make(self, create: bool) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
             tables = self._tables()
-            if "meta" not in tables:
-                if tables or not create:
-                    raise StoreError(f"'{self.path}' is no run of trompe: choose another folder")
-                for statement in _TABLES.split(";"):
+            if "meta" not in tables and not tables and create:
+                for statement in statements():
                     self.db.execute(statement)
                 self.set("schema", SCHEMA)
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    def _know_tables(self) -> None:
+        if "meta" not in self._tables():
+            raise StoreError(f"'{self.path}' is no run of trompe: choose another folder")
         if self.get("schema") != SCHEMA:
             raise StoreError(
                 f"'{self.path}' was written by another version of trompe (format "
                 f"{self.get('schema')}, this one reads {SCHEMA}): use that one"
+            )
+        rows = self.db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        if others := strange([(row[0], row[1], row[2]) for row in rows]):
+            raise StoreError(
+                f"'{self.path}' is damaged, or no run of trompe: its tables are others "
+                f"({', '.join(others)})"
             )
 
     def _tables(self) -> set[str]:
@@ -147,6 +159,29 @@ class Store:
     def close(self) -> None:
         """Close the connection."""
         self.db.close()
+        for file in self._open_files:
+            file.close()
+
+    def file_checksum(self) -> str:
+        """The checksum of the SQLite file as it lies on the disk, but for what is in its log."""
+        # Closed with the connection: on Unix, closing any handle of a file gives up all locks.
+        file = self.path.open("rb")
+        self._open_files.append(file)
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def check_chain(self) -> None:
+        """Raise a StoreError if a row that counts is not as it was entered."""
+        with plainly(self.path):
+            found = chain.problems(self.db)
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise StoreError(
+                f"the run's store '{self.path}' is damaged: {found[0]}{more}: it was left as it "
+                "is; restore it from a copy, or choose another folder"
+            )
 
     def __enter__(self) -> Store:
         return self
@@ -158,9 +193,11 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Everything within is written, or nothing; no other process writes meanwhile."""
         with plainly(self.path):
+            self.place.check()
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
+                self.place.check()
                 self.db.execute("COMMIT")
             except BaseException:
                 if self.db.in_transaction:
@@ -180,31 +217,6 @@ class Store:
         """A fact about the run."""
         found = self.rows("SELECT value FROM meta WHERE key = ?", (key,))
         return found[0][0] if found else None
-
-    def agree(self, record: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> None:
-        """Write the settings down, or compare them with those the run was begun with.
-
-        Args:
-            record: of the settings.
-            names: name and label of every image.
-
-        Raises:
-            UsageError: if they differ; the message lists the differences.
-        """
-        with self.transaction():
-            known = self.get("settings")
-            if known is None:
-                self.set("settings", json.dumps(record, sort_keys=True))
-                self.set("began", str(time.time()))
-                self.db.executemany(
-                    "INSERT INTO images (id, name, label) VALUES (?, ?, ?)",
-                    ((i, name, label) for i, (name, label) in enumerate(names)),
-                )
-        if known is not None and (changed := differences(self.settings(), record)):
-            raise UsageError(
-                f"'{self.folder}' was begun with other settings: {'; '.join(changed)}: choose "
-                "another folder, or the same settings"
-            )
 
     def settings(self) -> dict[str, Any]:
         """The settings that the run was begun with.
@@ -233,4 +245,8 @@ class Store:
         if before and before[0][0] != now:
             log.warning("the run was begun with other versions of the software; going on")
         with self.transaction() as db:
-            db.execute("INSERT INTO starts VALUES (?, ?, ?)", (time.time(), pid, now))
+            number = db.execute(
+                "INSERT INTO starts (began, pid, versions) VALUES (?, ?, ?)",
+                (time.time(), pid, now),
+            ).lastrowid
+            chain.link(db, f"start:{number}")

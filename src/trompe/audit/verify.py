@@ -1,25 +1,30 @@
-"""Recomputing a run from what it kept: arrays by checksum, numbers by the model itself."""
+"""Recomputing the cells of a run from what it kept: numbers from arrays, arrays by the model."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from trompe.audit.flags import CLASS_CHANGED
-from trompe.audit.judgement import metrics_of
+from trompe.audit.batches import Cell
+from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
+from trompe.audit.provenance import input_space, tensors_checksum
 from trompe.audit.results import Row, Run
 from trompe.engine import frozen
-from trompe.errors import StoreError
+from trompe.errors import TrompeError
+from trompe.explain import Method
 from trompe.geometry.smoothed_method import make_method
 from trompe.metrics import linf
 from trompe.types import LoadedModel, relative
 
-#: Relative to the larger of the two numbers and 1: another machine rounds otherwise.
-TOLERANCE = 1e-3
+#: Relative to the larger of the two numbers and 1. What follows from arrays is the same anywhere
+#: but for rounding; what the model computes anew may be rounded otherwise on another machine.
+ROUNDING, TOLERANCE = 1e-5, 2e-3
+#: Largest difference of a recomputed map, as a share of its maximum.
+MAP_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Checked:
     """What came of checking one cell.
 
     Args:
-        row: the cell, with the recomputed metrics.
+        row: the cell.
         problems: what does not agree, in words; empty if all does.
     """
 
@@ -35,76 +40,143 @@ class Checked:
     problems: tuple[str, ...]
 
 
-def _same(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+def _same(a: float | None, b: float | None, tolerance: float) -> bool:
+    """Whether two numbers agree; one that is undefined is ``None`` or not finite."""
+    first, second = (None if v is None or not math.isfinite(v) else v for v in (a, b))
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance)
 
 
 class Verifier:
     """Checks the cells of a run.
 
+    A model that is a function of somebody's is not made again unless it is trusted: that would
+    run code which the run names.
+
     Args:
         run: to be checked.
-        models: also run the models again on the images kept; else only the arrays are checked.
+        models: also run the models again on the images kept; else only what follows from the arrays
+            is checked.
+        trusted: names of functions that may be run, or ``None`` for all that the run names.
         device: where to compute.
     """
 
-    def __init__(self, run: Run, *, models: bool = True, device: str = "cpu") -> None:
-        self.run, self.models, self.device = run, models, device
-        self._loaded: tuple[str, LoadedModel] | None = None
+    def __init__(
+        self,
+        run: Run,
+        *,
+        models: bool = True,
+        trusted: Collection[str] | None = (),
+        device: str = "cpu",
+    ) -> None:
+        self.run, self.models, self.trusted, self.device = run, models, trusted, device
+        self._loaded: tuple[str, LoadedModel, tuple[str, ...]] | None = None
 
-    def _load(self, name: str) -> LoadedModel:
+    def distrusted(self) -> list[str]:
+        """The models that are not made again, because they are code that nobody vouched for."""
+        return [m.key for m in self.run.settings.models if not self._allowed(m.key)]
+
+    def _allowed(self, name: str) -> bool:
+        model = self.run.model(name)
+        return not model.is_code or self.trusted is None or model.name in self.trusted
+
+    def _load(self, name: str) -> tuple[LoadedModel, tuple[str, ...]]:
+        """A model, and how it differs from the one that was attacked."""
         if self._loaded is None or self._loaded[0] != name:
-            spec = next(m for m in self.run.settings.models if m.key == name)
-            self._loaded = (name, spec.load(self.device))
-        return self._loaded[1]
+            self._loaded = None
+            loaded, known = self.run.model(name).load(self.device), self.run.facts(name)
+            wrong = []
+            if loaded.input_space != input_space(known):
+                wrong.append(f"the normalisation of {name} is another one")
+            if tensors_checksum(loaded.model) != known["weights_of"].get(name):
+                wrong.append(f"the weights of {name} are others")
+            self._loaded = (name, loaded, tuple(wrong))
+        return self._loaded[1], self._loaded[2]
 
     def check(self, row: Row) -> Checked:
         """Check one finished cell."""
         try:
             arrays = self.run.arrays(row)
-        except StoreError as error:
-            return Checked(row, (str(error),))
-        problems = []
-        loaded = self._load(row.model)
-        if self.models:
-            explainer = make_method(
-                row.method,
-                loaded,
-                smoothing=row.smoothing,
-                patterns=self.run.settings.patterns,
-                seed=self.run.settings.seed,
-                chunk=self.run.settings.chunk,
-            )
-            model = frozen(loaded.model)
-            winner = arrays["logits_original"].argmax(dim=1).to(self.device)
-            images = {"original": arrays["x"], "adv": arrays["x_adv"], "target": arrays["target_x"]}
-            for kind, x in images.items():
-                x = x.to(self.device)
-                with torch.no_grad():
-                    found = model(x)
-                    # What is aimed at explains the target image's own class.
-                    explained = found.argmax(dim=1) if kind == "target" else winner
-                    heat, logits = relative(explainer(model, x, explained)).cpu(), found.cpu()
-                kept = arrays[f"map_{kind}"]
-                away = float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
-                if not away <= 0.01:
-                    problems.append(f"the {kind} map differs by {away:.2g} of its maximum")
-                arrays[f"map_{kind}"] = heat
-                if kind == "target":
-                    continue  # its logits are not kept
-                if not torch.allclose(
-                    logits, arrays[f"logits_{kind}"], rtol=TOLERANCE, atol=TOLERANCE
-                ):
-                    problems.append(f"the {kind} logits differ")
-                arrays[f"logits_{kind}"] = logits
-        values = metrics_of(arrays["x"], arrays, loaded.input_space)
-        for name, value in values.items():
-            kept_value = row.values.get(name, math.nan)
-            if math.isfinite(value) and not _same(value, kept_value):
-                problems.append(f"{name} is {value:.6g}, not {kept_value:.6g}")
-        if (CLASS_CHANGED in row.flags) == (values["class_kept"] == 1):
-            problems.append(f"the flag '{CLASS_CHANGED}' is not what follows from the classes")
-        return Checked(dataclasses.replace(row, values={**row.values, **values}), tuple(problems))
+            problems = [*self._numbers(row, arrays), *self._flags(row, arrays)]
+            if self.models and self._allowed(row.model):
+                loaded, wrong = self._load(row.model)
+                problems += [*wrong, *self._anew(row, arrays, loaded)]
+        except TrompeError as error:
+            problems = [str(error)]
+        except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
+            # Arrays of other names, shapes or types than were ever written.
+            problems = [f"its arrays cannot be used ({type(error).__name__}: {error})"]
+        return Checked(row, tuple(problems))
+
+    def _numbers(self, row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
+        """What the arrays say of the metrics that follow from them."""
+        space = input_space(self.run.facts(row.model))
+        found = metrics_of(arrays["x"], arrays, space)
+        names = self.run.metric_names(row.id)
+        expected = {*found, "seconds", "iterations", "noise_target_pcc", "noise_original_pcc"}
+        if row.smoothing is None:
+            for beta in self.run.settings.recovery:
+                expected |= {f"beta_{beta:g}_{k}_pcc" for k in ("target", "original", "same")}
+        if names != expected:
+            wrong = ", ".join(sorted(names ^ expected)[:3])
+            yield f"it has other metrics than it must have ({wrong})"
+        for name, value in found.items():
+            if not _same(value, row.values.get(name), ROUNDING):
+                yield f"{name} is {value:.6g}, not {row.values.get(name, math.nan):.6g}"
+        steps = arrays.get("history_iteration")
+        if steps is not None and float(steps[-1]) + 1 != row.values.get("iterations"):
+            yield "the number of its iterations is not that of its history"
+        asked = self.run.settings.iterations
+        ended = asked is None or bool(arrays["not_finite"].any())
+        if not ended and row.values.get("iterations") != asked:
+            yield f"it has not the {asked} iterations of the settings"
+
+    def _flags(self, row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
+        undefined = dict.fromkeys(self.run.metric_names(row.id), math.nan)
+        found = flags_of({**undefined, **row.values}, arrays)
+        for flag in sorted(set(found) ^ set(row.flags)):
+            yield f"the flag '{flag}' is {'missing' if flag in found else 'not what follows'}"
+
+    def _anew(self, row: Row, arrays: dict[str, Tensor], loaded: LoadedModel) -> Iterator[str]:
+        """What the model says of the images that were kept."""
+        explainer = make_method(
+            row.method,
+            loaded,
+            smoothing=row.smoothing,
+            patterns=self.run.settings.patterns,
+            seed=self.run.settings.seed,
+            chunk=self.run.settings.chunk,
+        )
+        yield from self._maps(arrays, loaded, explainer)
+        judge = Judge(self.run.settings, loaded, explainer, row.smoothing is None)
+        cell = Cell(row.id, row.image_number, row.target_number)
+        for name, column in judge.extra(outcome_of(arrays["x"], arrays), [cell]).items():
+            if not _same(float(column[0]), row.values.get(name), TOLERANCE):
+                kept = row.values.get(name, math.nan)
+                yield f"{name} is {float(column[0]):.6g}, not {kept:.6g}"
+
+    def _maps(
+        self, arrays: Mapping[str, Tensor], loaded: LoadedModel, explainer: Method
+    ) -> Iterator[str]:
+        model = frozen(loaded.model)
+        winner = arrays["logits_original"].argmax(dim=1).to(self.device)
+        images = {"original": arrays["x"], "adv": arrays["x_adv"], "target": arrays["target_x"]}
+        for kind, image in images.items():
+            x = image.to(self.device)
+            with torch.no_grad():
+                found = model(x)
+                # What is aimed at explains the target image's own class.
+                explained = found.argmax(dim=1) if kind == "target" else winner
+                heat, logits = relative(explainer(model, x, explained)).cpu(), found.cpu()
+            kept = arrays[f"map_{kind}"]
+            away = float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
+            if not away <= MAP_TOLERANCE:
+                yield f"the {kind} map differs by {away:.2g} of its maximum"
+            if kind != "target" and not torch.allclose(
+                logits, arrays[f"logits_{kind}"], rtol=TOLERANCE, atol=TOLERANCE
+            ):
+                yield f"the {kind} logits differ"
 
     def check_all(self) -> Iterator[Checked]:
         """Check every finished cell, in order."""

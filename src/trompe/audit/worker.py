@@ -15,10 +15,14 @@ from trompe.audit.cell import Finding, Worker
 from trompe.audit.claims import Claims
 from trompe.audit.findings import put, write_down
 from trompe.audit.planning import plan_model, unplanned
+from trompe.audit.provenance import tensors_checksum
+from trompe.audit.results import Run
 from trompe.audit.settings import Settings
-from trompe.audit.sources import Source, open_source
+from trompe.audit.source import Source
+from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
+from trompe.errors import UsageError
 from trompe.types import LoadedModel
 
 log = logging.getLogger("trompe")
@@ -43,6 +47,7 @@ class Process:
         self.store, self.device, self.watch = store, device, watch
         self.settings = Settings.from_record(store.settings())
         self.source: Source = open_source(self.settings.images)
+        self.source.know({row["id"]: row["content"] for row in store.rows("SELECT * FROM images")})
         self.claims = Claims(store)
         self.load = functools.lru_cache(maxsize=1)(self._load)
         self.worker = functools.lru_cache(maxsize=1)(self._worker)
@@ -52,8 +57,15 @@ class Process:
         # Models may be large: the one before is let go first, and with it the worker that holds it.
         self.load.cache_clear()
         self.worker.cache_clear()
-        spec = next(model for model in self.settings.models if model.key == name)
-        return spec.load(self.device)
+        run = Run(self.store)
+        loaded = run.model(name).load(self.device)
+        if tensors_checksum(loaded.model) != run.facts(name)["weights_of"].get(name):
+            raise UsageError(
+                f"model '{name}' has other weights than '{self.store.folder}' was begun with: let "
+                "it always be made with the same ones (a fixed seed, a file), or choose another "
+                "folder"
+            )
+        return loaded
 
     def _worker(self, model: str, kind: tuple[str, str, str]) -> Worker:
         return Worker(self.settings, self.load(model), kind)
@@ -86,7 +98,8 @@ class Process:
             "SELECT model, method, smoothing, preset FROM batches WHERE id = ?", (number,)
         )
         rows = self.store.rows(
-            "SELECT id, image, target FROM cells WHERE batch = ? ORDER BY id", (number,)
+            "SELECT id, image, target FROM cells WHERE batch = ? AND status != 'done' ORDER BY id",
+            (number,),
         )
         return Batch(number, name, (kind[0], kind[1], kind[2]), tuple(Cell(*row) for row in rows))
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trompe.cli.console import progress_bar
-from trompe.cli.options import batch_option, chunk_option, json_option, method_option, quiet_option
+from trompe.cli.console import FAILED, log, progress_bar, say
+from trompe.cli.options import (
+    COUNT,
+    MANY,
+    SEED,
+    SIDE,
+    Number,
+    batch_option,
+    chunk_option,
+    json_option,
+    method_option,
+    quiet_option,
+)
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,9 +54,10 @@ Examples:
 @click.option(
     "--images",
     metavar="SOURCE",
-    default="photos",
+    default="skimage-photos",
     show_default=True,
-    help="Folder, .csv (file, class), .npz, torchvision:NAME:ROOT, or scikit-image's photos.",
+    help="Folder, .csv (file, class), .npz, torchvision:NAME:ROOT, or "
+    "skimage-photos (scikit-image's three).",
 )
 @click.option(
     "--model",
@@ -79,28 +93,26 @@ Examples:
     show_default=True,
     help="Settings of the attack.",
 )
-@click.option(
-    "--pairs", type=click.IntRange(1), default=10, show_default=True, help="Image pairs per model."
-)
+@click.option("--pairs", type=COUNT, default=10, show_default=True, help="Image pairs per model.")
 @click.option("--pair-list", metavar="FILE", help="CSV of given pairs: image, target.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @click.option("--keep-wrong", is_flag=True, help="Also attack images that are classified wrongly.")
-@click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
+@click.option("--iterations", type=COUNT, help="Steps, in place of the preset's.")
 @click.option("--short", is_flag=True, help="50 steps, to see how it works.")
 @click.option("--classes", metavar="FILE", help="Class labels, one per line.")
-@click.option("--mean", nargs=3, type=float, metavar="R G B", help="Mean of the normalisation.")
-@click.option("--std", nargs=3, type=float, metavar="R G B", help="Its standard deviation.")
-@click.option("--size", type=click.IntRange(1), help="Height and width of the input.")
+@click.option("--mean", nargs=3, type=Number(), metavar="R G B", help="Mean of the normalisation.")
+@click.option("--std", nargs=3, type=Number(), metavar="R G B", help="Its standard deviation.")
+@click.option("--size", type=SIDE, help="Height and width of the input.")
 @click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
 @batch_option
 @chunk_option
 @click.option(
     "--device", metavar="[cpu|cuda|auto]", default="cpu", show_default=True, help="Where to work."
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads per process.")
+@click.option("--threads", type=MANY, help="CPU threads per process.")
 @click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=MANY,
     help="Processes. Default: 1; on Ray, as many as there is room for.",
 )
 @click.option(
@@ -115,6 +127,9 @@ Examples:
     metavar="ADDRESS",
     help="Of a cluster that runs, or 'auto'. Default: one of its own on this machine.",
 )
+@click.option(
+    "--retry", is_flag=True, help="Also try cells again that have failed three times already."
+)
 @json_option
 @quiet_option
 def audit(
@@ -125,6 +140,7 @@ def audit(
     workers: int | None,
     engine: str,
     ray_address: str | None,
+    retry: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -132,7 +148,10 @@ def audit(
     """Attack the explanations of many images, and keep everything.
 
     Each pair of images, model, method, smoothing and preset is one cell of the run. End it
-    whenever you like: the same command goes on where it was. 'trompe report' shows the outcome.
+    whenever you like: the same command goes on where it was. Cells that failed are tried again by
+    the same command, up to three times. 'trompe report' shows the outcome.
+
+    Ends with code 3 if cells failed.
     """
     if only_status:
         from trompe.audit import open_run
@@ -141,19 +160,35 @@ def audit(
     else:
         if ray_address is not None and engine != "ray":
             raise UsageError("--ray-address goes with --engine ray")
-        how = {"engine": engine, "ray_address": ray_address, "workers": workers, "threads": threads}
+        how = {
+            "retry": retry,
+            "engine": engine,
+            "ray_address": ray_address,
+            "workers": workers,
+            "threads": threads,
+        }
         found = _run(output, _settings(**options), quiet, device=device, **how)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
     elif not quiet:
-        click.echo(status_in_words(found, output))
-    return 0
+        say(status_in_words(found, output))
+    if only_status or not found.errors:
+        return 0
+    if quiet or as_json:
+        log.error(
+            "%d of %d cells failed: the same command tries them again", found.errors, found.cells
+        )
+    return FAILED
 
 
 def _run(output: Path, settings: Settings, quiet: bool, **how: Any) -> Status:
     from trompe.audit import run_audit
 
-    with progress_bar("audit", unit="cell", quiet=quiet) as progress:
+    # What a model's code prints must not mix with what this command writes for machines.
+    with (
+        progress_bar("audit", unit="cell", quiet=quiet) as progress,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
 
         def watch(now: Status) -> None:
             if progress is not None:
@@ -193,6 +228,8 @@ def _settings(
 def status_in_words(found: Status, folder: Path) -> str:
     """A few lines: what is done, what was left out, what cannot be trusted."""
     state = "complete" if found.complete else "not complete: the same command goes on"
+    if not found.open and found.errors:
+        state = "not complete: the same command tries the failed ones again"
     lines = [
         f"{found.done} of {found.cells} cells done, {found.errors} failed ({state})",
         f"  images       {found.images}, of which {found.corrupt} cannot be read",

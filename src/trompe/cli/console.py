@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trompe")
 
-BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
-"""Exit codes: something the user can put right; a bug; Ctrl-C."""
+BAD_INPUT, UNEXPECTED, FAILED, INTERRUPTED = 2, 1, 3, 130
+"""Exit codes: something the user can put right; a bug; some of the work failed; Ctrl-C."""
 
 
 class _Notices(logging.Handler):
@@ -46,8 +46,25 @@ def be_quiet() -> None:
         log.setLevel(logging.ERROR)
 
 
+def printable(text: str) -> str:
+    """A text without control characters but line breaks: a file's name could hold any.
+
+    What a terminal would obey (escape sequences, a return to the start of the line, letters that
+    turn the direction) is spelt out.
+    """
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
+        for letter in text
+    )
+
+
+def say(text: str) -> None:
+    """Write a text to standard output, whatever names of files are in it."""
+    click.echo(printable(text))
+
+
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -74,6 +91,8 @@ def guarded(work: Callable[[], Any]) -> int:
         if log.isEnabledFor(logging.DEBUG):
             raise
         message = str(error)
+    except SystemExit as error:  # click's own do not come so far
+        message = f"the code of a model ended the program (exit code {error.code})"
     except Exception as error:
         if log.isEnabledFor(logging.DEBUG):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,43 @@ DEFAULT_MODEL, SMALL_MODEL = "efficientnet-lite0", "tiny-vgg"
 """A real ImageNet network; and one for work that grows steeply with the network."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have one
+    """A finite number within bounds: neither NaN nor infinity, which no comparison stops.
+
+    Args:
+        least: allowed.
+        most: allowed.
+        above: whether it must be larger than ``least``.
+    """
+
+    name = "float"
+
+    def __init__(self, least: float = -1e30, most: float = 1e30, *, above: bool = False) -> None:
+        self.least, self.most, self.above = least, most, above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ``click.ParamType``."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            self.fail(f"'{value}' is no number", param, ctx)
+        if self.above and number == self.least:
+            self.fail(f"{value} must be larger than {self.least:g}", param, ctx)
+        if not self.least <= number <= self.most:  # so written, it stops NaN too
+            self.fail(f"{value} is not within {self.least:g} and {self.most:g}", param, ctx)
+        return number
+
+
+#: More threads or processes than a machine can have would bring it down.
+MANY = click.IntRange(1, max(64, os.cpu_count() or 1))
+#: Random number generators take no larger seeds.
+SEED = click.IntRange(0, 2**32 - 1)
+#: Counts of steps, images or copies.
+COUNT = click.IntRange(1, 10_000_000)
+#: Sides of images, in pixels.
+SIDE = click.IntRange(1, 8192)
 
 
 def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command], Command]:
@@ -78,10 +116,14 @@ _MODEL_OPTIONS = (
         help="Safetensors or a checkpoint; 'random' for none. Default: the model's own.",
     ),
     click.option("--classes", metavar="FILE", help="Class labels, one per line."),
-    click.option("--mean", nargs=3, type=float, metavar="R G B", help="Mean of the normalisation."),
-    click.option("--std", nargs=3, type=float, metavar="R G B", help="Its standard deviation."),
-    click.option("--size", type=click.IntRange(1), help="Height and width of the input."),
-    click.option("--num-classes", type=click.IntRange(2), help="Outputs of the network."),
+    click.option(
+        "--mean", nargs=3, type=Number(), metavar="R G B", help="Mean of the normalisation."
+    ),
+    click.option("--std", nargs=3, type=Number(), metavar="R G B", help="Its standard deviation."),
+    click.option("--size", type=SIDE, help="Height and width of the input."),
+    click.option(
+        "--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs of the network."
+    ),
     click.option(
         "--device",
         metavar="[cpu|cuda|auto]",
@@ -89,7 +131,7 @@ _MODEL_OPTIONS = (
         show_default=True,
         help="Where to compute.",
     ),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: torch's choice."),
+    click.option("--threads", type=MANY, help="CPU threads. Default: torch's choice."),
 )
 
 
@@ -139,14 +181,14 @@ patterns_option = click.option(
 )
 batch_option = click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=COUNT,
     default=4,
     show_default=True,
     help="Images worked on at once.",
 )
 chunk_option = click.option(
     "--chunk",
-    type=click.IntRange(1),
+    type=COUNT,
     metavar="N",
     help="Copies held in memory at once, of explanations that average over many.",
 )

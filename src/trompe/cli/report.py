@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from trompe.cli.console import say
 from trompe.cli.options import json_option, quiet_option
 
 
@@ -32,14 +33,16 @@ def report(run: Path, output: Path | None, gallery: int, as_json: bool, quiet: b
     """Make one HTML file of RUN, with its figures and tables beside it.
 
     The page needs no network and no other file. Figures are written as PDF and PNG, tables as CSV
-    and LaTeX, and the leaderboard's entries into RUN/leaderboard.
+    and LaTeX, the leaderboard's entries as JSON. With --output nothing is written into RUN. No
+    model is loaded.
     """
     from trompe.audit import open_run
     from trompe.report.html import write_report
 
-    path = write_report(open_run(run), output or run, most=gallery)
+    opened = open_run(run)
+    path = write_report(opened, output or run, most=gallery)
     if as_json:
-        click.echo(json.dumps({"report": str(path)}))
+        click.echo(json.dumps({"report": str(path), "run": opened.digest}))
     elif not quiet:
-        click.echo(f"Report: {path}")
+        say(f"Report: {path}")
     return 0

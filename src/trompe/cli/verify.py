@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trompe.cli.console import progress_bar
-from trompe.cli.options import json_option, quiet_option
-from trompe.errors import StoreError
+from trompe.cli.console import progress_bar, say
+from trompe.cli.options import Number, json_option, quiet_option
+from trompe.errors import OutputError, StoreError
 
 if TYPE_CHECKING:
     from trompe.audit import Run
@@ -19,10 +21,22 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--arrays-only", is_flag=True, help="Do not run the models again.")
-@click.option("--tau", type=float, default=0.5, show_default=True, help="Least map correlation.")
+@click.option(
+    "--trust", is_flag=True, help="Run the code that RUN names (models given as module:function)."
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="A module:function of yours that may be run if RUN names it.",
+)
+@click.option(
+    "--tau", type=Number(-1, 1), default=0.5, show_default=True, help="Least map correlation."
+)
 @click.option(
     "--epsilon",
-    type=float,
+    type=Number(0, 255),
     default=8.0,
     show_default=True,
     help="Largest change of a pixel, in levels of 255.",
@@ -35,45 +49,101 @@ if TYPE_CHECKING:
 def verify(
     run: Path,
     arrays_only: bool,
+    trust: bool,
+    models: tuple[str, ...],
     tau: float,
     epsilon: float,
     device: str,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Check every cell of RUN, and recompute its leaderboard entries.
+    """Check every cell of RUN, and recompute its leaderboard entries and report.
 
-    The arrays' checksums are compared, the models run again on the images kept, all numbers that
-    compare images, maps and outputs computed anew, and the entries in RUN/leaderboard compared;
-    not so the control with noise and the maps by beta. Ends with code 2 if something does not
-    agree.
+    The chain of checksums is followed, and nothing may be missing or too much. The models run again
+    on the images kept: metrics, the control with noise, maps by beta, flags, leaderboard and the
+    report's numbers are computed anew. Ends with code 2 if something does not agree. An entry of
+    the leaderboard that was right for an earlier state of the run is written anew.
+
+    Models that are a function of somebody's (module:function) are code: they are not run unless you
+    give --trust, or name them with --model.
     """
     from trompe.audit import open_run
+    from trompe.audit.completeness import whole_run_problems
     from trompe.audit.leaderboard import leaderboard
     from trompe.audit.verify import Verifier
 
     opened = open_run(run)
-    verifier = Verifier(opened, models=not arrays_only, device=device)
-    checked = []
-    with progress_bar("verify", unit="cell", quiet=quiet) as progress:
+    problems = whole_run_problems(opened.store)
+    verifier = Verifier(
+        opened, models=not arrays_only, trusted=None if trust else models, device=device
+    )
+    checked = 0
+    # What a model's code prints must not mix with what this command writes for machines.
+    with progress_bar("verify", unit="cell", quiet=quiet) as bar, _talk_to_stderr():
         for one in verifier.check_all():
-            checked.append(one)
-            if progress is not None:
-                progress(len(checked), len(opened.done), {})
-    problems = [f"cell {one.row.id}: {text}" for one in checked for text in one.problems]
-    entries = leaderboard(opened, tau=tau, epsilon=epsilon / 255, rows=[one.row for one in checked])
-    problems += compared(opened, [one.row for one in checked])
+            checked += 1
+            problems += [f"cell {one.row.id}: {text}" for text in one.problems]
+            if bar is not None:
+                bar(checked, len(opened.done), {})
+    found, renewed = _files(opened)
+    problems += found
+    skipped = [] if arrays_only else verifier.distrusted()
+    entries = leaderboard(opened, tau=tau, epsilon=epsilon / 255)
     if as_json:
-        report = {"cells": len(checked), "problems": problems, "leaderboard": entries}
+        report = {
+            "run": opened.digest,
+            "cells": checked,
+            "failed": opened.status.errors,
+            "not_run": skipped,
+            "problems": problems,
+            "renewed": renewed,
+            "leaderboard": entries,
+        }
         click.echo(json.dumps(report, indent=2))
     elif not quiet:
         for entry in entries:
-            click.echo(in_words(entry))
-        click.echo(f"{len(checked)} cells checked, {len(problems)} problems")
+            say(in_words(entry))
+        for name in renewed:
+            say(f"{name} was of an earlier state of the run")
+        failed = f", {opened.status.errors} failed" if opened.status.errors else ""
+        say(f"{checked} cells checked{failed}, {len(problems)} problems")
+        say(f"Digest of the run: {opened.digest}")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise StoreError(f"'{run}' does not agree: {'; '.join(problems[:3])}{more}")
+    if skipped:
+        raise StoreError(
+            f"what could be checked agrees, but {', '.join(skipped)} is code that '{run}' names, "
+            "and was not run: give --trust if you trust it, or --arrays-only to do without"
+        )
     return 0
+
+
+def _talk_to_stderr() -> contextlib.AbstractContextManager[Any]:
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def _files(opened: Run) -> tuple[list[str], list[str]]:
+    """What the leaderboard and the report in the run's folder say otherwise than its numbers.
+
+    Returns:
+        What does not agree; and what was right for an earlier state of the run.
+    """
+    from trompe.report.html import numbers_html, table_files
+    from trompe.report.leaderboard_files import check_leaderboard, write_leaderboard
+    from trompe.report.manifest import check_manifest, check_numbers
+
+    problems, stale = check_leaderboard(opened)
+    renewed = [f"leaderboard/{path.name}" for path in stale]
+    if stale and not problems:
+        with contextlib.suppress(OutputError):  # where nothing may be written
+            write_leaderboard(opened)
+    found, current = check_manifest(opened)
+    if current and not found:
+        found = check_numbers(opened, numbers_html(opened), table_files(opened))
+    elif not found and (opened.folder / "report.html").exists():
+        renewed.append("the report")
+    return problems + found, renewed
 
 
 def in_words(entry: dict[str, Any]) -> str:
@@ -84,22 +154,3 @@ def in_words(entry: dict[str, Any]) -> str:
         f"{entry['images']} images keep their explanation (PCC >= {entry['tau']:g}, pixels within "
         f"{255 * entry['epsilon']:.3g}/255)"
     )
-
-
-def compared(opened: Run, rows: list[Any]) -> list[str]:
-    """What the entries in the run's folder say otherwise than the recomputed numbers."""
-    from trompe.audit.leaderboard import leaderboard
-
-    problems = []
-    for path in sorted((opened.folder / "leaderboard").glob("*.json")):
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            fresh = leaderboard(opened, tau=kept["tau"], epsilon=kept["epsilon"], rows=rows)
-            key = ("model", "method", "defence")
-            same = [e for e in fresh if all(e[k] == kept[k] for k in key)]
-            numbers = ("robust_explanation_accuracy", "images", "curve")
-            if not same or any(same[0][k] != kept[k] for k in numbers):
-                problems.append(f"{path.name} is not what follows from the run")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problems.append(f"{path.name} cannot be read ({error})")
-    return problems

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from trompe.audit import Run
+from trompe.audit.provenance import input_space
 from trompe.audit.results import Row
 from trompe.errors import StoreError
 from trompe.report.style import MAP_COLOURS, bright
-from trompe.types import InputSpace, LoadedModel
 
 #: The change is multiplied by the first of these that makes it clearly visible.
 _FACTORS = (1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
@@ -110,14 +110,19 @@ def _factor(change: Tensor) -> int:
     return next((factor for factor in _FACTORS if factor * largest <= 0.5), 1)
 
 
-def exhibit(run: Run, row: Row, loaded: LoadedModel) -> Exhibit:
+def _label(labels: Sequence[str], number: Tensor) -> str:
+    return labels[int(number)] if int(number) < len(labels) else f"class {int(number)}"
+
+
+def exhibit(run: Run, row: Row) -> Exhibit:
     """The pictures of one cell.
 
     Raises:
         StoreError: if its arrays are missing or damaged.
     """
     arrays = run.arrays(row)
-    space: InputSpace = loaded.input_space
+    known = run.facts(row.model)
+    space, labels = input_space(known), known["labels"]
     x, adv, aim = (space.to_pixels(arrays[k])[0] for k in ("x", "x_adv", "target_x"))
     original, manipulated, target = (arrays[f"map_{k}"][0] for k in ("original", "adv", "target"))
     brightest = bright([m for m in (original, manipulated, target) if bool(m.isfinite().all())])
@@ -126,8 +131,8 @@ def exhibit(run: Run, row: Row, loaded: LoadedModel) -> Exhibit:
     )
     factor = _factor(adv - x)
     caption = (
-        f"Before: {loaded.label(int(before.indices))} ({100 * float(before.values):.1f} %). "
-        f"After: {loaded.label(int(after.indices))} ({100 * float(after.values):.1f} %)."
+        f"Before: {_label(labels, before.indices)} ({100 * float(before.values):.1f} %). "
+        f"After: {_label(labels, after.indices)} ({100 * float(after.values):.1f} %)."
     )
     return Exhibit(
         row=row,
@@ -146,18 +151,16 @@ def exhibit(run: Run, row: Row, loaded: LoadedModel) -> Exhibit:
 def gallery(run: Run, most: int) -> tuple[list[Exhibit], list[str]]:
     """The pictures of some cells, and why some could not be shown.
 
+    No model is loaded: its normalisation and labels are in the run.
+
     Args:
         run: with cells that are done.
         most: cells to show.
     """
-    specs = {model.key: model for model in run.settings.models}
-    loaded: tuple[str, LoadedModel] | None = None
     shown, problems = [], []
     for row in chosen(run.done, most):
-        if loaded is None or loaded[0] != row.model:
-            loaded = (row.model, specs[row.model].load())
         try:
-            shown.append(exhibit(run, row, loaded[1]))
+            shown.append(exhibit(run, row))
         except StoreError as error:
             problems.append(str(error))
     return shown, problems

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+import trompe
 from trompe.atomic import atomic_path
 from trompe.audit import Run
 from trompe.audit.flags import MEANING
@@ -18,6 +19,8 @@ from trompe.errors import UsageError
 from trompe.report.figures import Panel, joint_figure, panel_figure
 from trompe.report.files import prepare_output, safe_names
 from trompe.report.gallery import gallery
+from trompe.report.leaderboard_files import write_leaderboard
+from trompe.report.manifest import write_manifest
 from trompe.report.run_figures import FigureSet, figure_sets
 from trompe.report.svg import inline_svg
 from trompe.report.tables import (
@@ -162,14 +165,26 @@ def page(run: Run, sets: dict[str, list[FigureSet]], *, most: int = 12) -> str:
             shown=shown,
             problems=problems,
             about=_about(run),
+            digest=run.digest,
+            version=trompe.__version__,
         )
     )
 
 
-def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
-    """Write ``report.html``, ``figures/``, ``tables/`` and the leaderboard's JSON files.
+def table_files(run: Run) -> dict[str, str]:
+    """The files of tables, by name."""
+    found = {}
+    for table in (summary_table(run), leaderboard_table(run), metric_table(run)):
+        found[f"{table.name}.csv"] = as_csv(table)
+        if table.name != "cells":
+            found[f"{table.name}.tex"] = as_latex(table)
+    return found
 
-    The leaderboard's files go into the run's own folder, where ``trompe verify`` checks them.
+
+def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
+    """Write ``report.html``, ``figures/``, ``tables/``, ``leaderboard/`` and ``report.json``.
+
+    The last names the run's digest and the checksum of each file. Nothing is written elsewhere.
 
     Args:
         run: with cells that are done.
@@ -181,10 +196,12 @@ def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
 
     Raises:
         UsageError: if no cell is done yet.
+        StoreError: if the run is not as it was entered.
         OutputError: if a file cannot be written.
     """
     if not run.done:
         raise UsageError(f"'{run.folder}' has no finished cell: there is nothing to report")
+    run.store.check_chain()
     folder = prepare_output(output)
     models = list(dict.fromkeys(row.model for row in run.done))
     sets = {model: figure_sets(run, model) for model in models}
@@ -199,25 +216,8 @@ def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
                 with atomic_path(drawings / f"{name}-{one.name}.{kind}") as temporary:
                     figure.savefig(temporary, format=kind, metadata=metadata)
     tables = prepare_output(folder / "tables")
-    for table in (summary_table(run), leaderboard_table(run), metric_table(run)):
-        write_text(tables / f"{table.name}.csv", as_csv(table))
-        if table.name != "cells":
-            write_text(tables / f"{table.name}.tex", as_latex(table))
-    write_leaderboard(run)
+    for name, text in table_files(run).items():
+        write_text(tables / name, text)
+    write_leaderboard(run, None if folder.resolve() == run.folder.resolve() else folder)
+    write_manifest(run, folder)
     return path
-
-
-def write_leaderboard(run: Run, *, tau: float = TAU, epsilon: float = EPSILON) -> list[Path]:
-    """Write one JSON file per model, method and defence into the run's folder.
-
-    Raises:
-        OutputError: if a file cannot be written.
-    """
-    folder = prepare_output(run.folder / "leaderboard")
-    entries = leaderboard(run, tau=tau, epsilon=epsilon)
-    names = safe_names([f"{e['model']} {e['method']} {e['defence']}" for e in entries])
-    paths = []
-    for name, entry in zip(names, entries, strict=True):
-        paths.append(folder / f"{name}.json")
-        write_text(paths[-1], json.dumps(entry, indent=2) + "\n")
-    return paths

@@ -105,12 +105,24 @@ def metric_table(run: Run) -> Table:
     return cell_table(run, keys)
 
 
+def neutral(value: Value) -> Value:
+    """A value for a CSV file: text that a spreadsheet would take for a formula gets an apostrophe.
+
+    Numbers stay numbers, negative ones too.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        return f"'{value}"
+    return value
+
+
 def as_csv(table: Table) -> str:
     """The table as CSV; undefined numbers are empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows(["" if v is None else v for v in row] for row in table.rows)
+    writer.writerows([neutral(v) for v in row] for row in table.rows)
     return stream.getvalue()
 
 

@@ -6,16 +6,23 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from trompe.errors import ImageError
+from trompe.ordinary import read_ordinary
 
 #: Images with more pixels are refused before they are decoded: a small file can unpack to more
 #: than the memory holds. The number is Pillow's own, for which it merely warns.
 MAX_PIXELS = 89_478_485
+
+#: The formats that are read, by Pillow's names. It knows others, some of which start programs
+#: (EPS), fetch or are hardly tested; and it goes by the content, whatever the file is called.
+#: A JPEG with a preview behind it (MPO) is opened as a JPEG.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @contextmanager
@@ -25,7 +32,7 @@ def naming(name: str, wanted: str = "a PNG or JPEG file") -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except ImageError:
+    except (ImageError, MemoryError):  # the second is not the image's fault
         raise
     except FileNotFoundError as error:
         raise ImageError(f"image '{name}' does not exist: check the path") from error
@@ -70,6 +77,11 @@ def _gray_levels(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(levels)
 
 
+def _stream(source: str | os.PathLike[str] | IO[bytes]) -> IO[bytes]:
+    """What is to be decoded, in memory: nothing but an ordinary file of a bounded size."""
+    return BytesIO(read_ordinary(source)) if isinstance(source, str | os.PathLike) else source
+
+
 def decode(source: str | os.PathLike[str] | IO[bytes], name: str, *, matte: str) -> Image.Image:
     """Decode one still image, upright.
 
@@ -86,7 +98,7 @@ def decode(source: str | os.PathLike[str] | IO[bytes], name: str, *, matte: str)
     Raises:
         ImageError: if it is missing, broken, animated or too large.
     """
-    with naming(name), Image.open(source) as opened:
+    with naming(name), Image.open(_stream(source), formats=FORMATS) as opened:
         _check(opened, name)
         image: Image.Image = ImageOps.exif_transpose(opened)
         if image.mode == "F" or image.mode.startswith("I"):

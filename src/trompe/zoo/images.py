@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from trompe.atomic import atomic_path
 from trompe.errors import ImageError, UsageError
+from trompe.ordinary import read_ordinary
 from trompe.types import Preprocessing
 from trompe.zoo.decoding import MAX_PIXELS, decode, naming
 
@@ -107,11 +109,14 @@ def fit_pixels(pixels: Tensor, how: Preprocessing) -> Tensor:
     return pixels[:, top : top + how.size, left : left + how.size].contiguous()
 
 
-def _load_array(path: str | os.PathLike[str], how: Preprocessing) -> Tensor:
+def _load_array(
+    path: str | os.PathLike[str], how: Preprocessing, data: bytes | None = None
+) -> Tensor:
     """Pixels [channels, size, size] of a ``.npy`` file [C, H, W], 8-bit or 0..1."""
     name = os.fspath(path)
     with naming(name, "a .npy file [channels, height, width], 8-bit or with values 0..1"):
-        values = np.load(path, allow_pickle=False)  # a pickle could run code
+        data = read_ordinary(path) if data is None else data
+        values = np.load(io.BytesIO(data), allow_pickle=False)  # a pickle could run code
         numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fu"
     if not numbers or values.ndim != 3 or not (np.isfinite(values).all() and values.min() >= 0):
         raise ImageError(
@@ -132,6 +137,7 @@ def load_image(
     size: int = 224,
     resize: int = 256,
     how: Preprocessing | None = None,
+    data: bytes | None = None,
 ) -> Tensor:
     """Read an image file as a network sees it.
 
@@ -141,11 +147,12 @@ def load_image(
     To read a manipulated PNG back unchanged choose ``resize`` equal to ``size``.
 
     Args:
-        path: of a still image in any format that Pillow reads, or of a ``.npy`` file
+        path: of a still BMP, GIF, JPEG, PNG, PPM, TIFF or WebP image, or of a ``.npy`` file
             [C, H, W] with values 0..1 or of 8 bits, whatever the number of channels.
         size: height and width of the result, in pixels.
         resize: the shorter side before the crop, in pixels, at least ``size``.
         how: all of it as a model wants it (``loaded.preprocessing``), in place of both.
+        data: the bytes of the file, if they were read already.
 
     Returns:
         Pixels 0..1, [channels, size, size], float32; three channels if not said otherwise.
@@ -161,8 +168,9 @@ def load_image(
     how = Preprocessing(size, resize) if how is None else how
     name = os.fspath(path)
     if name.lower().endswith(".npy"):
-        return _load_array(path, how)
-    return _fit(decode(path, name, matte="white"), name, how)
+        return _load_array(path, how, data)
+    source = path if data is None else io.BytesIO(data)
+    return _fit(decode(source, name, matte="white"), name, how)
 
 
 def read_pixels(path: str | os.PathLike[str]) -> Tensor:

@@ -4,14 +4,53 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from trompe.errors import ImageError
+from trompe.ordinary import is_ordinary
 from trompe.zoo.decoding import decode, naming
 from trompe.zoo.images import to_pixels
+
+#: Packed arrays may have so many bytes in all: a small file can expand to more than the memory.
+MAX_EXPANDED = 8 << 30
+_MAX_HEADER = 10_000
+
+
+def _check_size(packed: zipfile.ZipFile, name: str) -> None:
+    """Refuse, by the list of contents alone, what should not be expanded."""
+    total = sum(entry.file_size for entry in packed.infolist())
+    if total > MAX_EXPANDED:
+        raise ImageError(
+            f"image '{name}' expands to {total} bytes: give at most {MAX_EXPANDED} in one file"
+        )
+
+
+def _array(packed: zipfile.ZipFile, key: str) -> np.ndarray[Any, Any]:
+    """One array, whose header must not ask for more than is there."""
+    entry = packed.getinfo(f"{key}.npy")
+    with packed.open(entry) as stream:
+        content = stream.read(entry.file_size + 1)
+    memory = io.BytesIO(content)
+    return np.lib.format.read_array(memory, allow_pickle=False, max_header_size=_MAX_HEADER)
+
+
+def _whole(labels: np.ndarray[Any, Any], name: str) -> list[int]:
+    """Labels as integers.
+
+    Raises:
+        ImageError: if one is no whole number from 0 to 2**31 - 1.
+    """
+    numbers = labels.reshape(-1)
+    fine = numbers.dtype.kind in "iu" or (
+        numbers.dtype.kind == "f" and bool((np.isfinite(numbers) & (numbers % 1 == 0)).all())
+    )
+    if not fine or (numbers.size and not 0 <= numbers.min() <= numbers.max() < 2**31):
+        raise ImageError(f"image '{name}' has labels that are no class numbers from 0")
+    return [int(number) for number in numbers]
 
 
 class NpzImages:
@@ -30,10 +69,14 @@ class NpzImages:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         wanted = "an npz file with the arrays jpeg, offsets and label"
-        with naming(self.path, wanted), np.load(path, allow_pickle=False) as arrays:
-            self._jpeg: np.ndarray[Any, Any] = arrays["jpeg"]
-            self._offsets: list[int] = arrays["offsets"].tolist()
-            self.labels: list[int] = arrays["label"].tolist()
+        with naming(self.path, wanted):
+            if os.path.lexists(path) and not is_ordinary(path):
+                raise ImageError(f"image '{self.path}' is no ordinary file: give {wanted}")
+            with zipfile.ZipFile(path) as packed:
+                _check_size(packed, self.path)
+                self._jpeg: np.ndarray[Any, Any] = _array(packed, "jpeg")
+                self._offsets: list[int] = _array(packed, "offsets").tolist()
+                self.labels: list[int] = _whole(_array(packed, "label"), self.path)
         ordered = all(a < b for a, b in zip(self._offsets, self._offsets[1:], strict=False))
         inside = self._offsets[:1] == [0] and self._offsets[-1] <= self._jpeg.size
         if not (ordered and inside and len(self._offsets) == len(self.labels) + 1):
@@ -44,6 +87,12 @@ class NpzImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def packed(self, index: int) -> bytes:
+        """Image ``index`` as it is in the file: a JPEG."""
+        index %= len(self)
+        start, end = self._offsets[index : index + 2]
+        return bytes(self._jpeg[start:end].tobytes())
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Image ``index`` as pixels 0..1 [3, H, W] float32, and its label.
 
@@ -52,7 +101,5 @@ class NpzImages:
             ImageError: if its bytes are broken.
         """
         label = self.labels[index]
-        index %= len(self)
-        start, end = self._offsets[index : index + 2]
-        stream = io.BytesIO(self._jpeg[start:end].tobytes())
+        stream = io.BytesIO(self.packed(index))
         return to_pixels(decode(stream, f"{self.path}[{index}]", matte="white")), label

@@ -1,0 +1,124 @@
+"""What made the results: software, the code of models that are functions, weights."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import trompe
+from trompe.types import InputSpace, LoadedModel
+from trompe.zoo import ModelSpec
+
+
+def versions() -> dict[str, str]:
+    """The software that makes the results."""
+    import numpy
+    import safetensors
+    import torchvision
+
+    return {
+        "trompe": trompe.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+        "safetensors": safetensors.__version__,
+        "sqlite": sqlite3.sqlite_version,
+        "platform": platform.platform(),
+    }
+
+
+def tensors_checksum(model: nn.Module) -> str:
+    """The checksum of all parameters and buffers of a model, wherever they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _named(tree: ast.Module, package: str) -> Iterator[str]:
+    """The modules that a module may import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parts, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def code_checksums(name: str) -> dict[str, str]:
+    """The checksums of the files that a model's function comes from, by module.
+
+    These are its module and, as long as they lie in or below the same folder and are not
+    installed packages, the modules which that imports. They must have been imported.
+
+    Args:
+        name: ``package.module:function``.
+    """
+    start = name.partition(":")[0]
+    found: dict[str, str] = {}
+    waiting = [start]
+    top = start.partition(".")[0]
+    home = getattr(sys.modules.get(top), "__file__", None)
+    root = Path(home).resolve().parent if home else None
+    if root is not None and getattr(sys.modules[top], "__path__", None):
+        root = root.parent
+    while waiting:
+        module = sys.modules.get(current := waiting.pop())
+        file = getattr(module, "__file__", None)
+        if current in found or not file or root is None:
+            continue
+        path = Path(file).resolve()
+        installed = (
+            {"site-packages", "dist-packages"} & set(path.relative_to(root).parts[:-1])
+            if (path.is_relative_to(root))
+            else {"elsewhere"}
+        )
+        if installed and current != start:
+            continue
+        try:
+            source = path.read_bytes()
+            tree = ast.parse(source)
+        except (OSError, SyntaxError, ValueError):  # a compiled module, or one that is gone
+            continue
+        found[current] = hashlib.sha256(source).hexdigest()
+        package = current if getattr(module, "__path__", None) else current.rpartition(".")[0]
+        waiting += _named(tree, package)
+    return found
+
+
+def facts(spec: ModelSpec, loaded: LoadedModel) -> dict[str, Any]:
+    """What is written down of a model, so that nobody need load it to read the results.
+
+    Args:
+        spec: which model.
+        loaded: the same, loaded.
+    """
+    return {
+        "mean": list(loaded.input_space.mean),
+        "std": list(loaded.input_space.std),
+        "labels": list(loaded.classes),
+        "weights_of": {spec.key: tensors_checksum(loaded.model)},
+        "code_of": code_checksums(spec.name) if spec.is_code else {},
+    }
+
+
+def input_space(found: dict[str, Any]) -> InputSpace:
+    """The normalisation of a model, from what ``facts`` wrote down."""
+    return InputSpace(tuple(found["mean"]), tuple(found["std"]))

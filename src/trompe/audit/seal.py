@@ -1,0 +1,74 @@
+"""The checksum of the whole SQLite file of a run at rest: not a bit of it may fall over unseen.
+
+It is valid as long as the chain has the same last entry. Whoever works on a run first enters that
+he does, so that a file which was rightly changed is never held against an old seal.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trompe.atomic import atomic_path
+from trompe.audit import chain
+from trompe.audit.schema import FILE
+from trompe.audit.store import Store, plainly
+from trompe.ordinary import read_ordinary
+
+NAME = "seal.json"
+
+
+def _text(entries: int, digest: str, file: str) -> str:
+    seal = {"entries": entries, "digest": digest, "sqlite_sha256": file}
+    return json.dumps(seal | {"checksum": chain.checksum(seal)}, indent=2) + "\n"
+
+
+def _at_rest(store: Store) -> bool:
+    """Whether all is in the one file, nothing in the log beside it."""
+    log = store.path.with_name(f"{FILE}-wal")
+    return not log.exists() or log.stat().st_size == 0
+
+
+def write_seal(store: Store) -> None:
+    """Seal the file as it is, unless somebody still works on the run.
+
+    Raises:
+        OutputError: if the seal cannot be written.
+    """
+    with plainly(store.path):
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.db.execute("BEGIN IMMEDIATE")  # nobody writes meanwhile
+        try:
+            busy = store.db.execute("SELECT 1 FROM claims LIMIT 1").fetchone()
+            if busy or not _at_rest(store):
+                return
+            number, digest = chain.head(store.db)
+            text = _text(number, digest, store.file_checksum())
+        finally:
+            store.db.execute("ROLLBACK")
+    with atomic_path(store.folder / NAME) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def seal_problems(store: Store) -> list[str]:
+    """What the seal says against the file; nothing if it agrees, or is of another state."""
+    path: Path = store.folder / NAME
+    try:
+        text = read_ordinary(path, 10_000).decode()
+        seal = json.loads(text)
+        entries, digest, file = seal["entries"], seal["digest"], seal["sqlite_sha256"]
+        whole = text == _text(entries, digest, file)
+    except FileNotFoundError:
+        return []
+    except Exception:  # whatever can be wrong with a file that is not what was written
+        return [f"'{NAME}' cannot be read"]
+    if not whole:
+        return [f"'{NAME}' is not as it was written"]
+    known = chain.digests(store.db)
+    if known.get(digest) != entries:
+        return [f"the run is not, or no longer, the one that '{NAME}' belongs to"]
+    if (entries, digest) != chain.head(store.db) or not _at_rest(store):
+        return []  # work went on since
+    if store.file_checksum() != file:
+        return [f"'{FILE}' has changed since it was sealed"]
+    return []
