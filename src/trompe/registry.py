@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ Part = TypeVar("Part")
 
 PLUGINS = "trompe.plugins"
 """The group of entry points whose modules are imported for the parts that they register."""
+
+
+VARIABLE = "TROMPE_PLUGINS"
+"""The environment variable that names further such modules, separated by commas."""
 
 
 class Registry(Generic[Part]):
@@ -61,8 +66,8 @@ class Registry(Generic[Part]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
-        for plugin in installed_plugins():
-            load_plugin(plugin.value)
+        for plugin in (*(entry.value for entry in installed_plugins()), *named_plugins()):
+            load_plugin(plugin)
 
     def names(self) -> list[str]:
         """All registered names, sorted."""
@@ -90,8 +95,15 @@ def installed_plugins() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=PLUGINS))
 
 
+def named_plugins() -> list[str]:
+    """The modules named by the environment variable ``TROMPE_PLUGINS``, separated by commas."""
+    return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+
+
 def load_plugin(name: str) -> None:
     """Import a module for the parts that it registers.
+
+    It is noted in the environment, so that processes started from here import it, too.
 
     Args:
         name: dotted, such as ``package.module``; the current folder is looked in, too.
@@ -108,6 +120,8 @@ def load_plugin(name: str) -> None:
         raise UsageError(f"the plugin '{name}' cannot be imported: {reason}") from error
     finally:
         sys.path.remove(here)
+    if name not in named_plugins() and name not in {one.value for one in installed_plugins()}:
+        os.environ[VARIABLE] = ",".join([*named_plugins(), name])
 
 
 @functools.cache

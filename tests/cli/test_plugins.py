@@ -137,3 +137,18 @@ def test_an_installed_package_names_its_plugins_as_entry_points(tmp_path: Path) 
         },
     )
     assert done.stdout.split() == ["True", "True"]
+
+
+def test_the_workers_of_an_audit_know_the_plugin(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    audited = trompe(
+        *("audit", "--plugin", "mine", "--model", "tiny-vgg", "--method", "cubed_gradient"),
+        *("--pairs", "2", "--iterations", "2", "--workers", "2", "--output", "run", "--quiet"),
+        folder=tmp_path,
+    )
+    assert audited.returncode == 0, audited.stderr
+    known = trompe("verify", "run", "--plugin", "mine", folder=tmp_path)
+    assert "2 cells checked, 0 problems" in known.stdout + known.stderr
+    unknown = trompe("verify", "run", folder=tmp_path)
+    assert unknown.returncode == 2
+    assert "unknown explanation method 'cubed_gradient'" in unknown.stderr

@@ -11,7 +11,13 @@ import click
 
 from trompe.errors import UsageError
 from trompe.names import resolve
-from trompe.registry import Registry, installed_plugins, load_plugin, shipped_names
+from trompe.registry import (
+    Registry,
+    installed_plugins,
+    load_plugin,
+    named_plugins,
+    shipped_names,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,8 +31,6 @@ _HOMES = {
     "preset": ("trompe.attacks.presets", "presets"),
 }
 """Per kind of part: the package whose files register it, and the registry in it."""
-
-_loaded: list[str] = []  # plugins that the command line named
 
 
 def take_plugins(arguments: Sequence[str]) -> list[str]:
@@ -46,7 +50,6 @@ def take_plugins(arguments: Sequence[str]) -> list[str]:
         if word == "--plugin" or word.startswith("--plugin="):
             name = waiting.pop(0) if word == "--plugin" else word.partition("=")[2]
             load_plugin(name)
-            _loaded.append(name)
         else:
             rest.append(word)
     return rest
@@ -66,7 +69,7 @@ def shipped(kind: str) -> list[str]:
 
 def part_names(kind: str) -> list[str]:
     """The names of a kind of part, those of plugins with them."""
-    return registry_of(kind).names() if _loaded or installed_plugins() else shipped(kind)
+    return registry_of(kind).names() if named_plugins() or installed_plugins() else shipped(kind)
 
 
 def preset_option(what: str) -> Callable[[Command], Command]:
