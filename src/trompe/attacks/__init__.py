@@ -10,6 +10,7 @@ from trompe.attacks.constraints import (
     ValidImage,
     constraints,
 )
+from trompe.attacks.fresh_draws import FreshDraws, fresh_draws
 from trompe.attacks.keep import Keep
 from trompe.attacks.manipulation import manipulate
 from trompe.attacks.objectives import Objective, ReachMap, TopkMargin, Unlike, objectives
@@ -27,6 +28,7 @@ __all__ = [
     "Ball",
     "Channel",
     "Constraint",
+    "FreshDraws",
     "Identity",
     "Keep",
     "L2Ball",
@@ -46,6 +48,7 @@ __all__ = [
     "adaptive_attack",
     "channels",
     "constraints",
+    "fresh_draws",
     "manipulate",
     "objectives",
     "preset_for",
