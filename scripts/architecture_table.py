@@ -5,6 +5,7 @@ Random weights, images of 32 to 64 pixels (those a network needs), double precis
     python scripts/architecture_table.py               # what is missing
     python scripts/architecture_table.py resnet18      # what is missing of these
     python scripts/architecture_table.py --redo swin_t
+    python scripts/architecture_table.py --maps        # all again but derivatives: soon done
 
 Each network's rows are added to ``benchmarks/results/architectures.json`` as soon as they are
 there; the same command goes on where it was, and several may run at once. timm's networks and
@@ -14,6 +15,7 @@ Hugging Face's need those packages. ``scripts/render_readme.py`` writes the tabl
 from __future__ import annotations
 
 import argparse
+import copy
 import fcntl
 import importlib.metadata
 import json
@@ -25,8 +27,10 @@ from typing import Any
 
 import torch
 import torchvision.models as tv
-from torch import nn
+from oracles import agreement
+from torch import Tensor, nn
 
+import trompe
 from trompe.atomic import atomic_path
 from trompe.cli.coverage import check
 from trompe.zoo.probe import Logits
@@ -49,6 +53,53 @@ def _vit_b_16() -> nn.Module:
     net = tv.vit_b_16(num_classes=10, image_size=32)
     nn.init.normal_(net.heads[0].weight, std=0.05)  # torchvision starts it at zero: no explanation
     return net
+
+
+class Shared(nn.Module):
+    """Group norms, then a convolution seen row by row by an LSTM where ``recurrent``."""
+
+    def __init__(self, recurrent: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.GroupNorm(4, 16), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GroupNorm(8, 32), nn.SiLU()),
+            *(nn.Conv2d(32, 32, 1), nn.GroupNorm(8, 32)),
+        )
+        self.lstm = nn.LSTM(32, 24, batch_first=True) if recurrent else None
+        self.fc = nn.Linear(24 if recurrent else 32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits [B, 10]."""
+        h = self.body(x)
+        if self.lstm is None:
+            return self.fc(h.mean((2, 3)))
+        return self.fc(self.lstm(h.flatten(2).transpose(1, 2))[0][:, -1])
+
+
+class ClipTower(nn.Module):
+    """The image tower of CLIP, from Hugging Face, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        config = CLIPVisionConfig(
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            image_size=32,
+            patch_size=8,
+        )
+        self.tower, self.fc = CLIPVisionModel(config), nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits [B, 10]."""
+        return self.fc(self.tower(pixel_values=x).pooler_output)
+
+
+def _maxvit() -> nn.Module:
+    return tv.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=10)
 
 
 def _hugging_face() -> nn.Module:
@@ -96,6 +147,22 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "timm vit_tiny_patch16_224": (_timm("vit_tiny_patch16_224", img_size=32), 32),
     "timm swin_tiny": (_timm("swin_tiny_patch4_window7_224", img_size=64, window_size=4), 64),
     "transformers ViT": (_hugging_face, 32),
+    "mnasnet0_5": (lambda: tv.mnasnet0_5(num_classes=10), 32),
+    "maxvit": (_maxvit, 64),
+    "group norm": (lambda: Shared(False), 32),
+    "LSTM head": (lambda: Shared(True), 32),
+    "timm mnasnet_100": (_timm("mnasnet_100"), 32),
+    "timm ghostnet_100": (_timm("ghostnet_100"), 32),
+    "timm repvgg_a0": (_timm("repvgg_a0"), 32),
+    "timm mambaout_femto": (_timm("mambaout_femto"), 32),
+    "timm convnextv2_atto": (_timm("convnextv2_atto"), 32),
+    "timm edgenext_xx_small": (_timm("edgenext_xx_small"), 32),
+    "timm mixer_s32_224": (_timm("mixer_s32_224", img_size=64), 64),
+    "timm vit_small_patch14_reg4_dinov2": (
+        _timm("vit_small_patch14_reg4_dinov2", img_size=42, depth=3),
+        42,
+    ),
+    "transformers CLIP": (ClipTower, 32),
 }
 
 
@@ -128,23 +195,54 @@ def keep(name: str, entry: dict[str, Any]) -> None:
             fresh.write_text(json.dumps({"networks": ordered}, indent=1) + "\n")
 
 
-def attempt(name: str) -> dict[str, Any]:
-    """All methods on one network."""
+def attempt(name: str, derivative: bool = True) -> dict[str, Any]:
+    """All methods on one network.
+
+    Args:
+        name: Of ``NETWORKS``.
+        derivative: Whether derivatives are tried too; without, those known already are kept, and
+            the entry says that they are older than the maps.
+    """
     make, size = NETWORKS[name]
     torch.manual_seed(0)
     model = make()
-    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    pixels = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    x = trompe.InputSpace().from_pixels(pixels)  # within the bounds of z_B
     start = time.perf_counter()
-    rows = check(model, x)
+    found = check(model, x, derivative=derivative)
+    rows = {
+        row.method: {key: value for key, value in asdict(row).items() if key != "method"}
+        for row in found
+    }
+    if not derivative:
+        merge(rows, known().get(name, {}).get("methods", {}))
+    for method, (oracle, error) in compared(model, x).items():
+        rows[method] |= {"oracle": oracle, "oracle_error": error}
+    seconds = round(time.perf_counter() - start)
     return {
         "size": size,
-        "seconds": round(time.perf_counter() - start),
+        "seconds": seconds if derivative else known().get(name, {}).get("seconds", seconds),
         "versions": versions(),
-        "methods": {
-            row.method: {key: value for key, value in asdict(row).items() if key != "method"}
-            for row in rows
-        },
+        "derivatives": "with the maps" if derivative else "older than the maps",
+        "methods": rows,
     }
+
+
+def merge(rows: dict[str, Any], earlier: dict[str, Any]) -> None:
+    """Keep the derivatives that were found before, where map and derivative were fine."""
+    for method, row in rows.items():
+        before = earlier.get(method)
+        if before is not None and before["status"] == row["status"] == "works":
+            row["derivative_error"] = before["derivative_error"]
+
+
+def compared(model: nn.Module, x: Tensor) -> dict[str, tuple[str, float]]:
+    """The oracles' verdicts, in double precision."""
+    exact = copy.deepcopy(model).double().eval().requires_grad_(False)
+    x = x.double()
+    with torch.no_grad():
+        target = exact(x).argmax(dim=1)
+    return agreement(exact, x, target)
 
 
 def main() -> None:
@@ -152,13 +250,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all if none is given")
     parser.add_argument("--redo", action="store_true", help="also what was tried before")
+    parser.add_argument("--maps", action="store_true", help="all again but the derivatives")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.networks or NETWORKS:
-        if name in known() and not arguments.redo:
+        if name in known() and not arguments.redo and not arguments.maps:
             continue
         try:
-            entry = attempt(name)
+            entry = attempt(name, derivative=not arguments.maps)
         except ImportError as missing:
             print(f"{name}: left out ({missing})", flush=True)
             continue

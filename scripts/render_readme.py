@@ -155,6 +155,63 @@ def architectures() -> str:
     return table(["method", *networks], rows)
 
 
+AGREES = 1e-5
+"""Relative to the largest entry of a map: the stabilisers of other code are not ours."""
+
+
+def _oracles(methods: dict[str, Any]) -> str:
+    """Per oracle: how many maps agree with it; those that do not, by name."""
+    cells = []
+    sources = {row["oracle"]: None for row in methods.values() if row.get("oracle")}
+    for source in sources:
+        errors = {m: r["oracle_error"] for m, r in methods.items() if r.get("oracle") == source}
+        off = [f"**`{m}` {e:.0e}**" for m, e in errors.items() if not e <= AGREES]
+        counted = f"{source} {len(errors) - len(off)}/{len(errors)}"
+        cells.append(", ".join([counted, *off]))
+    return "; ".join(cells)
+
+
+def conservation() -> str:
+    """Whether maps conserve what they share out, and agree with other code."""
+
+    def share(row: dict[str, Any] | None, key: str) -> str:
+        if row is None or row.get(key) is None:
+            return SIGNS[row["status"]] if row is not None else ""
+        return f"{row[key]:.2g}" if abs(row[key]) < 1000 else f"{row[key]:.0e}"
+
+    rows = []
+    for name, entry in load("architectures")["networks"].items():
+        methods = entry["methods"]
+        paper = methods.get("lrp paper")
+        others = {
+            m: r["magnitude"]
+            for m, r in methods.items()
+            if m.startswith("lrp ") and m != "lrp paper" and r.get("magnitude") is not None
+        }
+        largest = max(others, key=lambda m: others[m]) if others else None
+        rows.append(
+            [
+                name,
+                share(paper, "total"),
+                share(paper, "magnitude"),
+                share(methods.get("excitation_backprop"), "magnitude"),
+                "" if largest is None else f"{others[largest]:.2g} (`{largest[4:]}`)",
+                _oracles(methods),
+                entry.get("derivatives", "older than the maps"),
+            ]
+        )
+    header = [
+        "network",
+        "`lrp`: sum / logit",
+        "`lrp`: magnitude / logit",
+        "`excitation_backprop`",
+        "largest of other composites",
+        "agrees with",
+        "derivatives",
+    ]
+    return table(header, rows)
+
+
 def soundness() -> str:
     """How often an attack exceeded a bound."""
     result = load("soundness")
@@ -354,6 +411,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "photos": photos,
     "coverage": coverage,
     "architectures": architectures,
+    "conservation": conservation,
     "soundness": soundness,
     "step": step,
     "batches": batches,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.engine import record, sweep
+from trompe.errors import UnsupportedOp
 from trompe.rules.composites import COMPOSITES, composite_rules
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
@@ -237,3 +238,27 @@ def test_where_nothing_is_negative_the_short_form_of_z_plus_is_the_long_one() ->
         seed = trompe.explain.base.one_hot(logits, TARGET)
         found.append(sweep(tape, logits, seed, replace(rules, prepare=None)))
     nets.close(found[0], found[1], 1e-12)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet", "efficientnet", "vit", "convnext"])
+def test_excitation_is_at_most_a_distribution(name: str) -> None:
+    net, size = build(SMALL[name])
+    relevance = trompe.explainer("excitation_backprop")(net, pixels(size), TARGET)
+    assert bool((relevance >= -1e-9).all())
+    total = relevance.flatten(1).sum(1)
+    assert bool((total <= 1 + 1e-6).all())
+    assert bool((total > 0.01).all())
+
+
+def test_recurrent_layers_are_refused_by_name() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.head = nn.LSTM(12, 5, batch_first=True), nn.Linear(5, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rows(x.permute(0, 2, 1, 3).flatten(2))[0][:, -1])
+
+    net = Recurrent().double().eval().requires_grad_(False)
+    with pytest.raises(UnsupportedOp, match=r"'torch.lstm' at 'rows' \(LSTM\) has no rule"):
+        LRP(net, pixels(4), TARGET)

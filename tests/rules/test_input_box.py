@@ -91,7 +91,9 @@ def scaled(factor: Tensor, shift: Tensor) -> tuple[nn.Module, Callable[[Tensor],
 
 
 @pytest.mark.parametrize("composite", ["paper", "epsilon_gamma_box"])
-@pytest.mark.parametrize("spelled", ["numbers", "batch norm", "in place", "divided"])
+@pytest.mark.parametrize(
+    "spelled", ["numbers", "batch norm", "in place", "divided", "depthwise", "matrix"]
+)
 def test_rescaled_inputs_have_rescaled_bounds(spelled: str, composite: str) -> None:
     """A negative factor swaps the bounds; the map is that of the network without the front."""
     factor, shift = torch.tensor([2.0, -0.5, 3.0]).double(), torch.tensor([0.3, -1.0, 0.7]).double()
@@ -105,6 +107,13 @@ def test_rescaled_inputs_have_rescaled_bounds(spelled: str, composite: str) -> N
     elif spelled == "divided":
         mean, std = (-shift / factor).view(1, -1, 1, 1), (1 / factor).view(1, -1, 1, 1)
         net.front = lambda x: torch.stack([(c - mean[0]) / std[0] for c in x])
+    elif spelled in ("depthwise", "matrix"):
+        layer = nn.Conv2d(3, 3, 1, groups=3 if spelled == "depthwise" else 1)
+        layer.bias.data = shift
+        layer.weight.data = factor.view(3, 1, 1, 1)
+        if spelled == "matrix":
+            layer.weight.data = torch.diag(factor).view(3, 3, 1, 1)
+        net.front = layer.requires_grad_(False)
     plain = fronted(lambda x: x, padding=0)
     nets.close(net(X), plain(X), 1e-12)
     nets.close(explained(net, composite), explained(plain, composite), 1e-7)
@@ -249,3 +258,15 @@ def test_bounds_of_each_channel_by_dense_matrices(layer: Callable[[], nn.Module]
             shares = x[i].flatten() * row - low * row.clamp(min=0) - high * row.clamp(max=0)
             expected += shares / (shares.sum() + 1e-6) * relevance[j]
         nets.close(found[i].flatten(), expected, 1e-6)
+
+
+def test_a_layer_that_mixes_or_adds_channels_is_a_first_layer() -> None:
+    torch.manual_seed(0)
+    for first in (nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, padding=1, groups=3)):
+        net = fronted(first.double().requires_grad_(False))
+        assert [box is not None for box in bounds(net)] == [True, False, False]
+    swap = nn.Conv2d(3, 3, 1, bias=False).double().requires_grad_(False)
+    swap.weight.copy_(torch.eye(3).flip(0).view(3, 3, 1, 1))
+    assert [box is not None for box in bounds(fronted(swap))] == [False, True, False]
+    swap.weight.fill_(0.5)  # seen, though it is the same tensor
+    assert [box is not None for box in bounds(fronted(swap))] == [True, False, False]

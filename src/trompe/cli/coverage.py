@@ -37,12 +37,21 @@ class Coverage:
             network or without more data; ``refused``: an operation has no rule; ``wrong``.
         reason: why it does not work.
         derivative_error: relative, against finite differences in double precision.
+        total: of methods that share out the logit: the sum of the map over the logit.
+        magnitude: the sum of the map's magnitude over that of the logit. Under z+ and z_B neither
+            is more than 1; a rule that divides by sums of both signs may exceed it by any factor.
     """
 
     method: str
     status: Status
     reason: str = ""
     derivative_error: float | None = None
+    total: float | None = None
+    magnitude: float | None = None
+
+
+BOUNDED = frozenset({"lrp paper", "excitation_backprop"})
+"""Methods whose maps are at most what they share out, by definition."""
 
 
 def candidates() -> dict[str, Callable[[], Method]]:
@@ -102,8 +111,20 @@ def _derivative_error(
     return median(errors)
 
 
+def _shares(name: str, relevance: Tensor, logit: Tensor) -> tuple[float, float] | None:
+    """Sum and magnitude of a map in parts of what the method shares out, if it shares out."""
+    if not name.startswith("lrp ") and name != "excitation_backprop":
+        return None
+    whole = float(logit.sum()) if name.startswith("lrp ") else float(len(logit))
+    return float(relevance.sum()) / whole, float(relevance.abs().sum()) / abs(whole)
+
+
 def check(
-    model: nn.Module, x: Tensor, methods: Iterable[str] | None = None, tolerance: float = 1e-4
+    model: nn.Module,
+    x: Tensor,
+    methods: Iterable[str] | None = None,
+    tolerance: float = 1e-4,
+    derivative: bool = True,
 ) -> list[Coverage]:
     """Try methods on a network, in double precision, smoothed for the derivative.
 
@@ -112,6 +133,7 @@ def check(
         x: an image [1, C, H, W].
         methods: names out of ``candidates``; all by default.
         tolerance: of the derivative, relative.
+        derivative: whether it is tried as well, which takes nearly all of the time.
     """
     import torch
 
@@ -122,16 +144,27 @@ def check(
     smoothed = trompe.smooth(exact, beta=5.0, pooling=True)
     x = x.double()
     with torch.no_grad():
-        target = exact(x).argmax(dim=1)
+        logits = exact(x)
+        target = logits.argmax(dim=1)
+        logit = logits.gather(1, target.view(-1, 1))
     known = candidates()
     rows = []
     for name in known if methods is None else methods:
         try:
             method = known[name]()
-            if not bool(torch.isfinite(method(exact, x, target)).all()):
+            relevance = method(exact, x, target)
+            if not bool(torch.isfinite(relevance).all()):
                 rows.append(Coverage(name, "wrong", "the map is not finite"))
                 continue
-            error = _derivative_error(method, smoothed, x, target, tolerance)
+            shares = _shares(name, relevance, logit)
+            total, magnitude = shares if shares is not None else (None, None)
+            if name in BOUNDED and magnitude is not None and magnitude > 1 + 1e-6:
+                reason = f"the map is {magnitude:.3g} times the logit"
+                rows.append(Coverage(name, "wrong", reason, None, total, magnitude))
+                continue
+            error = None
+            if derivative:
+                error = _derivative_error(method, smoothed, x, target, tolerance)
         except PatternError:
             rows.append(Coverage(name, "not defined", "needs patterns learned from data"))
         except UnsupportedOp as problem:
@@ -141,6 +174,7 @@ def check(
         except TrompeError as problem:
             rows.append(Coverage(name, "refused", str(problem)))
         else:
-            fine = error <= tolerance
-            rows.append(Coverage(name, "works" if fine else "wrong", "", error))
+            fine = error is None or error <= tolerance
+            found: Status = "works" if fine else "wrong"
+            rows.append(Coverage(name, found, "", error, total, magnitude))
     return rows

@@ -76,7 +76,8 @@ def _check(name: str, size: int | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return
-    click.echo(f"{'method':<30}{'status':<13}error of the derivative")
+    click.echo(f"{'method':<30}{'status':<13}{'map / logit':<13}error of the derivative")
     for row in rows:
         detail = row.reason if row.derivative_error is None else f"{row.derivative_error:.0e}"
-        click.echo(f"{row.method:<30}{row.status:<13}{detail}")
+        share = "" if row.magnitude is None else f"{row.magnitude:.3g}"
+        click.echo(f"{row.method:<30}{row.status:<13}{share:<13}{detail}")

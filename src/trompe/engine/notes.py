@@ -26,6 +26,8 @@ class Notes:
         bounds: Of an operation that sees the input of the model, moved or rescaled at most: the
             lowest and the highest value that each entry of its own input can have. Both broadcast
             to it.
+        selects: Whether a linear operation before the first layers only swaps or rescales: each of
+            its outputs takes one input at most.
     """
 
     slope: Tensor | None = None
@@ -35,6 +37,7 @@ class Notes:
     gain: Tensor | None = None
     nonnegative: bool = False
     bounds: tuple[Tensor, Tensor] | None = None
+    selects: bool = False
 
     @property
     def factor(self) -> Tensor | None:

@@ -17,7 +17,7 @@ from trompe.rules.epsilon import Epsilon
 from trompe.rules.flat import Flat
 from trompe.rules.gamma import Gamma
 from trompe.rules.general import SUMS, bounded, by_contribution
-from trompe.rules.input_box import mark_first
+from trompe.rules.input_box import mark_first, selected
 from trompe.rules.linear import LINEAR
 from trompe.rules.lrp import RULES, SHARED
 from trompe.rules.norm import Addition
@@ -63,6 +63,8 @@ class Composite:
         """The rules for inputs of ``space``, which gives z_B its bounds."""
 
         def linear(relevance: Any, op: OpCall) -> Any:
+            if op.notes.selects:
+                return selected(relevance, op)
             dense = op.func is F.linear
             rule = self.dense if dense else self.convolution
             if op.notes.bounds is not None:

@@ -15,13 +15,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.tape import OpCall, Tape
-from trompe.rules.linear import LINEAR
+from trompe.rules.affine import named
+from trompe.rules.linear import LINEAR, transposed, weight_of
 from trompe.rules.sums import again
 from trompe.types import InputSpace, constant_vector
 
@@ -70,13 +72,35 @@ def _way(tape: Tape) -> _Way:
     before, first, seen = [], [], {id(tape.input)}
     for op in tape.calls:
         near = [id(tensor) in seen for tensor, _ in op.edges]
-        if op.func in LINEAR:
+        if op.func in LINEAR and near[0] and len(near) == 1 and _selects(op):
+            op.notes.selects = True
+        elif op.func in LINEAR:
             if near[0]:
                 first.append(op)
-        elif all(near):
+            continue
+        if all(near):
             before.append(op)
             seen.update(id(tensor) for tensor in op.outputs)
     return _Way(before, first)
+
+
+_selecting: Any = WeakIdKeyDictionary()
+"""Per weight: its state, and whether each of its outputs takes one input at most."""
+
+
+def _selects(op: OpCall) -> bool:
+    """Whether a layer swaps or rescales channels and no more, as one that normalises does."""
+    weight: Tensor = op.argument(1, "weight")
+    groups = op.argument(6, "groups", 1) if op.func is not F.linear else 1
+    if "transpose" in op.func.__name__ or len(weight) > weight.shape[1] * groups:
+        return False
+    state = (weight._version, weight.untyped_storage()._cdata)
+    known = _selecting.get(weight)
+    if known is None or known[0] != state:
+        with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad():
+            most = int((weight != 0).flatten(1).sum(dim=1).max())
+        known = _selecting[weight] = (state, most <= 1)
+    return bool(known[1])
 
 
 def mark_first(tape: Tape, space: InputSpace, shared: bool) -> None:
@@ -214,3 +238,11 @@ def _narrowed(low: Tensor, high: Tensor) -> Bounds:
         if bool(((low - one).abs() <= slack).all() & ((high - other).abs() <= slack).all()):
             low, high = one, other
     return low.clone(), high.clone()
+
+
+_taken = named("taken", lambda weight: (weight != 0).to(weight.dtype))
+
+
+def selected(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """The rule of a layer that swaps or rescales: all to the one input that an output takes."""
+    return [transposed(op, relevance, weight_of(op, _taken))]
