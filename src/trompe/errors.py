@@ -74,6 +74,8 @@ class UnsupportedOp(TrompeError):
             way_out = "write it with plain torch functions, out of place"
         elif family == "grad_cam":
             way_out = "name a layer that has them (layer=)"
+        elif family == "attention_rollout":
+            way_out = "with LRP (composite='attn')"
         super().__init__(
             f"operation '{operation}' at {place} {why} under '{family}': explain with 'gradient', "
             f"or {way_out}"

@@ -15,8 +15,9 @@ import trompe
 from trompe.cli.coverage import candidates, check
 from trompe.engine.sweep import relevance_of
 from trompe.errors import UnsupportedOp
-from trompe.rules.composites import composite_rules
+from trompe.rules.composites import COMPOSITES, composite_rules
 from trompe.types import InputSpace
+from trompe.zoo.tiny import TinyVGG
 
 sys.path.insert(0, str(Path(__file__).parent))
 from families import SMALL, WHOLE, Builder, build, images
@@ -65,6 +66,50 @@ def test_the_matrix_of_a_transformer() -> None:
     assert status["attention_rollout"] == status["lrp attn"] == "works"
     assert status["deeplift"] == "refused"
     assert status["grad_cam"] == "not defined"
+
+
+def test_maps_larger_than_the_logit_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default rules return at most the logit; by contribution they would not here."""
+    net, size = build(SMALL["mobilenet_v2"])
+    x = trompe.InputSpace().clamp(images(size, 1))
+    (row,) = check(net, x, ["lrp paper"], derivative=False)
+    assert row.status == "works"
+    assert row.total is not None
+    assert row.magnitude is not None
+    assert 0 < row.total <= row.magnitude <= 1 + 1e-6
+    monkeypatch.setitem(COMPOSITES, "paper", COMPOSITES["epsilon"])
+    (row,) = check(net, x, ["lrp paper"], derivative=False)
+    assert row.status == "wrong"
+    assert "times the logit" in row.reason
+    (row,) = check(net, x, ["gradient"], derivative=False)
+    assert row.magnitude is None
+
+
+def test_the_oracles_of_the_table_agree_and_can_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("zennit")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    from oracles import agreement
+
+    net = TinyVGG(5).double().eval().requires_grad_(False)
+    x, target = trompe.InputSpace().clamp(images(64, 1)), torch.tensor([2])
+    found = agreement(net, x, target)
+    assert found["gradient"] == ("autograd", 0.0)
+    assert {source for source, _ in found.values()} == {"autograd", "zennit"}
+    assert all(error < 1e-5 for _, error in found.values()), found
+    monkeypatch.setitem(COMPOSITES, "epsilon", COMPOSITES["epsilon_plus"])
+    assert agreement(net, x, target)["lrp epsilon"][1] > 0.01
+
+
+def test_errors_name_only_what_exists() -> None:
+    net, size = build(SMALL["resnet20"])
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).double()
+    for name, way, model, x in (
+        ("attention_rollout", "composite='attn'", net, images(size, 1)),
+        ("grad_cam", "layer=", dense, images(2, 1)),
+    ):
+        with pytest.raises(UnsupportedOp, match=way) as error:
+            trompe.explainer(name)(model, x, torch.tensor([1]))
+        assert "RULES" not in str(error.value)
 
 
 class Strange(nn.Module):
