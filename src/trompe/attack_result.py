@@ -24,6 +24,21 @@ def _plot() -> Any:
 
 
 @dataclass(frozen=True)
+class AfterChannel:
+    """What is left of a manipulation after a channel: the real codec, not its differentiable twin.
+
+    Args:
+        map_adv: heat map of the manipulated image after the channel, [B, H, W].
+        map_clean: that of the original image after it, [B, H, W]: what the channel alone does.
+        logits_adv: of the manipulated image after it, [B, K].
+    """
+
+    map_adv: Tensor
+    map_clean: Tensor
+    logits_adv: Tensor
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """What an attack found, judged on the ORIGINAL model for the ORIGINAL class.
 
@@ -46,6 +61,7 @@ class AttackResult:
         provenance: settings and versions, JSON-serialisable.
         input_space: the model's normalisation.
         classes: label of each output; empty if unknown.
+        after: what is left after each channel of ``through``, by its name and options.
 
     Example:
         >>> result = trompe.manipulate(loaded, x, target)  # doctest: +SKIP
@@ -68,6 +84,7 @@ class AttackResult:
     provenance: Mapping[str, Any]
     input_space: InputSpace = field(default_factory=InputSpace)
     classes: tuple[str, ...] = ()
+    after: Mapping[str, AfterChannel] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """What it is, how it ended and what it can do, in three lines."""

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from trompe.atomic import atomic_path
-from trompe.attack_result import AttackResult
+from trompe.attack_result import AfterChannel, AttackResult
 from trompe.errors import OutputError, UsageError
 from trompe.input_space import InputSpace
 
@@ -19,6 +19,8 @@ FORMAT = "trompe attack result 1"
 _TENSORS = ("x", "x_adv", "target_class", "map_original", "map_target", "map_adv")
 _LOGITS = ("logits_original", "logits_adv")
 _HISTORY = "history."
+_AFTER = "after."
+_PARTS = ("map_adv", "map_clean", "logits_adv")
 
 
 def save_result(result: AttackResult, path: str | os.PathLike[str]) -> Path:
@@ -40,6 +42,8 @@ def save_result(result: AttackResult, path: str | os.PathLike[str]) -> Path:
         if getattr(result, name) is not None
     }
     tensors |= {f"{_HISTORY}{name}": t.contiguous() for name, t in result.history.items()}
+    for name, left in result.after.items():
+        tensors |= {f"{_AFTER}{name}.{part}": getattr(left, part).contiguous() for part in _PARTS}
     # safetensors refuses tensors that share memory.
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     about = {
@@ -49,6 +53,7 @@ def save_result(result: AttackResult, path: str | os.PathLike[str]) -> Path:
         "std": result.input_space.std,
         "classes": result.classes,
         "history": list(result.history),
+        "after": list(result.after),
         "provenance": result.provenance,
     }
     try:
@@ -90,6 +95,10 @@ def load_result(path: str | os.PathLike[str]) -> AttackResult:
             provenance=about["provenance"],
             input_space=InputSpace(tuple(about["mean"]), tuple(about["std"])),
             classes=tuple(about["classes"]),
+            after={
+                key: AfterChannel(*[tensors[f"{_AFTER}{key}.{part}"] for part in _PARTS])
+                for key in about.get("after", ())
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"result '{name}' is incomplete ({error}): {wanted}") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trompe.attack_result import AfterChannel
 from trompe.attacks.arguments import checked_classes, checked_logits
 from trompe.attacks.channels import Channel
 from trompe.attacks.keep import Keep
@@ -104,6 +105,7 @@ class BatchAttack:
             history={key: noted.cpu() for key, noted in attack.history.items()},
             iterations=attack.done,
             stopped=attack.stopped,
+            after={repr(way): self._after(way, x, found, target) for way in self.through},
             provenance={
                 "vanishing_gradient": attack.vanished.tolist(),
                 "runner": attack.steps.ran,
@@ -116,6 +118,15 @@ class BatchAttack:
             if not bool(torch.isfinite(reference.map).all()):
                 heatmap(self.method(self.judge, x, target))  # raises: which image has no map
         return reference
+
+    def _after(self, way: Channel, x: Tensor, found: Tensor, target: Tensor) -> AfterChannel:
+        """What the real channel leaves of the manipulated images, and does to the original ones."""
+        with torch.no_grad():
+            changed, clean = (
+                observe(self.judge, self.method, way.real(one, self.space, self.generator), target)
+                for one in (found, x)
+            )
+        return AfterChannel(changed.map.cpu(), clean.map.cpu(), changed.logits.cpu())
 
     def _map(self, x: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():

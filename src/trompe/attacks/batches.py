@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trompe.attack_result import AfterChannel
 from trompe.errors import MemoryLimitError
 from trompe.explain.base import Method
 from trompe.types import AttackResult, Explainer
@@ -115,12 +116,22 @@ def joined(results: Sequence[AttackResult]) -> AttackResult:
         key: torch.cat([_column(result, key, iterations) for result in results], dim=1)
         for key in keys
     }
+    after = {
+        key: AfterChannel(
+            *[
+                torch.cat([getattr(result.after[key], field.name) for result in results])
+                for field in dataclasses.fields(AfterChannel)
+            ]
+        )
+        for key in results[0].after
+    }
     stopped = next((r.stopped for r in results if r.stopped != "finished"), "finished")
     vanished = [image for r in results for image in r.provenance["vanishing_gradient"]]
     return dataclasses.replace(
         results[0],
         **per_image,
         history=history,
+        after=after,
         iterations=iterations,
         stopped=stopped,
         provenance={**results[0].provenance, "vanishing_gradient": vanished},

@@ -162,6 +162,29 @@ def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
     return found
 
 
+def channel_metrics(result: AttackResult) -> list[dict[str, dict[str, float]]]:
+    """What is left after each channel that the attack went through, per image and channel.
+
+    Returns:
+        Per image, by the channel's name: ``target_pcc`` and ``original_pcc`` of the manipulated
+        image's map after it, ``clean_pcc``, the correlation of the original image's map before and
+        after it (what the channel alone does), ``class_kept`` (0 or 1). Undefined numbers are NaN.
+    """
+    outcome = Outcome.of(result)
+    found: list[dict[str, dict[str, float]]] = [{} for _ in range(len(result.x))]
+    before = result.logits_original.argmax(dim=1)
+    for name, left in result.after.items():
+        columns = {
+            "target_pcc": pcc(left.map_adv, outcome.aim),
+            "original_pcc": pcc(left.map_adv, result.map_original),
+            "clean_pcc": pcc(left.map_clean, result.map_original),
+            "class_kept": (left.logits_adv.argmax(dim=1) == before).double(),
+        }
+        for index, entry in enumerate(found):
+            entry[name] = {key: float(column[index]) for key, column in columns.items()}
+    return found
+
+
 def curve(history: Tensor, points: int = 100) -> Tensor:
     """At most ``points`` entries of a history [T], the first and the last among them."""
     count = history.shape[0]

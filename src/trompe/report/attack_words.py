@@ -63,7 +63,20 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     ]
     if "after_rounding" in entry:
         lines.append(f"  as 8-bit PNG {_rounded(entry)}")
+    for channel, left in entry.get("after", {}).items():
+        lines.append(f"  after {channel}: {_left(left)}")
     return lines
+
+
+def _left(left: Mapping[str, float | None]) -> str:
+    """What is left after a channel."""
+    kept = "class kept" if left["class_kept"] else "CLASS CHANGED"
+    target = left["target_pcc"]
+    towards = "" if target is None else f"{_number(target)} with the target, "
+    return (
+        f"{kept}, correlates {towards}{_number(left['original_pcc'])} with the original one "
+        f"(the original image's own map: {_number(left['clean_pcc'])})"
+    )
 
 
 def _changed(change: Mapping[str, float]) -> str:

@@ -28,6 +28,7 @@ from trompe.metrics.attack import (
     MAP_METRICS,
     Outcome,
     attack_metrics,
+    channel_metrics,
     compared,
 )
 from trompe.report.overview import save_overview
@@ -276,6 +277,9 @@ def write_attack(
         images[index]["after_rounding"] = _after_rounding(
             png, result, index, model, explainer, input_space
         )
+    if result.after:
+        for entry, channels in zip(images, channel_metrics(result), strict=True):
+            entry["after"] = channels
     _write_history(folder / "history.csv", result, image_names)
     save_overview(
         folder / "overview.png", result, input_space, labels=labels, target_pixels=target_pixels
