@@ -74,6 +74,8 @@ if [ -n "${IMAGES:-}" ]; then
     $python benchmarks/quality.py --data "$IMAGES" --preset reference $reference
   fi
   $python benchmarks/capture.py precision --data "$IMAGES" --method gradient --method lrp
+  $python benchmarks/guarantees.py --data "$IMAGES" --explainer gradient --explainer lrp \
+    --explainer grad_cam --attack-smoothed
 else
   left_out "quality.py, tiny-vgg" "set IMAGES"
 fi

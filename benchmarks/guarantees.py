@@ -220,16 +220,19 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=8)
     parser.add_argument("--iterations", type=int, default=20, help="of the attacks; 0 for none")
     parser.add_argument("--attack-smoothed", action="store_true")
+    parser.add_argument("--print", action="store_true", help="and write nothing")
     options = parser.parse_args()
     loaded = trompe.load_model(options.model)
     for photo, x in photos(options.data, loaded, options.images):
         for name in options.explainer or ["gradient", "lrp"]:
             for sigma in options.sigma or [0.1]:
                 key = f"{options.model}/{name}/{sigma:g}/{options.pool}/{options.samples}/{photo}"
-                if key in known():
+                if key in known() and not options.print:
                     continue
                 row = cell(loaded, name, x, options, sigma)
-                print(key, row, flush=True)
+                print(json.dumps({key: row}), flush=True)
+                if options.print:
+                    continue
                 cells = {**known(), key: row}
                 save("guarantees", {"confidence": 0.99, "summary": summary(cells), "cells": cells})
 

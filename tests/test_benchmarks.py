@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import nets
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 # By zennit, autograd, or trompe in another way.
@@ -87,3 +89,22 @@ def test_the_ways_to_run_a_captured_step_are_measured(monkeypatch: pytest.Monkey
     found = capture.layouts("tiny-vgg", "lrp", 1, seconds=0.01)
     assert len(found["seconds"]) == 4
     assert all(seconds > 0 for seconds in found["seconds"].values())
+
+
+@pytest.mark.slow
+def test_guarantees_of_one_photo(tmp_path: Path) -> None:
+    Image.fromarray(np.full((80, 80, 3), 90, np.uint8)).save(tmp_path / "grey.jpg")
+    command = ["guarantees.py", "--print", "--data", str(tmp_path), "--explainer", "gradient"]
+    command += ["--images", "1", "--samples", "60", "--iterations", "1", "--attack-smoothed"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT / "benchmarks",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout).values()
+    assert row["pcc"][0] > row["pcc"][2]
+    assert len(row["attacked_plain"]) == len(row["attacked_smoothed"]) == 3
+    assert all(-1 <= value <= 1 for value in row["attacked_smoothed"])

@@ -98,6 +98,11 @@ def test_holm_step_by_step() -> None:
     p[0, 1], p[1, 0] = 0.008, 0.0099
     assert holm(p, 0.05).tolist() == [[False, True, False], [True, False, False]]
     assert holm(np.zeros(4), 0.05).all()
+    # 0.05 / 5 for the smallest of five, 0.05 / 4 for the next.
+    assert holm(np.array([1, 0.0099, 1, 1, 1.0]), 0.05).tolist() == [False, True] + 3 * [False]
+    assert not holm(np.array([1, 0.0101, 1, 1, 1.0]), 0.05).any()
+    assert holm(np.array([1e-3, 0.0124, 1, 1, 1.0]), 0.05).sum() == 2
+    assert holm(np.array([1e-3, 0.0126, 1, 1, 1.0]), 0.05).sum() == 1
 
 
 def test_holm_is_wrong_rarely_with_all_hypotheses_true() -> None:

@@ -93,8 +93,11 @@ def test_the_target_is_the_class_asked_for(name: str) -> None:
     assert (found.target == other).all()
     if issubclass(certificates[name], ProvedBound):
         assert (found.gradient_l2 != certify(name, net, x).gradient_l2).all()
-    with pytest.raises(UsageError, match="target"):
-        certify(name, net, x, target=other[:1])
+    assert (certify(name, net, x, target=other.tolist()).target == other).all()
+    assert (certify(name, net, x, target=1).target == 1).all()
+    for wrong in (other[:1], torch.tensor([0, 7])):
+        with pytest.raises(UsageError, match="target"):
+            certify(name, net, x, target=wrong)
 
 
 @pytest.mark.parametrize("name", PROOFS)

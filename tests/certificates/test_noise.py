@@ -121,6 +121,7 @@ def test_the_label_and_the_votes_change_where_the_half_space_says() -> None:
     assert not found.members[0, 1].any()
     assert found.overlap.tolist() == [[1.0, 0.0]]
     assert found.iou.tolist() == [[1.0, 0.0]]
+    assert (found.pilot, found.samples) == (500, (19_500,))
     share = norm.cdf(edge / SIGMA)
     assert float(found.label_share) == pytest.approx(share, abs=0.02)
     assert float(found.smoothed[0, 0]) == pytest.approx(0.2 + 0.5 * share, abs=0.01)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.methods import certificates
 from trompe.certificates.noise_certificate import NoiseCertificate
+from trompe.engine.inputs import as_images, as_target
 from trompe.errors import UsageError
 from trompe.types import InputSpace
 
@@ -23,7 +24,7 @@ def certify(
     *,
     radius: float | Sequence[float],
     norm: str = "l2",
-    target: Tensor | None = None,
+    target: Tensor | Sequence[int] | int | None = None,
     method: Literal["noise"],
     input_space: InputSpace | None = None,
     **options: Any,
@@ -37,7 +38,7 @@ def certify(
     *,
     radius: float,
     norm: str = "l2",
-    target: Tensor | None = None,
+    target: Tensor | Sequence[int] | int | None = None,
     method: str = "best",
     input_space: InputSpace | None = None,
     **options: Any,
@@ -50,7 +51,7 @@ def certify(
     *,
     radius: float | Sequence[float],
     norm: str = "l2",
-    target: Tensor | None = None,
+    target: Tensor | Sequence[int] | int | None = None,
     method: str = "best",
     input_space: InputSpace | None = None,
     **options: Any,
@@ -92,7 +93,7 @@ def certify(
         radius: Of the ball: in pixel units (0..1) if ``input_space`` is given, else in units of x;
             one, or for ``noise`` several.
         norm: ``l2`` or ``linf``.
-        target: Class of each image, [B]; by default the predicted one.
+        target: Class of each image, [B], or one for all; by default the predicted one.
         method: Name of the certificate; see above.
         input_space: The model's normalisation. A proof then holds for the ball of x that covers
             all changes of the image within the radius (off by the spread of ``std``).
@@ -115,12 +116,10 @@ def certify(
         >>> bool(certificate.heatmap_l1 < 2)
         True
     """
-    if x.dim() < 2 or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
-        raise UsageError("x must be finite, floating point, [B, C, H, W] or [B, D]")
-    if target is not None and target.shape != (len(x),):
-        raise UsageError(
-            f"target is {tuple(target.shape)}: give the class of each of the {len(x)} images, [B]"
-        )
+    x = as_images(x, model)
+    if not bool(torch.isfinite(x).all()):
+        raise UsageError("x has entries that are not finite numbers: give images")
+    classes = None if target is None else as_target(target, x, None)
     kind: Any = certificates[method]
     known = [field.name for field in dataclasses.fields(kind)]
     for option in options:
@@ -129,6 +128,6 @@ def certify(
                 f"method '{method}' has no option '{option}': it has {', '.join(known) or 'none'}"
             )
     certificate: Certificate | NoiseCertificate = kind(**options)(
-        model, x, radius=radius, norm=norm, target=target, input_space=input_space
+        model, x, radius=radius, norm=norm, target=classes, input_space=input_space
     )
     return certificate

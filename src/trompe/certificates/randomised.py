@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.certificates.certificate import Certificate
+from trompe.certificates.explained_class import explained_class
 from trompe.certificates.gates import Range
 from trompe.certificates.upper import WIDEN
 from trompe.engine import frozen
@@ -191,9 +192,7 @@ def certify_smoothgrad(
             "sigma, samples and block must be positive, confidence and top within 0..1"
         )
     judge = frozen(model)
-    if target is None:
-        with torch.no_grad():
-            target = judge(x.detach().clone()).argmax(dim=1)
+    target = explained_class(judge, x, target)
     if maps is None:
         maps = sparse_maps(
             judge,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.certificates.ball import ball
+from trompe.certificates.explained_class import explained_class
 from trompe.certificates.methods.base import certificates
 from trompe.certificates.noise_bounds import NoiseBounds
 from trompe.certificates.noise_certificate import NoiseCertificate
@@ -45,7 +46,7 @@ class SmoothedMap:
             8,000, until the correlation is at least ``wanted`` at every radius. The chance of being
             wrong is shared out over these five looks, so that the confidence is kept.
         wanted: See there; within 0..1.
-        pilot: How many of them choose what the others measure; a tenth by default, 20 at least.
+        pilot: How many of them choose what the others measure; a tenth by default, 20 to 500.
         confidence: That all statements hold, for each image; below 1.
         pool: Side of the squares over which a heat map is added up, in pixels: the fewer squares,
             the less a map moves and the more is certified.
@@ -83,16 +84,14 @@ class SmoothedMap:
             UsageError: If a setting is out of range.
         """
         looks = _LOOKS if self.samples == "auto" else (int(self.samples),)
-        pilot = max(20, looks[0] // 10) if self.pilot is None else self.pilot
+        pilot = min(max(20, looks[0] // 10), 500) if self.pilot is None else self.pilot
         self._check(looks, pilot)
         radii = tuple(float(r) for r in (radius if isinstance(radius, Sequence) else [radius]))
         if not radii:
             raise UsageError("radius is empty: give one or more")
         reach = [ball(r, norm).l2(x[0].numel()) * WIDEN / self.sigma for r in radii]
         judge = frozen(model)
-        if target is None:
-            with torch.no_grad():
-                target = judge(x.detach().clone()).argmax(dim=1)
+        target = explained_class(judge, x, target)
         method = explainer_of(self.explainer) if isinstance(self.explainer, str) else self.explainer
         generator = self.generator or torch.Generator().manual_seed(0)
         rows = []
