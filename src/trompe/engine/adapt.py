@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from trompe.engine.function_check import try_function
 from trompe.engine.inputs import as_images, as_target
+from trompe.engine.once import watched
 from trompe.engine.output_meaning import found_meaning
 from trompe.engine.smoothing import Smoothed
 from trompe.errors import ModelError, UsageError
@@ -167,6 +168,13 @@ def _known(model: nn.Module, x: Tensor, owner: Any) -> Known | None:
         if not _is_plain(x):
             return None
         tried = try_function(model, x)
+        severed = watched(model, (x,), {}).severed
+        if severed:
+            raise ModelError(
+                f"the model changes values behind the back of its gradient ({severed} on .data or "
+                "on a detached tensor), which is then that of another function: write it out of "
+                "place, without .data and detach()"
+            )
         meaning, each = found_meaning(tried.logits)
         kept[key] = Known(
             tried.path,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trompe.engine import activations as act
+from trompe.engine.inplace import set_item
 from trompe.engine.operations import Reading
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.selections import WHERE
@@ -42,6 +43,7 @@ class Memory:
         # Weakly held, with the version they had: activations are large, and may change in place.
         self._numbers: dict[int, tuple[Any, int, float]] = {}
         self._multiples: dict[int, tuple[Any, int, Any, float]] = {}
+        self._squares: dict[int, tuple[Any, int, Any]] = {}
 
     def keep_mask(self, out: Any, mask: Mask) -> None:
         """Remember that ``out`` is a mask."""
@@ -59,6 +61,19 @@ class Memory:
         if isinstance(out, Tensor) and isinstance(tensor, Tensor) and not out.is_inference():
             found = (weakref.ref(out), out._version, weakref.ref(tensor), factor)
             self._multiples[id(out)] = found
+
+    def keep_square(self, out: Any, tensor: Any) -> None:
+        """Remember that ``out`` is the square of a tensor."""
+        if isinstance(out, Tensor) and isinstance(tensor, Tensor) and not out.is_inference():
+            self._squares[id(out)] = (weakref.ref(out), out._version, weakref.ref(tensor))
+
+    def root(self, square: Any) -> Tensor | None:
+        """The tensor of which this is the square."""
+        found = self._squares.get(id(square))
+        if found is None or found[0]() is not square or found[1] != square._version:
+            return None
+        of: Tensor | None = found[2]()
+        return of
 
     def uniform(self, constant: Any, like: Tensor) -> float | None:
         """The number that a constant is made of, if it adds no places to those of ``like``."""
@@ -203,7 +218,18 @@ def _note_constant(value: float) -> Callable[..., None]:
     return note
 
 
+def _note_square(memory: Memory, out: Any, tensor: Any) -> None:
+    memory.keep_square(out, tensor)
+
+
+def _note_power(memory: Memory, out: Any, tensor: Any, exponent: Any) -> None:
+    if not isinstance(exponent, Tensor) and exponent == 2:
+        memory.keep_square(out, tensor)
+
+
 def _note_product(memory: Memory, out: Any, left: Any, right: Any) -> None:
+    if left is right:
+        memory.keep_square(out, left)
     if isinstance(right, (int, float)):
         memory.keep_multiple(out, left, right)
     elif isinstance(left, (int, float)):
@@ -215,8 +241,11 @@ USES.update(dict.fromkeys(_PRODUCTS, read_product))
 USES.update(dict.fromkeys((torch.where, *_named("where")), read_where))
 USES[Tensor.where] = read_method_where
 USES.update(dict.fromkeys(_named("masked_fill"), read_filled))
+USES[set_item] = read_set
 
 _NOTES.update(dict.fromkeys(_PRODUCTS, _note_product))
+_NOTES.update(dict.fromkeys(_named("square"), _note_square))
+_NOTES.update(dict.fromkeys(_named("pow", "__pow__"), _note_power))
 _NOTES.update(dict.fromkeys(_named("gt", "ge", "greater", "greater_equal"), _comparison(True)))
 _NOTES.update(dict.fromkeys(_named("__gt__", "__ge__"), _comparison(True)))
 _NOTES.update(dict.fromkeys(_named("lt", "le", "less", "less_equal"), _comparison(False)))

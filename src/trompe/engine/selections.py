@@ -103,10 +103,8 @@ POOLINGS: tuple[Operation, ...] = (
     MAX_POOL2D,
     MAX_POOL3D,
     *ADAPTIVE_MAX_POOL,
-    LARGEST,
-    LARGEST_AND_WHERE,
 )
-"""Those that pass the largest of several numbers on."""
+"""Those of windows: a maximum over a dimension may be an activation, such as maxout."""
 
 SELECTIONS: tuple[Operation, ...] = (
     WHERE,

@@ -35,6 +35,7 @@ class _Smoothing(TorchFunctionMode):
         self.owner = owner
         self.redirects = Redirects()
         self.memory = Memory()
+        self._grad = torch.is_grad_enabled()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -45,7 +46,7 @@ class _Smoothing(TorchFunctionMode):
             (plain, a, k), overwritten = out_of_place(func, args, kwargs)
             reading = read(memory, plain, a, k)
             strength = None if reading is None else self._strength(reading)
-            if reading is not None and strength is not None:
+            if reading is not None and strength is not None and self._differentiates():
                 out = reading.smoothed(strength)
                 if overwritten is not None:
                     self._overwrite(overwritten, out)
@@ -56,6 +57,10 @@ class _Smoothing(TorchFunctionMode):
         note(memory, func, args, kwargs, out)
         self._made(func, args, kwargs, out)
         return out
+
+    def _differentiates(self) -> bool:
+        """Whether this is no code of a custom autograd function, whose derivative is its own."""
+        return torch.is_grad_enabled() or not self._grad
 
     def _strength(self, reading: Reading) -> Beta | None:
         """The beta of a kink's stand-in; ``None`` leaves it."""

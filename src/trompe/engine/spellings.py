@@ -167,6 +167,16 @@ def _hardshrink(memory: Memory, input: Tensor, lambd: float = 0.5) -> Reading:
     return sel.HARD_SHRINK.of(input, lambd)
 
 
+def _sqrt(memory: Memory, input: Tensor) -> Reading | None:
+    """The root of a square is an absolute value."""
+    root = memory.root(input)
+    return None if root is None else act.ABS.of(root)
+
+
+def _pow(memory: Memory, input: Tensor, exponent: Any) -> Reading | None:
+    return _sqrt(memory, input) if not isinstance(exponent, Tensor) and exponent == 0.5 else None
+
+
 def _abs(memory: Memory, input: Tensor) -> Reading | None:
     return act.ABS.of(input) if input.is_floating_point() else None
 
@@ -192,5 +202,7 @@ SPELLINGS: tuple[tuple[Reader, str], ...] = (
     (_softshrink, "softshrink"),
     (_hardshrink, "hardshrink"),
     (_abs, "abs absolute __abs__"),
+    (_sqrt, "sqrt"),
+    (_pow, "pow __pow__"),
 )
 """What reads the functions of each name."""

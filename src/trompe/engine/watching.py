@@ -66,10 +66,12 @@ class Watched:
         kinks: in the order of execution.
         careful: whether smoothing must tell weights from activations, or views are changed in
             place.
+        severed: the operation that changed values without the graph's knowledge, or empty.
     """
 
     kinks: tuple[Kink, ...]
     careful: bool
+    severed: str
 
 
 class _Below(TorchDispatchMode):
@@ -78,6 +80,8 @@ class _Below(TorchDispatchMode):
     def __init__(self, inputs: list[Tensor], report: Callable[[str], None]) -> None:
         super().__init__()
         self.paused = 0
+        self.severed = ""
+        self._graph: set[int] = set()  # memory that tensors of the graph have had
         self._report = report
         self._storages = {id_of(t): t.untyped_storage() for t in inputs}
 
@@ -87,7 +91,17 @@ class _Below(TorchDispatchMode):
 
     def follows(self, tensor: Tensor) -> bool:
         """Whether a tensor's numbers come from the image."""
-        return id_of(tensor) in self._storages
+        try:
+            return id_of(tensor) in self._storages
+        except NotImplementedError:  # of a transform such as vmap, which has no memory of its own
+            return True
+
+    def _sever(self, func: Any, changed: list[Any]) -> None:
+        """Note a change of values that the graph does not know of (``h.data.mul_(2)``)."""
+        for tensor in tensors_in(changed):
+            detached = torch.is_grad_enabled() and not tensor.requires_grad
+            if detached and id_of(tensor) in self._graph:
+                self.severed = self.severed or func._schema.name.replace("aten::", "torch.")
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -97,7 +111,7 @@ class _Below(TorchDispatchMode):
             met = [t for t in tensors_in(args, kwargs) if self.follows(t)]
             if not met or func._schema.name in VALUELESS:
                 return func(*args, **kwargs)
-            kinked = not self.paused and _read_by(func, met)
+            kinked = not self.paused and func._schema.name in READS
             out = func(*args, **kwargs)
             made = list(tensors_in(out))
             changed = [
@@ -105,6 +119,8 @@ class _Below(TorchDispatchMode):
                 for i, a in enumerate(func._schema.arguments)
                 if a.alias_info and a.alias_info.is_write and i < len(args)
             ]
+            self._sever(func, changed)
+            self._graph.update(id_of(t) for t in met if t.requires_grad)
             for tensor in (*made, *tensors_in(changed)):
                 self._storages.setdefault(id_of(tensor), tensor.untyped_storage())
             if kinked or (not self.paused and _kinked(func, args, kwargs, met, made)):
@@ -118,8 +134,8 @@ def id_of(tensor: Tensor) -> int:
     return found
 
 
-def _read_by(func: Any, met: list[Tensor]) -> bool:
-    return func._schema.name in READS
+_LEAVING = frozenset({Tensor.numpy, Tensor.__array__, Tensor.tolist, Tensor.__dlpack__})
+"""Ways out of PyTorch, on which numbers are followed no further."""
 
 
 def _kinked(func: Any, args: Any, kwargs: Any, met: list[Tensor], made: list[Tensor]) -> bool:
@@ -130,6 +146,8 @@ def _kinked(func: Any, args: Any, kwargs: Any, met: list[Tensor], made: list[Ten
         return True
     name = func._schema.name
     name = name[:-1] if name.endswith("_") else name
+    if name in EXPONENTS and any(t.numel() == met[0].numel() for t in made):
+        return True  # of single numbers: their absolute values
     if name in EXPONENTS:
         order = args[1] if len(args) > 1 else kwargs.get("ord", kwargs.get("p", 2))
         return order not in (None, 2, 2.0)
@@ -175,11 +193,15 @@ class _Watch(TorchFunctionMode):
                         fate: Fate = (
                             "pooling" if reading.operation.kind == "pooling" else "smoothed"
                         )
+                        if not torch.is_grad_enabled():  # in a function with its own derivative
+                            fate = "remains"
                         key = (_name(func), self._place(), fate, reading.operation.name)
                         self.found[key] += 1
                     self.careful |= not depends
                     if overwritten is not None and self._redirects.shared(overwritten):
                         self.careful = True
+        if func in _LEAVING and self.below.follows(args[0]):
+            self._remains(_name(func))
         self.below.paused += quiet
         outer, self._current = self._current, _name(func)
         try:
@@ -235,4 +257,4 @@ def watch(function: Callable[..., Any], args: Any, kwargs: Any) -> Watched:
         Kink(name, place, fate, count, operation)
         for (name, place, fate, operation), count in seen.found.items()
     )
-    return Watched(found, seen.careful)
+    return Watched(found, seen.careful, seen.below.severed)
