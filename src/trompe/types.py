@@ -53,6 +53,8 @@ class Explainer(Protocol):
 def relative(relevance: Tensor) -> Tensor:
     """As ``heatmap``, without its check: not a number where the map is all zero or not finite."""
     magnitude = relevance.abs()
+    if magnitude.dtype in (torch.float16, torch.bfloat16):
+        magnitude = magnitude.float()  # whose sums and quotients those types are too coarse for
     if magnitude.dim() == 4:
         magnitude = magnitude.sum(dim=1)
     total = magnitude.flatten(1).sum(dim=1)

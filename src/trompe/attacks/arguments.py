@@ -84,6 +84,11 @@ def checked_images(x: Tensor) -> Tensor:
         )
     if not bool(torch.isfinite(x).all()):
         raise UsageError("x holds values that are not finite")
+    if x.dtype == torch.float16:
+        raise UsageError(
+            "x is float16, which is too coarse for the steps of an attack (their squares vanish): "
+            "convert images and model with .float(), or to bfloat16"
+        )
     return x.detach().clone()
 
 

@@ -21,7 +21,7 @@ from trompe.attacks.objectives import Objective
 from trompe.attacks.parts import named, part_of
 from trompe.attacks.presets import DEFAULT_PRESET, Preset, preset_for
 from trompe.attacks.steps import Step
-from trompe.engine import frozen
+from trompe.engine import frozen, kinks
 from trompe.errors import UsageError
 from trompe.explain import explainer as explainer_by_name
 from trompe.explain import explainers
@@ -174,6 +174,7 @@ def manipulate(
             "start_noise": start_noise,
             "redraw": attack.redraw,
             "capture": capture,
+            "remaining_kinks": _remaining_kinks(attack.judge, x),
             **result.provenance,
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),
@@ -181,6 +182,14 @@ def manipulate(
             "trompe": trompe.__version__,
         },
     )
+
+
+def _remaining_kinks(model: nn.Module, x: Tensor) -> list[str]:
+    """The kinks that no smoothing covers, where a gradient may see nothing: places by name.
+
+    An attack through one of them that moved nothing says nothing of how robust the map is.
+    """
+    return [f"{kink.function} in {kink.place}" for kink in kinks(model, x).uncovered]
 
 
 def sliced(objective: Objective, part: slice) -> Objective:

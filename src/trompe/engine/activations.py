@@ -79,7 +79,7 @@ LEAKY_RELU = Operation(
     F.leaky_relu,
     lambda beta, x, slope: smooth.smooth_leaky_relu(x, beta, slope),
     smooth=(smooth.smooth_leaky_relu,),
-    gate=lambda x, slope: torch.where(x > 0, 1.0, slope).to(x.dtype),
+    gate=lambda x, slope: torch.where(x > 0, torch.ones_like(x), slope),
     kinks=_zero,
     also=(F.rrelu, torch.rrelu),
 )

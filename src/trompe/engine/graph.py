@@ -39,7 +39,7 @@ def explained(
 
     Raises:
         ModelError: if a batch norm is in training mode: it would mix the images of a batch, and
-            running the model would change it.
+            running the model would change it; or if PyTorch lacks a derivative.
     """
     for name, module in model.named_modules():
         if module.training and isinstance(module, nn.modules.batchnorm._NormBase):
@@ -53,8 +53,16 @@ def explained(
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        with kept(), _mode(start, keep):
-            relevance, logits = method(start, keep)
+        try:
+            with kept(), _mode(start, keep):
+                relevance, logits = method(start, keep)
+        except RuntimeError as error:
+            if "derivative" in str(error) and "is not implemented" in str(error):
+                raise ModelError(
+                    f"PyTorch cannot differentiate the model ({str(error).splitlines()[0]}): write "
+                    "it without this operation"
+                ) from error
+            raise
         if keep:
             return Explanation(relevance, logits)
         return Explanation(relevance.detach(), logits.detach())

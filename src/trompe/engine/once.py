@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from torch import nn
 
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.watching import Watched, watch
+from trompe.errors import TrompeError
 
 Found = TypeVar("Found")
 
@@ -66,6 +68,11 @@ def watched(model: nn.Module, args: Any, kwargs: Any) -> Watched:
     """
 
     def find() -> Watched:
-        return watch(model, *first_image(args, kwargs))
+        try:
+            return watch(model, *first_image(args, kwargs))
+        except TrompeError:
+            raise
+        except Exception:  # such as the guards of an exported model, for one size of batch
+            return dataclasses.replace(watch(model, args, kwargs), whole=True)
 
     return once(model, "kinks", args, kwargs, find)

@@ -217,7 +217,8 @@ class Smoothed(nn.Module):
                 kink.function,
                 kink.place,
             )
-        args, kwargs = swapped(first_image(args, kwargs), lambda t: t.detach())
+        given = (args, kwargs) if seen.whole else first_image(args, kwargs)
+        args, kwargs = swapped(given, lambda t: t.detach())
         limit = Smoothed(self.model, _limit(args, kwargs), min(self.pooling, 1), self.activations)
 
         def plainly() -> Any:

@@ -66,12 +66,15 @@ class Watched:
         kinks: in the order of execution.
         careful: whether smoothing must tell weights from activations, or views are changed in
             place.
+        whole: whether the model takes no other number of images than it was given, so that it was
+            watched on all of them.
         severed: the operation that changed values without the graph's knowledge, or empty.
     """
 
     kinks: tuple[Kink, ...]
     careful: bool
     severed: str
+    whole: bool = False
 
 
 class _Below(TorchDispatchMode):
