@@ -137,3 +137,58 @@ def test_sums_with_products(call: Callable[..., Tensor]) -> None:
     with Decomposed():
         out = call(a, b, c)
     torch.testing.assert_close(out, call(a, b, c))
+
+
+LOWEST = torch.finfo(torch.float32).min
+ROWS = torch.ones(5, 5, dtype=torch.bool)
+ROWS[2] = False  # a row that sees nothing
+MASKS = {
+    "rows that see nothing": ROWS,
+    "the same, added": torch.zeros(5, 5).masked_fill(~ROWS, -torch.inf),
+    "nothing seen at all": torch.zeros(5, 5, dtype=torch.bool),
+    "smallest numbers": torch.zeros(5, 5).masked_fill(~ROWS, LOWEST),
+    "smallest numbers everywhere": torch.full((5, 5), LOWEST),
+    "per image": torch.stack([ROWS, ~ROWS])[:, None],
+    "one key": torch.zeros(5, 5).masked_fill(torch.arange(5) > 0, -torch.inf),
+}
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+@pytest.mark.parametrize("name", MASKS)
+def test_masked_attention_on_random_and_extreme_inputs(name: str, size: float) -> None:
+    q, k, v = (random(2, 3, 5, 4, seed=i).float().mul(size).requires_grad_(True) for i in range(3))
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=MASKS[name])
+    with Decomposed():
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=MASKS[name])
+    assert bool(torch.isfinite(found).all())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * size)
+    for output in (found, expected):
+        (output**2).sum().backward()
+        assert bool(torch.isfinite(q.grad).all())
+    assert q.grad is not None
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("number", [-torch.inf, LOWEST])
+def test_masked_modules_of_attention(number: float, both: bool) -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval().requires_grad_(False)
+    x = random(2, 4, 8).float()
+    padding = torch.zeros(2, 4)
+    padding[1] = number  # the second image is padding alone
+    mask = torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), number) if both else None
+    options = {"key_padding_mask": padding, "attn_mask": mask, "need_weights": False}
+    start = x.clone().requires_grad_(True)
+    expected, _ = attention(start, start, start, **options)
+    with Decomposed():
+        found, _ = attention(start, start, start, **options)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [F.hardsigmoid, F.hardswish])
+def test_hard_functions_on_extreme_inputs(function: Callable[[Tensor], Tensor]) -> None:
+    numbers = [0.0, -3, 3, 2.9999999, -3.0000001, 1e-30, 1e30, -1e30, 65504]
+    x = torch.tensor(numbers, dtype=torch.float64)
+    expected = x.clamp(-3, 3).add(3).div(6) * (x if function is F.hardswish else 1)
+    with Decomposed():
+        torch.testing.assert_close(function(x), expected)

@@ -30,6 +30,12 @@ def _by_index(h: Tensor) -> Tensor:
     return h
 
 
+def _flat(h: Tensor) -> Tensor:
+    h = (h * 1).contiguous()
+    h.view(-1).relu_()
+    return h
+
+
 def _halves(h: Tensor) -> Tensor:
     h = h * 1
     F.relu(h[:, ::2], inplace=True)
@@ -60,7 +66,7 @@ RELUS: dict[str, Act] = {
     "aten": torch.ops.aten.relu,
     "aten overload": lambda h: torch.ops.aten.clamp_min.default(h, 0),
     "leaky of slope 0": lambda h: F.leaky_relu(h, 0.0),
-    "flat view": _ignoring(lambda h: h.view(-1).relu_()),
+    "flat view": _flat,
     "halves in place": _halves,
     "wide hard tanh": lambda h: F.hardtanh(h, 0.0, 1e9),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trompe
@@ -131,3 +132,28 @@ def test_timm(name: str) -> None:
     smoothed = trompe.smooth(net, beta=5.0, pooling=True)
     for method in (trompe.explainer("gradient"), trompe.explainer("lrp")):
         assert slope_error(method, smoothed, images(32, 1), torch.tensor([1])) < 1e-4
+
+
+@pytest.mark.parametrize("composite", ["paper", "epsilon", "attn"])
+@pytest.mark.parametrize("dims", [2, 4])
+@pytest.mark.filterwarnings("ignore:Implicit dimension")
+def test_softmax_without_a_dimension(composite: str, dims: int) -> None:
+    """It is that of the channels, as in PyTorch, not the last."""
+
+    class Net(nn.Module):
+        def __init__(self, dim: int | None) -> None:
+            super().__init__()
+            self.dim = dim
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x if dims == 4 else x.flatten(1)
+            gate = F.softmax(h * 0.7) if self.dim is None else F.softmax(h * 0.7, dim=self.dim)
+            return (h.abs() * gate).flatten(1).view(len(x), 4, -1).sum(-1)
+
+    x, target = torch.rand(1, 3, 4, 4, dtype=torch.float64), torch.tensor([1])
+    method = trompe.explainer("lrp", composite=composite)
+    nets_close(method(Net(None), x, target), method(Net(1), x, target))
+
+
+def nets_close(found: Tensor, expected: Tensor) -> None:
+    assert float((found - expected).abs().max()) <= 1e-12 * float(expected.abs().max())
