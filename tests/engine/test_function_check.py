@@ -234,6 +234,6 @@ def test_the_check_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gradient(net, X, 0)
     first = len(calls)
     gradient(net, X[:1], 0)
-    assert (first, len(calls)) == (4, 5)  # a pair, two alone, and the map; then the map
+    assert (first, len(calls)) == (5, 6)  # a pair, two alone, one watched, the map; then the map
     gradient(net, torch.rand(1, 3, 8, 8).float().double()[:, :, :, :], 0)
-    assert len(calls) == 6
+    assert len(calls) == 7
