@@ -8,8 +8,9 @@ import nets
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+import trompe
 from trompe.engine import lean
 from trompe.engine.lean import Lean
 
@@ -116,3 +117,14 @@ def test_layouts(batch: int, kernel: int, last: bool) -> None:
     nets.close(grads[0], grads[1], 1e-12)
     if not last:  # a 1x1 weight is of both layouts, and must not change that of the images
         assert grads[0].stride() == x.stride()
+
+
+def test_a_convolution_per_pixel_within_two_explanations() -> None:
+    """One inside the other, as a mean of gradients, both with their modes active."""
+    net = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Softplus(), nn.Conv2d(5, 4, 1), nn.Flatten(2))
+    net = nn.Sequential(net, nn.AdaptiveAvgPool1d(1), nn.Flatten()).double().requires_grad_(False)
+    x, target = torch.randn(2, 3, 4, 4).double(), torch.tensor([1, 3])
+    method = trompe.explainer("uniform_gradient", samples=2)
+    expected = method(net, x.clone().requires_grad_(True), target)
+    last = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    torch.testing.assert_close(method(net, last, target), expected)

@@ -116,6 +116,8 @@ def _shares(name: str, relevance: Tensor, logit: Tensor) -> tuple[float, float] 
     if not name.startswith("lrp ") and name != "excitation_backprop":
         return None
     whole = float(logit.sum()) if name.startswith("lrp ") else float(len(logit))
+    if whole == 0:  # nothing to share out, as with a head that starts at zero
+        return None
     return float(relevance.sum()) / whole, float(relevance.abs().sum()) / abs(whole)
 
 
