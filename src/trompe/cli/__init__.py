@@ -25,6 +25,7 @@ from trompe.cli.parts import take_plugins
 from trompe.cli.patterns import patterns
 from trompe.cli.report import report
 from trompe.cli.reproduce import reproduce
+from trompe.cli.robustness import robustness
 from trompe.cli.sandwich import sandwich
 from trompe.cli.smooth import smooth
 from trompe.cli.verify import verify
@@ -54,6 +55,7 @@ for _one in (
     attack,
     explain,
     audit,
+    robustness,
     report,
     verify,
     reproduce,

@@ -146,7 +146,7 @@ def make_part(kind: str, text: str) -> Any:
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise UsageError(f"{kind} {name} has no option '{key}': it has {known}")
-        options[key] = _value(value)
+        options[key] = number(value)
     try:
         return part(**options)
     except TypeError as error:
@@ -161,7 +161,7 @@ def make_part(kind: str, text: str) -> Any:
         raise UsageError(f"{kind} {name} {missing or f'cannot be made: {error}'}") from error
 
 
-def _value(text: str) -> Any:
+def number(text: str) -> Any:
     """A number (8/255 too), true or false, or the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

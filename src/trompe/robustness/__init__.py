@@ -1,20 +1,28 @@
 """How robust explanations are: the worst case of an ensemble of attacks, and one honest number."""
 
+from trompe.robustness.controls import Control, floor
 from trompe.robustness.doubts import MEANING
 from trompe.robustness.ensemble import auto_attack, ball_of
+from trompe.robustness.evaluation import STATUS, Evaluation
 from trompe.robustness.likeness import MEASURES, chance, compare
+from trompe.robustness.many_images import evaluate
 from trompe.robustness.result import RobustnessResult, joined
-from trompe.robustness.share import Share, share
+from trompe.robustness.shares import Share, share
 
 __all__ = [
     "MEANING",
     "MEASURES",
+    "STATUS",
+    "Control",
+    "Evaluation",
     "RobustnessResult",
     "Share",
     "auto_attack",
     "ball_of",
     "chance",
     "compare",
+    "evaluate",
+    "floor",
     "joined",
     "share",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trompe.errors import UsageError
 from trompe.robustness.likeness import MEASURES
-from trompe.robustness.share import Share, share
+from trompe.robustness.shares import Share, share
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,205 @@
+"""``trompe robustness``: how many explanations withstand the worst case within a radius."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import trompe
+from trompe.cli.console import INTERRUPTED, progress_bar
+from trompe.cli.options import (
+    ModelOptions,
+    batch_option,
+    chunk_option,
+    json_option,
+    make_method,
+    method_option,
+    model_options,
+    output_folder,
+    output_option,
+    patterns_option,
+    quiet_option,
+)
+from trompe.cli.parts import number
+from trompe.errors import TrompeError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trompe.types import LoadedModel
+
+WITHSTOOD, BROKEN, UNKNOWN = 0, 3, 4
+"""Exit codes: nothing found in any image; a map broken; nothing broken, but not all is known."""
+
+_EXAMPLES = """\b
+Examples:
+  trompe robustness
+  trompe robustness photos/ --model vgg16 --method lrp --radius 2/255 --radius 8/255
+  trompe robustness cifar10_test.npz --count 100 --model resnet20-cifar10 --weights F --json
+"""
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have one
+    """A positive number, such as ``0.03`` or ``8/255``."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ``click.ParamType``."""
+        found = value if isinstance(value, float) else number(value)
+        if not isinstance(found, (int, float)) or not 0 < found < float("inf"):
+            self.fail(f"'{value}' is no positive number: write 0.03 or 8/255", param, ctx)
+        return float(found)
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("images", nargs=-1, metavar="[IMAGES]...")
+@click.option("--count", type=click.IntRange(1), help="Draw so many of the images. Default: all.")
+@model_options
+@method_option("--method", what="Explanation attacked.", default="gradient", show_default=True)
+@click.option("--beta", type=float, help="Attack the explanation smoothed with this beta.")
+@click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
+@patterns_option
+@click.option("--radius", "radii", type=Number(), multiple=True, default=["8/255"],
+              show_default=True, metavar="R",
+              help="Of the ball, pixels 0..1; repeat for a curve.")  # fmt: skip
+@click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
+@click.option("--tau", type=click.FloatRange(-1, 1), default=0.5, show_default=True,
+              help="Least correlation of a map that counts as robust.")  # fmt: skip
+@click.option("--budget", type=Number(), default="1", show_default=True, metavar="SHARE",
+              help="Share of the attack's 100 steps and 5,000 queries.")  # fmt: skip
+@click.option("--version", "version", type=click.Choice(["standard", "rand"]), default="standard",
+              show_default=True, help="'rand' for methods that answer by chance.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@batch_option
+@chunk_option
+@output_option("trompe-out/robustness")
+@json_option
+@quiet_option
+def robustness(
+    images: tuple[str, ...],
+    count: int | None,
+    network: ModelOptions,
+    method: str,
+    beta: float | None,
+    smoothgrad: int | None,
+    patterns: str | None,
+    radii: tuple[float, ...],
+    norm: str,
+    tau: float,
+    seed: int,
+    batch_size: int,
+    chunk: int | None,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+    **attack: Any,
+) -> int:
+    """Say how many explanations withstand the worst case within a radius.
+
+    IMAGES are files, a folder, an .npz or a .csv; without any, three photos. Each is attacked by an
+    ensemble without parameters; what counts is the least alike map that keeps the answer. Ctrl-C
+    ends early and keeps what is done.
+
+    The exit code is 0 if nothing was found in any image, 3 if an explanation was broken, 4 if none
+    was but not all images could be judged.
+    """
+    from trompe.atomic import atomic_path
+    from trompe.report.robustness import robustness_in_words, save_robustness
+    from trompe.robustness import evaluate
+
+    loaded = network.load()
+    chosen = make_method(
+        method,
+        loaded,
+        patterns=patterns,
+        beta=beta,
+        smoothgrad=smoothgrad,
+        seed=seed,
+        chunk=chunk,
+    )
+    names, pixels, failed = drawn(images, count, seed, loaded)
+    with output_folder(output) as folder:
+        with progress_bar("robustness", unit="step", quiet=quiet) as progress:
+            found = evaluate(
+                loaded,
+                names,
+                pixels,
+                failed,
+                explainer=chosen,
+                radii=radii,
+                norm=norm,  # type: ignore[arg-type]  # click's choice
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+                **attack,
+            )
+        report = found.report(tau)
+        report["run"] = {
+            "model": loaded.name,
+            "method": method,
+            "beta": beta,
+            "smoothgrad": smoothgrad,
+            "images": list(images) or ["photos"],
+            "count": count,
+            "seed": seed,
+            "stopped": found.stopped,
+            **attack,
+            "trompe": trompe.__version__,
+        }
+        with atomic_path(folder / "robustness.json") as temporary:
+            temporary.write_text(f"{json.dumps(report, indent=2)}\n", encoding="utf-8")
+        save_robustness(folder / "robustness.png", report, f"{loaded.name}, {method}")
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    elif not quiet:
+        click.echo(f"{loaded.name}, {method}")
+        click.echo(robustness_in_words(report))
+        click.echo(f"Figure: {output / 'robustness.png'}")
+    return INTERRUPTED if found.stopped == "interrupted" else verdict(report)
+
+
+def verdict(report: Mapping[str, Any]) -> int:
+    """The exit code that agrees with the words about the largest radius."""
+    status = report["radii"][-1]["status"]
+    if status["success"]:
+        return BROKEN
+    return WITHSTOOD if status["nothing found"] == report["images"] else UNKNOWN
+
+
+def drawn(
+    specs: Sequence[str], count: int | None, seed: int, loaded: LoadedModel
+) -> tuple[list[str], dict[str, Tensor], dict[str, str]]:
+    """The names of all images drawn, the pixels of those that can be read, and why not others."""
+    import torch
+
+    from trompe.audit.sources import open_source
+    from trompe.zoo.images import load_image
+
+    how = loaded.preprocessing
+    readers: list[tuple[str, Any]] = []
+    for spec in specs or ["photos"]:
+        path = Path(spec)
+        if path.is_dir() or spec == "photos" or path.suffix.lower() in (".npz", ".csv"):
+            source = open_source(spec)
+            for index in range(len(source)):
+                readers.append((source.name(index), lambda s=source, i=index: s.pixels(i, how)))
+        else:
+            readers.append((spec, lambda s=spec: load_image(s, how=how)))
+    if count is not None:
+        order = torch.randperm(len(readers), generator=torch.Generator().manual_seed(seed))
+        readers = [readers[index] for index in sorted(order[:count].tolist())]
+    pixels: dict[str, Tensor] = {}
+    failed: dict[str, str] = {}
+    for name, read in readers:
+        if name in pixels or name in failed:
+            raise UsageError(f"the image '{name}' is named twice")
+        try:
+            pixels[name] = read()
+        except TrompeError as error:
+            failed[name] = str(error)
+    return [name for name, _ in readers], pixels, failed

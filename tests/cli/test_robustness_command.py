@@ -1,0 +1,123 @@
+"""``trompe robustness``: words, files and exit codes that agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trompe.cli.robustness import verdict
+from trompe.types import Preprocessing
+from trompe.zoo.images import default_images, save_png
+
+NETWORKS = """
+import torch
+from torch import nn
+
+class Curved(nn.Module):
+    def __init__(self):
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(4, 192, generator=draw))
+
+    def forward(self, x):
+        return 3 * torch.sin(4 * x.flatten(1) @ self.weight.T / 14)
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+
+def curved(): return Curved()
+"""
+
+FAST = ("--size", 8, "--budget", 0.02, "--radius", "4/255", "--quiet")
+
+
+@pytest.fixture
+def networks(folder: Path) -> str:
+    name = f"robust_{folder.name}"
+    (folder / f"{name}.py").write_text(NETWORKS)
+    return name
+
+
+@pytest.fixture
+def photos(folder: Path) -> Path:
+    (folder / "photos").mkdir()
+    for name, pixels in default_images(how=Preprocessing(8, 8)).items():
+        save_png(folder / "photos" / f"{name}.png", pixels)
+    return folder / "photos"
+
+
+def test_a_constant_map_withstands_and_the_exit_code_says_so(
+    run: Callable, networks: str, photos: Path
+) -> None:
+    code, out, err = run(
+        "robustness", photos, "--model", f"{networks}:linear", *FAST, "--json", "--tau", 0.99
+    )
+    assert code == 0, err
+    report = json.loads(out)
+    assert report == json.loads(Path("trompe-out/robustness/robustness.json").read_text())
+    entry = report["radii"][0]
+    assert entry["status"]["nothing found"] == report["images"] == 3
+    assert entry["robust_explanation_accuracy"]["share"] == 1
+    assert entry["measures"]["topk"]["chance"] == 6 / 64
+    assert set(entry["measures"]["pcc"]["floor_mean"]) == {"noise", "8 bits", "JPEG 75"}
+    assert Path("trompe-out/robustness/robustness.png").stat().st_size > 1000
+
+
+def test_a_broken_map_and_an_unreadable_image(run: Callable, networks: str, photos: Path) -> None:
+    (photos / "torn.png").write_bytes(b"no image")
+    options = [
+        "--size",
+        8,
+        "--budget",
+        0.1,
+        "--radius",
+        "1/255",
+        "--radius",
+        "0.2",
+        "--norm",
+        "linf",
+    ]
+    code, out, _ = run("robustness", photos, "--model", f"{networks}:curved", *options)
+    report = json.loads(Path("trompe-out/robustness/robustness.json").read_text())
+    assert report["images"] == 4
+    assert list(report["failed"]) == ["torn.png"]
+    status = report["radii"][1]["status"]
+    assert status["success"] > 0
+    assert status["failed"] == 1
+    assert code == 3
+    assert f"{status['success']} of 4 explanations broken" in out
+    assert "within 1/255 (linf)" in out
+    assert "Failed: torn.png" in out
+
+
+def test_only_some_are_drawn_and_bad_input_is_refused(
+    run: Callable, refused: Callable, networks: str, photos: Path
+) -> None:
+    _, out, _ = run(
+        "robustness", photos, "--model", f"{networks}:linear", *FAST, "--json", "--count", 2
+    )
+    assert json.loads(out)["images"] == 2
+    for path in Path("trompe-out/robustness").iterdir():
+        path.unlink()
+    Path("trompe-out/robustness").rmdir()
+    Path("trompe-out").rmdir()
+    linear = ("--model", f"{networks}:linear", "--size", 8)
+    assert "no positive number" in refused("robustness", photos, *linear, "--radius", "eight")
+    assert "twice" in refused("robustness", photos, photos, *linear)
+    for path in photos.iterdir():
+        path.write_bytes(b"torn")
+    assert "no image could be attacked" in refused("robustness", photos, *linear)
+
+
+@pytest.mark.parametrize(
+    ("counts", "code"),
+    [((0, 3, 0, 0), 0), ((1, 2, 0, 0), 3), ((0, 2, 1, 0), 4), ((0, 2, 0, 1), 4), ((1, 0, 1, 1), 3)],
+)
+def test_the_exit_code_follows_from_the_words(counts: tuple[int, ...], code: int) -> None:
+    words = ("success", "nothing found", "unknown", "failed")
+    status = dict(zip(words, counts, strict=True))
+    assert verdict({"images": 3, "radii": [{"status": status}]}) == code
