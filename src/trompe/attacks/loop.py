@@ -258,7 +258,7 @@ class Attack:
 
     def _check_vanished(self, grad: Tensor) -> None:
         self.vanished = grad.flatten(1).abs().amax(dim=1) == 0
-        if bool(self.vanished.any()):
+        if bool(self.vanished.any()) and self.watch is None:  # who watches draws conclusions
             log.warning(
                 "the map's gradient is zero for image %s: a ReLU network's gradient is piecewise "
                 "constant; let the attack smooth it (beta growth)",
