@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from trompe.audit import open_run, run_audit
 from trompe.audit.completeness import whole_run_problems
 from trompe.audit.judgement import metrics_of
-from trompe.audit.leaderboard import leaderboard, robust
+from trompe.audit.leaderboard import accuracy, leaderboard, robust, status
 from trompe.audit.results import Row
 from trompe.audit.store import Store
 from trompe.audit.verify import Verifier
@@ -101,8 +102,35 @@ def test_what_counts_as_robust() -> None:
     tau, epsilon = 0.5, 0.02
     assert robust([row()], tau, epsilon)
     assert not robust([row(), row(map_original_pcc=0.4)], tau, epsilon)
-    assert not robust([row(class_kept=0.0)], tau, epsilon)
-    assert robust([row(map_original_pcc=0.4, image_linf=0.5)], tau, epsilon)
     undefined = row()
     del undefined.values["map_original_pcc"]  # type: ignore[attr-defined]
     assert not robust([undefined], tau, epsilon)
+
+
+def failed() -> Row:
+    return dataclasses.replace(row(), message="no map", values={})
+
+
+def test_attacks_outside_the_radius_never_make_an_image_robust() -> None:
+    outside = row(map_original_pcc=0.9, image_linf=0.5)
+    assert status([outside], 0.5, 0.02) == "unknown"
+    assert status([outside, row()], 0.5, 0.02) == "nothing found"
+    assert status([outside, row(map_original_pcc=0.1)], 0.5, 0.02) == "success"
+    assert status([row(map_original_pcc=0.1, image_linf=0.5), row()], 0.5, 0.02) == "nothing found"
+
+
+def test_a_changed_class_is_no_broken_explanation_and_no_evidence() -> None:
+    assert status([row(class_kept=0.0, map_original_pcc=0.1)], 0.5, 0.02) == "unknown"
+    assert status([row(class_kept=0.0, map_original_pcc=0.1), row()], 0.5, 0.02) == "nothing found"
+
+
+def test_the_original_image_given_back_is_no_evidence() -> None:
+    assert status([row(image_linf=0.0, map_original_pcc=1.0)], 0.5, 0.02) == "unknown"
+
+
+def test_failed_cells_are_counted_apart_and_never_robust() -> None:
+    assert status([failed(), failed()], 0.5, 0.02) == "failed"
+    assert status([failed(), row(map_original_pcc=0.1)], 0.5, 0.02) == "success"
+    rows = [row(), dataclasses.replace(failed(), image="j"), dataclasses.replace(row(), image="k")]
+    found = accuracy(rows, 0.5, 0.02)
+    assert (found.count, found.n) == (2, 3)

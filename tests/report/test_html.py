@@ -16,12 +16,13 @@ from trompe.audit.status import Status
 from trompe.audit.store import Store
 from trompe.errors import UsageError
 from trompe.geometry.smoothed_method import Smoothing
+from trompe.report.advice import advice
 from trompe.report.figures import box_statistics, joint_figure, panel_figure
 from trompe.report.html import page, write_report
 from trompe.report.run_figures import figure_sets
 from trompe.report.svg import inline_svg
 from trompe.report.tables import Table, as_csv, as_latex
-from trompe.report.words import advice, fooled, summary
+from trompe.report.words import fooled, summary
 from trompe.zoo import ModelSpec
 
 EVIL = '<script>alert("1")</script>$x_1$ & "quoted"'
@@ -166,10 +167,6 @@ def test_words(run: MadeUp) -> None:
     assert "gradient: easily manipulated. In 4 of 4 cases" in sentences[0]
     assert "with beta=0.8: helps" in sentences[1]
     assert any("single unsmoothed" in text for text in advice(run.done))
-    assert any(
-        "Explain with beta=0.8 (manipulated in 0 of 4 cases instead of 4 of 4)" in text
-        for text in advice(run.done)
-    )
     assert not fooled(run.done[1])
     assert advice([]) == []
 

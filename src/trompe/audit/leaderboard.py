@@ -6,62 +6,101 @@ from collections.abc import Sequence
 from typing import Any
 
 from trompe.audit.results import Row, Run
+from trompe.robustness.evaluation import FAILED, NOTHING, STATUS, SUCCESS, UNKNOWN
+from trompe.robustness.shares import Share, share
 
 #: The similarity of maps (PCC) that must not be undercut, and the largest change of a pixel.
 TAU, EPSILON = 0.5, 8 / 255
 #: For the curve.
 TAUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
+_SLACK = 1e-6
+_ANY_RADIUS = 2.0
+
+
+def status(rows: Sequence[Row], tau: float, epsilon: float) -> str:
+    """What the attacks in ``rows``, all on one image, showed of its explanation.
+
+    Args:
+        rows: cells of one image, model, method and defence; those that failed with them.
+        tau: least correlation with the original map.
+        epsilon: largest change of a pixel, pixel units 0..1.
+
+    Returns:
+        ``success``: an attack within the radius kept the class and brought the correlation below
+        ``tau`` (or left no map to correlate). ``nothing found``: at least one attack within the
+        radius changed the image and kept its class, and none succeeded. ``failed``: every cell
+        failed. ``unknown``: all else. An attack beyond the radius, one that changed the class and
+        one that gave the original image back are no evidence that an explanation is robust.
+    """
+    done = [row for row in rows if row.message is None]
+    if not done:
+        return FAILED
+    evidence = False
+    for row in done:
+        size = row.values.get("image_linf", float("inf"))
+        kept = row.values.get("class_kept", 0.0) == 1.0
+        if not kept or not 0 < size <= epsilon + _SLACK:
+            continue
+        if not row.values.get("map_original_pcc", -1.0) >= tau:
+            return SUCCESS
+        evidence = True
+    return NOTHING if evidence else UNKNOWN
+
 
 def robust(rows: Sequence[Row], tau: float, epsilon: float) -> bool:
-    """Whether no attack in ``rows``, all on one image, broke its explanation within the radius.
+    """Whether an image's explanation withstood what was tried within the radius; see ``status``."""
+    return status(rows, tau, epsilon) == NOTHING
 
-    Broken is: the class changed, or the map's correlation with the original one is below ``tau``
-    (or undefined), while no pixel changed by more than ``epsilon`` (pixel units 0..1).
-    """
+
+def by_image(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The cells of each image, by its name."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        inside = row.values.get("image_linf", 0.0) <= epsilon + 1e-6
-        similar = row.values.get("map_original_pcc", -1.0) >= tau
-        if inside and not (similar and row.values.get("class_kept", 0.0) == 1.0):
-            return False
-    return True
+        groups.setdefault(row.image, []).append(row)
+    return groups
+
+
+def accuracy(rows: Sequence[Row], tau: float, epsilon: float) -> Share:
+    """The share of ALL images in ``rows`` that are ``robust``, with its 95 % interval."""
+    groups = list(by_image(rows).values())
+    return share(sum(robust(group, tau, epsilon) for group in groups), len(groups))
 
 
 def _entry(
     run: Run, cells: Sequence[Row], tau: float, epsilon: float, digest: str
 ) -> dict[str, Any]:
     rows = [row for row in cells if row.message is None]
-    by_image: dict[str, list[Row]] = {}
-    for row in rows:
-        by_image.setdefault(row.image, []).append(row)
-    groups = list(by_image.values())
-
-    def share(tau: float, epsilon: float) -> float:
-        return sum(robust(group, tau, epsilon) for group in groups) / len(groups)
-
+    found = [status(group, tau, epsilon) for group in by_image(cells).values()]
+    robust_share = accuracy(cells, tau, epsilon)
     first = rows[0]
     return {
-        "format": "trompe-leaderboard-2",
+        "format": "trompe-leaderboard-3",
         "model": first.model,
         "method": first.method,
         "defence": first.defence,
         "presets": sorted({row.preset for row in rows}),
         "iterations": run.settings.iterations,
-        "images": len(groups),
+        "images": len(found),
         "attacks": len(rows),
         "failed": len(cells) - len(rows),
         "tau": tau,
         "epsilon": epsilon,
         "norm": "linf, pixels 0..1",
         "similarity": "Pearson correlation of heat maps",
-        "robust_explanation_accuracy": share(tau, epsilon),
-        "robust_explanation_accuracy_any_radius": share(tau, 2.0),
-        "curve": [[one, share(one, epsilon)] for one in TAUS],
+        "robust_explanation_accuracy": robust_share.value,
+        "interval": [robust_share.low, robust_share.high],
+        "confidence": robust_share.confidence,
+        "status": {word: found.count(word) for word in STATUS},
+        "robust_explanation_accuracy_any_radius": accuracy(cells, tau, _ANY_RADIUS).value,
+        "curve": [[one, accuracy(cells, one, epsilon).value] for one in TAUS],
         "attacks_outside_radius": sum(
-            row.values.get("image_linf", 0.0) > epsilon + 1e-6 for row in rows
+            row.values.get("image_linf", 0.0) > epsilon + _SLACK for row in rows
         ),
-        "note": "an upper bound: a stronger attack can only lower it; images that the model "
-        "classifies wrongly are not counted unless the run kept them",
+        "classes_changed": sum(row.values.get("class_kept") == 0.0 for row in rows),
+        "note": "of attacks towards a target, which look for no worst case: an upper bound, that "
+        "'trompe robustness' lowers; images that the model classifies wrongly are not counted "
+        "unless the run kept them",
         "source": run.record["source"],
         "seed": run.settings.seed,
         "versions": run.versions,

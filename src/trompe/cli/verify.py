@@ -149,8 +149,10 @@ def _files(opened: Run) -> tuple[list[str], list[str]]:
 def in_words(entry: dict[str, Any]) -> str:
     """A leaderboard entry in one line."""
     share = 100 * entry["robust_explanation_accuracy"]
+    known = entry["status"]["success"] + entry["status"]["nothing found"]
     return (
         f"{entry['model']} {entry['method']} ({entry['defence']}): {share:.0f} % of "
-        f"{entry['images']} images keep their explanation (PCC >= {entry['tau']:g}, pixels within "
-        f"{255 * entry['epsilon']:.3g}/255)"
+        f"{entry['images']} images keep their explanation (95 % interval "
+        f"{100 * entry['interval'][0]:.0f} to {100 * entry['interval'][1]:.0f} %; PCC >= "
+        f"{entry['tau']:g}, pixels within {255 * entry['epsilon']:.3g}/255; {known} of them known)"
     )

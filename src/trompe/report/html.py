@@ -16,6 +16,7 @@ from trompe.audit import Run
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.errors import UsageError
+from trompe.report.advice import advice, agreement_in
 from trompe.report.figures import Panel, joint_figure, panel_figure
 from trompe.report.files import prepare_output, safe_names
 from trompe.report.gallery import gallery
@@ -32,7 +33,8 @@ from trompe.report.tables import (
     summary_table,
     write_text,
 )
-from trompe.report.words import advice, share, summary, verdict
+from trompe.report.words import share, summary, verdict
+from trompe.robustness.evaluation import STATUS
 
 _HERE = Path(__file__).parent
 #: Nothing may be fetched, whatever a name in the data looks like.
@@ -70,8 +72,8 @@ def _templates() -> Environment:
 def _verdicts(run: Run) -> list[dict[str, str]]:
     """Per model and method: how many plain explanations were manipulated."""
     found = []
-    for kind in dict.fromkeys((row.model, row.method) for row in run.done):
-        rows = [r for r in run.done if (r.model, r.method) == kind and r.smoothing is None]
+    for kind in dict.fromkeys((row.model, row.method) for row in run.rows):
+        rows = [r for r in run.rows if (r.model, r.method) == kind and r.smoothing is None]
         if rows:
             words = f"{kind[1].replace('_', ' ')} on {kind[0]}: {verdict(rows)}"
             found.append({"share": f"{100 * share(rows):.0f}", "words": words})
@@ -101,8 +103,8 @@ def numbers_html(run: Run) -> str:
         .get_template("page.numbers.html")
         .render(
             verdicts=_verdicts(run),
-            summary=summary(run.done),
-            advice=advice(run.done),
+            summary=summary(run.rows),
+            advice=advice(run.rows, agreement_in(run)),
             counted=_counted(run),
             done=len(run.done),
             flags=[(flag, count, MEANING.get(flag, "")) for flag, count in raised.most_common()],
@@ -121,14 +123,21 @@ def leaderboard_table(run: Run) -> Table:
             entry["defence"],
             entry["images"],
             100 * entry["robust_explanation_accuracy"],
+            *(100 * end for end in entry["interval"]),
+            *(entry["status"][word] for word in STATUS),
             100 * entry["robust_explanation_accuracy_any_radius"],
         )
         for entry in leaderboard(run)
     )
-    columns = ("model", "method", "defence", "images", "robust, %", "robust at any size, %")
+    columns = (
+        *("model", "method", "defence", "images", "robust, %", "from, %", "to, %"),
+        *STATUS,
+        "robust at any size, %",
+    )
     title = (
-        f"Robust-explanation accuracy: images that keep their class and a map correlation of {TAU} "
-        f"under every attack that changes no pixel by more than {255 * EPSILON:.0f}/255"
+        f"Robust-explanation accuracy: of all images those that keep a map correlation of {TAU} "
+        f"under every attack that changes no pixel by more than {255 * EPSILON:.0f}/255 and keeps "
+        "the class, with the 95 % interval; an upper bound"
     )
     return Table("leaderboard", title, columns, rows)
 

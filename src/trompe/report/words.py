@@ -15,20 +15,43 @@ def median(rows: Sequence[Row], key: str) -> float | None:
     return statistics.median(values) if values else None
 
 
+#: Two maps that correlate so well are alike: neither was one made into the other.
+ALIKE = 0.8
+
+
 def fooled(row: Row) -> bool:
-    """Whether the class stayed and the map is nearer to the target than to the original map."""
-    return row.values.get("class_kept") == 1 and row.values.get(
-        "map_target_pcc", -1.0
-    ) > row.values.get("map_original_pcc", -1.0)
+    """Whether the attack succeeded: the image changed, the class stayed, and the map moved over.
+
+    That is: it is nearer to the target than to the original one, and no more like the original one.
+    Where the two were alike from the start, being near to both is no success.
+    """
+    if row.message is not None or row.values.get("class_kept") != 1:
+        return False
+    target, original = (row.values.get(f"map_{kind}_pcc", -1.0) for kind in ("target", "original"))
+    start = row.values.get("map_start_pcc", -1.0)
+    moved = row.values.get("image_linf", 0.0) > 0
+    return moved and target > original and original < ALIKE and start < ALIKE
+
+
+def outcome(row: Row) -> str:
+    """What came of a cell: ``success``, ``nothing found``, ``class changed`` or ``failed``."""
+    if row.message is not None:
+        return "failed"
+    if row.values.get("class_kept") != 1:
+        return "class changed"
+    return "success" if fooled(row) else "nothing found"
 
 
 def share(rows: Sequence[Row]) -> float:
-    """The share of fooled cells."""
-    return sum(fooled(row) for row in rows) / max(len(rows), 1)
+    """The share of the cells that did not fail in which the attack succeeded."""
+    done = [row for row in rows if row.message is None]
+    return sum(fooled(row) for row in done) / max(len(done), 1)
 
 
 def verdict(rows: Sequence[Row]) -> str:
     """How manipulable an explanation is, in a few words."""
+    if all(outcome(row) in ("failed", "class changed") for row in rows):
+        return "unknown, no attack was judged"
     part = share(rows)
     if part >= 0.8:
         return "easily manipulated"
@@ -41,27 +64,40 @@ def _number(value: float | None, form: str = ".2f") -> str:
     return "undefined" if value is None else format(value, form)
 
 
+def _others(rows: Sequence[Row]) -> str:
+    """What came of the other cells, each in its own word."""
+    found = [outcome(row) for row in rows]
+    words = [
+        f"{what} in {found.count(what)}"
+        for what in ("nothing found", "class changed", "failed")
+        if what in found
+    ]
+    return f"; {', '.join(words)}" if words else ""
+
+
 def method_sentence(method: str, rows: Sequence[Row]) -> str:
     """How one method fared under one model, unsmoothed."""
-    count = sum(fooled(row) for row in rows)
+    done = [row for row in rows if row.message is None]
+    count = sum(fooled(row) for row in done)
     psnr = median(rows, "image_psnr")
     seen = "" if psnr is None else f", the image changed by {psnr:.0f} dB PSNR"
     noise, start = median(rows, "noise_target_pcc"), median(rows, "map_start_pcc")
     return (
-        f"{method.replace('_', ' ')}: {verdict(rows)}. In {count} of {len(rows)} cases the class "
-        "stayed and the explanation came nearer to the target than to the original one (median "
-        f"correlation with the target {_number(median(rows, 'map_target_pcc'))}, before the attack "
+        f"{method.replace('_', ' ')}: {verdict(rows)}. In {count} of {len(done)} cases the class "
+        "stayed and the explanation came nearer to the target than to the original one"
+        f"{_others(rows)} (median correlation with the target "
+        f"{_number(median(rows, 'map_target_pcc'))}, before the attack "
         f"{_number(start)}, with random noise of the same size {_number(noise)}{seen})."
     )
 
 
 def smoothing_sentence(method: str, smoothing: Smoothing, rows: Sequence[Row]) -> str | None:
     """What a smoothing buys for a method, on the pairs that both were attacked on."""
-    plain = {(r.preset, r.pair): r for r in rows if r.smoothing is None}
+    plain = {(r.preset, r.pair): r for r in rows if r.smoothing is None and r.message is None}
     both = [
         (plain[r.preset, r.pair], r)
         for r in rows
-        if r.smoothing == smoothing and (r.preset, r.pair) in plain
+        if r.smoothing == smoothing and r.message is None and (r.preset, r.pair) in plain
     ]
     if not both:
         return None
@@ -76,40 +112,6 @@ def smoothing_sentence(method: str, smoothing: Smoothing, rows: Sequence[Row]) -
         f"{_number(median(before, 'map_target_pcc'))} (less is better; "
         f"{_number(median(after, 'map_start_pcc'))} is what it begins with)."
     )
-
-
-def advice(rows: Sequence[Row]) -> list[str]:
-    """What to do, given the cells of all models."""
-    plain = [row for row in rows if row.smoothing is None]
-    found = []
-    if plain and share(plain) >= 0.3:
-        found.append(
-            "Do not take a single unsmoothed explanation of this model as evidence: whoever "
-            "provides the image can decide what it shows."
-        )
-    gains = []
-    for smoothing in dict.fromkeys(filter(None, (r.smoothing for r in rows))):
-        some = [row for row in rows if row.smoothing == smoothing]
-        if plain and share(some) < 0.5 * share(plain):
-            count = sum(map(fooled, some))
-            gains.append(f"{smoothing} (manipulated in {count} of {len(some)} cases")
-    if gains:
-        before = f"instead of {sum(map(fooled, plain))} of {len(plain)})"
-        found.append(f"Explain with {' or '.join(f'{gain} {before}' for gain in gains)}.")
-    elif plain and share(plain) > 0 and not any(row.smoothing is not None for row in rows):
-        found.append("Try what smoothing buys: run the audit with --smoothing beta=0.8.")
-    flagged = sum(bool(row.flags) for row in rows)
-    if rows and flagged > 0.3 * len(rows):
-        found.append(
-            f"{flagged} of {len(rows)} cells carry a flag: read below why they may mislead before "
-            "you quote a number."
-        )
-    if plain and share(plain) < 0.3:
-        found.append(
-            "A failed attack proves nothing: attack with more iterations or another preset before "
-            "you rely on these explanations."
-        )
-    return found
 
 
 def summary(rows: Sequence[Row]) -> dict[str, list[str]]:
