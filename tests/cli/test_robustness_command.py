@@ -96,7 +96,7 @@ def test_only_some_are_drawn_and_bad_input_is_refused(
     Path("trompe-out/robustness").rmdir()
     Path("trompe-out").rmdir()
     linear = ("--model", f"{networks}:linear", "--size", 8)
-    assert "no positive number" in refused("robustness", photos, *linear, "--radius", "eight")
+    assert "is no number" in refused("robustness", photos, *linear, "--radius", "eight")
     assert "twice" in refused("robustness", photos, photos, *linear)
     for path in photos.iterdir():
         path.write_bytes(b"torn")

@@ -13,6 +13,7 @@ import trompe
 from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.options import (
     ModelOptions,
+    Number,
     batch_option,
     chunk_option,
     json_option,
@@ -43,17 +44,15 @@ Examples:
 """
 
 
-class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have one
+class Fraction(Number):
     """A positive number, such as ``0.03`` or ``8/255``."""
 
-    name = "number"
+    def __init__(self) -> None:
+        super().__init__(0.0, above=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See ``click.ParamType``."""
-        found = value if isinstance(value, float) else number(value)
-        if not isinstance(found, (int, float)) or not 0 < found < float("inf"):
-            self.fail(f"'{value}' is no positive number: write 0.03 or 8/255", param, ctx)
-        return float(found)
+        return super().convert(number(value) if isinstance(value, str) else value, param, ctx)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -64,13 +63,13 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have on
 @click.option("--beta", type=float, help="Attack the explanation smoothed with this beta.")
 @click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
 @patterns_option
-@click.option("--radius", "radii", type=Number(), multiple=True, default=["8/255"],
+@click.option("--radius", "radii", type=Fraction(), multiple=True, default=["8/255"],
               show_default=True, metavar="R",
               help="Of the ball, pixels 0..1; repeat for a curve.")  # fmt: skip
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
 @click.option("--tau", type=click.FloatRange(-1, 1), default=0.5, show_default=True,
               help="Least correlation of a map that counts as robust.")  # fmt: skip
-@click.option("--budget", type=Number(), default="1", show_default=True, metavar="SHARE",
+@click.option("--budget", type=Fraction(), default="1", show_default=True, metavar="SHARE",
               help="Share of the attack's 100 steps and 5,000 queries.")  # fmt: skip
 @click.option("--version", "version", type=click.Choice(["standard", "rand"]), default="standard",
               show_default=True, help="'rand' for methods that answer by chance.")  # fmt: skip
@@ -144,7 +143,7 @@ def robustness(
             "method": method,
             "beta": beta,
             "smoothgrad": smoothgrad,
-            "images": list(images) or ["photos"],
+            "images": list(images),
             "count": count,
             "seed": seed,
             "stopped": found.stopped,
@@ -177,14 +176,14 @@ def drawn(
     """The names of all images drawn, the pixels of those that can be read, and why not others."""
     import torch
 
-    from trompe.audit.sources import open_source
+    from trompe.audit.sources import PHOTOS, open_source
     from trompe.zoo.images import load_image
 
     how = loaded.preprocessing
     readers: list[tuple[str, Any]] = []
-    for spec in specs or ["photos"]:
+    for spec in specs or [PHOTOS]:
         path = Path(spec)
-        if path.is_dir() or spec == "photos" or path.suffix.lower() in (".npz", ".csv"):
+        if path.is_dir() or spec == PHOTOS or path.suffix.lower() in (".npz", ".csv"):
             source = open_source(spec)
             for index in range(len(source)):
                 readers.append((source.name(index), lambda s=source, i=index: s.pixels(i, how)))

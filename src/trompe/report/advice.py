@@ -152,8 +152,8 @@ def advice(rows: Sequence[Row], agreement: Agreement = lambda plain, defended: N
         if words.count(UNKNOWN) > 0.5 * len(words):
             found.append(
                 f"{name}: nothing is known within {255 * EPSILON:.0f}/255 of "
-                f"{words.count(UNKNOWN)} of {len(words)} images, the attacks lie outside or changed the class: 'trompe "
-                "robustness' stays inside."
+                f"{words.count(UNKNOWN)} of {len(words)} images, the attacks lie outside or "
+                "changed the class: 'trompe robustness' stays inside."
             )
     found += _defences(rows, agreement)
     if plain and share(plain) > 0 and all(row.smoothing is None for row in rows):

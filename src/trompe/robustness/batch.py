@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from trompe.attacks.constraints import Ball
 from trompe.attacks.loop import Attack
 from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
+from trompe.attacks.queries import Queries, Spent, Square
 from trompe.attacks.surrogate import surrogate_of
 from trompe.engine.kinks import kinks
 from trompe.errors import ExplanationError
@@ -28,7 +30,6 @@ from trompe.robustness.expected import DRAWS
 from trompe.robustness.lead import WithAnswer
 from trompe.robustness.members import QUERIES, STEPS, Member, members
 from trompe.robustness.result import RobustnessResult
-from trompe.robustness.square import square
 from trompe.robustness.worst import Worst
 from trompe.types import Explainer, InputSpace, Progress, heatmap
 
@@ -173,7 +174,7 @@ class Ensemble:
 
         attack = Attack(
             model=plan.model,
-            surrogate=surrogate_of(settings, plan.model, self.x),
+            surrogate=surrogate_of(settings, plan.model, self.x, random=plan.random),
             explainer=plan.explainer,
             loss=Loss(
                 WithAnswer(member.objective, plan.outputs),
@@ -210,20 +211,21 @@ class Ensemble:
         """The member that takes no derivative, on the original network."""
         plan = self.plan
 
-        def score(x: Tensor) -> Tensor:
+        def look(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             with torch.no_grad():
                 now = observe(plan.model, plan.explainer, x, self.target)
                 self.worst.offer(now, QUERY_MEMBER)
-                self.maps += 1
-                self.queries += 1
-                kept = plan.outputs.kept(now.logits, reference.logits)
-                likeness = pcc(now.map, reference.map)
-                return torch.where(kept & ~likeness.isnan(), likeness, torch.inf)
+            self.maps += 1
+            self.queries += 1
+            likeness = pcc(now.map, reference.map)
+            return likeness, likeness, plan.outputs.kept(now.logits, reference.logits)
 
-        for done in square(
-            self.x, score, queries, ball=plan.ball, space=plan.space, generator=plan.generator
-        ):
-            self._tell(done)
+        alike = torch.ones_like(reference.map[:, 0, 0])
+        asks = Queries(
+            look, queries, self.x, score=alike, loss=alike, watch=lambda asked, _: self._tell(asked)
+        )
+        with contextlib.suppress(Spent):
+            Square().run(asks, self.x, plan.ball, plan.space, plan.generator)
         self.done += queries
 
     def _doubt(self) -> None:
