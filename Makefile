@@ -7,7 +7,7 @@ STAMP := $(VENV)/.trompe-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench benchmarks format clean
+.PHONY: help venv demo test lint bench benchmarks docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -46,9 +46,14 @@ benchmarks: $(STAMP)  ## measure everything anew and render the READMEs (see ben
 	BIN=$(BIN) REFERENCE=$(REFERENCE) WEIGHTS=$(WEIGHTS) PHOTOS=$(PHOTOS) IMAGES=$(IMAGES) \
 		CIFAR=$(CIFAR) CIFAR_WEIGHTS=$(CIFAR_WEIGHTS) bash benchmarks/all.sh
 
+docs: $(STAMP)  ## build the documentation as a site: site/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove what was built; the virtual environment stays
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo site

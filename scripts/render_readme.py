@@ -22,6 +22,8 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "docs" / "architectures.md",
+    ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "command-line.md",
 )
 
 
