@@ -25,6 +25,7 @@ _HOME = {
     "adapters": "trompe.adapters",
     "auto_attack": "trompe.robustness",
     "certify": "trompe.certificates",
+    "detect": "trompe.defences",
     "explainer": "trompe.explain",
     "geometry": "trompe.geometry",
     "heatmap": "trompe.types",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from trompe.attacks import manipulate as manipulate
     from trompe.certificates import Certificate as Certificate
     from trompe.certificates import certify as certify
+    from trompe.defences import detect as detect
     from trompe.engine import smooth as smooth
     from trompe.errors import CertificateError as CertificateError
     from trompe.errors import TrompeError as TrompeError

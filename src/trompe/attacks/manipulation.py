@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -23,8 +22,7 @@ from trompe.attacks.presets import DEFAULT_PRESET, Preset, preset_for
 from trompe.attacks.steps import Step
 from trompe.engine import frozen, kinks
 from trompe.errors import UsageError
-from trompe.explain import explainer as explainer_by_name
-from trompe.explain import explainers
+from trompe.explain import as_explainer
 from trompe.explain.base import Method
 from trompe.progress import shown
 from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progress
@@ -121,7 +119,7 @@ def manipulate(
         input_space, labels = input_space or model.input_space, model.classes
         model = model.model
     space = input_space or InputSpace()
-    method = _method(explainer, space)
+    method = as_explainer(explainer, space)
     x = checked_images(x)
     settings = preset_for(preset, method, x.shape[-2]) if isinstance(preset, str) else preset
     settings = _changed(settings, iterations, constraint, step)
@@ -205,17 +203,6 @@ def sliced(objective: Objective, part: slice) -> Objective:
 def _redraws(method: Explainer) -> bool:
     """Whether a method's masks are drawn anew in every step where nobody says."""
     return isinstance(method, Method) and method.masked
-
-
-def _method(explainer: str | Explainer, space: InputSpace) -> Explainer:
-    """An explainer by name gets the input space, if it takes one."""
-    if not isinstance(explainer, str):
-        if not callable(explainer):
-            raise UsageError(f"explainer must be a name or callable, not {explainer!r}")
-        return explainer
-    takes_space = "input_space" in inspect.signature(explainers[explainer]).parameters
-    options: dict[str, Any] = {"input_space": space} if takes_space else {}
-    return explainer_by_name(explainer, **options)
 
 
 def _changed(

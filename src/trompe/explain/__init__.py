@@ -7,9 +7,9 @@ from typing import Any
 
 from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
-from trompe.types import LoadedModel
+from trompe.types import Explainer, InputSpace, LoadedModel
 
-__all__ = ["Method", "explainer", "explainers", "fitted", "methods"]
+__all__ = ["Method", "as_explainer", "explainer", "explainers", "fitted", "methods"]
 
 
 def methods() -> list[str]:
@@ -51,6 +51,24 @@ def explainer(name: str, **options: Any) -> Method:
                 f"{name} has no option '{option}': it has {', '.join(known) or 'none'}"
             )
     return kind(**options)
+
+
+def as_explainer(given: str | Explainer, space: InputSpace) -> Explainer:
+    """The explainer that a caller named, for models of an input space, or gave.
+
+    Args:
+        given: a name or a callable ``(model, x, target) -> map``.
+        space: goes to a method by name that takes one.
+
+    Raises:
+        UsageError: if it is neither, or there is no such method.
+    """
+    if not isinstance(given, str):
+        if not callable(given):
+            raise UsageError(f"explainer must be a name or callable, not {given!r}")
+        return given
+    takes = {field.name for field in dataclasses.fields(explainers[given])}
+    return explainer(given, **({"input_space": space} if "input_space" in takes else {}))
 
 
 def fitted(
