@@ -62,7 +62,7 @@ def random_masks(
 @explainers.register("rise")
 @dataclass(frozen=True)
 class RISE(Method):
-    """``sum_m score(x with mask m) m / (M p)``, less the mean score times the mean mask.
+    """``sum_m score(x with mask m) m / (M p)``.
 
     The map is linear in the outputs: it is differentiated without second derivatives. The masks are
     drawn from the seed alone, the same for every image and every call; ``redrawn`` gives others.
@@ -74,8 +74,8 @@ class RISE(Method):
         baseline: what is masked becomes this, in normalised units: one number, or a tensor that
             broadcasts to [B, C, H, W].
         score: ``logit`` or ``softmax``.
-        centred: whether the mean score is taken off, so that the map shows what raises the score
-            above its mean; ``False``: as published, where all of a map lies above zero.
+        centred: whether the mean score is taken off, so that the map has a sign: above zero where
+            keeping a pixel raises the score above its mean. By default, as published, it is not.
         masks: masks of your own, 0..1, [M, H, W] (or [M, D]), in place of drawn ones.
         seed: of the draws.
         chunk: how many images are held in memory with their graph.
@@ -93,7 +93,7 @@ class RISE(Method):
     probability: float = 0.5
     baseline: float | Tensor = 0.0
     score: Literal["softmax", "logit"] = "logit"
-    centred: bool = True
+    centred: bool = False
     masks: Tensor | None = None
     seed: int = 0
     chunk: int = 64
