@@ -256,6 +256,19 @@ def test_a_random_start_is_allowed_reproducible_and_no_other_images(name: str) -
     assert bool((first != origin).flatten(1).any(dim=1).all())
 
 
+def test_a_random_start_fills_its_ball() -> None:
+    """From mid-grey no pixel meets its border: uniform in the box, on the sphere's surface."""
+    origin = SPACE.from_pixels(torch.full((2, 3, 20, 20), 0.5, dtype=torch.float64))
+    draw = torch.Generator().manual_seed(0)
+    change = SPACE.to_pixels(LInfBall(0.1).start(origin, SPACE, draw)) - 0.5
+    assert 0.099 < float(change.abs().max()) <= 0.1 + 1e-9
+    assert float(change.mean()) == pytest.approx(0, abs=0.005)
+    assert float(change.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.03)  # of a uniform one
+    change = SPACE.to_pixels(L2Ball(0.4).start(origin, SPACE, draw)) - 0.5
+    torch.testing.assert_close(change.flatten(1).norm(dim=1), torch.tensor([0.4, 0.4]).double())
+    assert float(change.mean()) == pytest.approx(0, abs=0.002)
+
+
 def test_sizes_are_in_pixel_units() -> None:
     origin = SPACE.from_pixels(torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64))
     change = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
