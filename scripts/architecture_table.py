@@ -246,16 +246,17 @@ def attempt(name: str, derivative: bool = True) -> dict[str, Any]:
         "size": size,
         "seconds": seconds if derivative else known().get(name, {}).get("seconds", seconds),
         "versions": versions(),
-        "derivatives": _tried(name, derivative),
+        "derivatives": _tried(rows, derivative),
         "methods": rows,
     }
 
 
-def _tried(name: str, derivative: bool) -> str:
+def _tried(rows: dict[str, Any], derivative: bool) -> str:
     """When the derivatives of a network were tried."""
     if derivative:
         return "with the maps"
-    return "older than the maps" if name in known() else "not tried"
+    earlier = any(row["derivative_error"] is not None for row in rows.values())
+    return "older than the maps" if earlier else "not tried"
 
 
 def merge(rows: dict[str, Any], earlier: dict[str, Any]) -> None:
