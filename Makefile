@@ -7,7 +7,7 @@ STAMP := $(VENV)/.trompe-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench benchmarks docs format clean
+.PHONY: help venv demo test lint bench benchmarks mutants docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,10 @@ docs: $(STAMP)  ## build the documentation as a site: site/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+mutants: $(STAMP)  ## break the code on purpose and see whether a test notices; hours
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray
+	$(BIN)/python scripts/mutants.py
 
 format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .
