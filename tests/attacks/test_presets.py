@@ -97,7 +97,7 @@ def test_thorough_is_fast_given_time_and_weighs_gradients_otherwise(name: str) -
 
 def test_unknown_presets_are_named() -> None:
     assert presets.names() == ["fast", "paper", "thorough"]
-    with pytest.raises(UsageError, match="unknown preset 'papre': choose from fast, paper"):
+    with pytest.raises(UsageError, match="unknown preset 'papre': did you mean paper"):
         preset_for("papre", trompe.explainer("gradient"), 224)
 
 
