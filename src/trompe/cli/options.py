@@ -64,6 +64,36 @@ COUNT = click.IntRange(1, 10_000_000)
 SIDE = click.IntRange(1, 8192)
 
 
+class Numbers(click.Option):
+    """A ``multiple`` option of as many numbers as follow it, such as one per channel."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Take the numbers that follow the first one off the command line, too."""
+        super().add_to_parser(parser, ctx)
+        for name in self.opts:
+            known = parser._long_opt[name]
+            process = known.process
+
+            def take(value: Any, state: Any, process: Callable[..., None] = process) -> None:
+                process(value, state)
+                while state.rargs and _is_number(state.rargs[0]):
+                    process(state.rargs.pop(0), state)
+
+            known.process = take
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """The numbers, or ``None`` where the option was not given."""
+        return super().process_value(ctx, value) or None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command], Command]:
     """The option that names explanation methods; ``what`` the command does with them."""
     choices = ", ".join(shipped("method"))
@@ -117,9 +147,21 @@ _MODEL_OPTIONS = (
     ),
     click.option("--classes", metavar="FILE", help="Class labels, one per line."),
     click.option(
-        "--mean", nargs=3, type=Number(), metavar="R G B", help="Mean of the normalisation."
+        "--mean",
+        cls=Numbers,
+        type=Number(),
+        multiple=True,
+        metavar="NUMBER...",
+        help="Mean of the normalisation: a number per channel, or one for all.",
     ),
-    click.option("--std", nargs=3, type=Number(), metavar="R G B", help="Its standard deviation."),
+    click.option(
+        "--std",
+        cls=Numbers,
+        type=Number(),
+        multiple=True,
+        metavar="NUMBER...",
+        help="Its standard deviation.",
+    ),
     click.option("--size", type=SIDE, help="Height and width of the input."),
     click.option(
         "--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs of the network."

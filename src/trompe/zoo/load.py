@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from trompe.errors import ModelError, UsageError
-from trompe.types import InputSpace, LoadedModel
+from trompe.types import LoadedModel
 from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weights
-from trompe.zoo.probe import as_classifier
+from trompe.zoo.probe import as_classifier, input_channels, input_space
 from trompe.zoo.record import ModelRecord
 from trompe.zoo.records import find_record, is_function
 
@@ -44,9 +44,10 @@ def load_model(
         weights: a safetensors file or a checkpoint with tensors alone; ``random`` for an untrained
             network. By default the model's own: installed, embedded, or downloaded by torchvision.
         classes: labels, one per output, or a text file with one label per line.
-        mean: of the normalisation, per channel, pixels in 0..1. Default: the model's own. Their
-            number is that of the channels of the input.
-        std: of the normalisation, per channel.
+        mean: of the normalisation, per channel of the input, or one for all, pixels in 0..1.
+            Default: the model's own; of a function's model ImageNet's, or none (0 and 1) where
+            its first convolution does not take three channels.
+        std: of the normalisation, as ``mean``.
         size: height and width of the input, in pixels.
         num_classes: number of outputs of a named model; by default that of the weights.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
@@ -66,9 +67,8 @@ def load_model(
         (64, 50)
     """
     place = choose_device(device)
-    channels = None if mean is None else len(mean)
+    channels = None if mean is None or len(mean) == 1 else len(mean)
     record = _factory_record(name) if is_function(name) else find_record(name, channels)
-    space = _input_space(mean, std, record)
     if size is not None and size < 1:
         raise UsageError(f"size must be at least 1 pixel, not {size}")
     if num_classes is not None and (num_classes < 2 or is_function(name)):
@@ -76,6 +76,7 @@ def load_model(
     pixels = size or record.size
     model = _with_weights(record, weights, num_classes)
     model = model.to(place, torch.float32).eval().requires_grad_(False)
+    space = input_space(mean, std, record, input_channels(model))
     model, outputs = as_classifier(model, space, pixels, place, name)
     return LoadedModel(
         model=model,
@@ -87,15 +88,6 @@ def load_model(
         patterns=record.patterns() if weights is None else None,
         interpolation=record.interpolation,
     )
-
-
-def _input_space(
-    mean: Sequence[float] | None, std: Sequence[float] | None, record: ModelRecord
-) -> InputSpace:
-    """The normalisation asked for, or the record's."""
-    if mean is not None and std is None and len(mean) != len(record.std):
-        raise UsageError(f"mean has {len(mean)} channels: give std as many numbers")
-    return InputSpace(tuple(mean or record.mean), tuple(std or record.std))
 
 
 def choose_device(device: str | torch.device) -> torch.device:

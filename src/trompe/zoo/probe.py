@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trompe.errors import ModelError
+from trompe.errors import ModelError, UsageError
 from trompe.types import InputSpace
+from trompe.zoo.record import ModelRecord
+
+log = logging.getLogger("trompe")
 
 
 class Logits(nn.Module):
@@ -34,6 +39,54 @@ def input_channels(model: nn.Module) -> int | None:
         if isinstance(module, nn.Conv2d):
             return module.in_channels
     return None
+
+
+def input_space(
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    record: ModelRecord,
+    found: int | None,
+) -> InputSpace:
+    """The normalisation asked for, or the record's, with as many channels as the model takes.
+
+    Args:
+        mean: per channel, or one number for all.
+        std: likewise.
+        record: of the model.
+        found: how many channels its first convolution takes, if that is known.
+
+    Raises:
+        UsageError: if there are more or fewer numbers than channels.
+    """
+    given = [values for values in (mean, std) if values is not None]
+    channels = found or max([len(values) for values in given], default=len(record.mean))
+    own = len(record.mean) == channels
+    if not own and not given:
+        log.warning(
+            "%s takes %d channel%s: images are converted to %s; without --mean and --std their "
+            "pixels 0..1 are not normalised",
+            *(record.name, channels, "" if channels == 1 else "s"),
+            "grey" if channels == 1 else "so many",
+        )
+    return InputSpace(
+        _per_channel("mean", mean, record.mean if own else (0.0,), channels),
+        _per_channel("std", std, record.std if own else (1.0,), channels),
+    )
+
+
+def _per_channel(
+    name: str, given: Sequence[float] | None, default: Sequence[float], channels: int
+) -> tuple[float, ...]:
+    """One number per channel: those given, the only one repeated, or equal ones as one."""
+    values = tuple(default if given is None else given)
+    if len(set(values)) == 1:
+        return values[:1] * channels
+    if len(values) != channels:
+        raise UsageError(
+            f"{name} has {len(values)} numbers, the model takes {channels} "
+            f"channel{'s' * (channels != 1)}: give one each, or one for all"
+        )
+    return values
 
 
 def as_classifier(
