@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import zlib
 from collections.abc import Callable
@@ -402,3 +403,16 @@ def test_broken_npz_images(tmp_path: Path) -> None:
     write_npz(tmp_path / "d.npz", jpeg=np.zeros(5000, np.uint8))
     with pytest.raises(ImageError, match=r"d\.npz\[1\]"):
         NpzImages(tmp_path / "d.npz")[1]
+
+
+@pytest.mark.parametrize(("bits", "said"), [(8, True), (10, True), (12, True), (16, False)])
+def test_fewer_bits_in_a_file_of_16_are_told_and_scaled(
+    bits: int, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = np.linspace(0, 2**bits - 1, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "scan.png")
+    with caplog.at_level(logging.WARNING, "trompe"):
+        pixels = load_image(tmp_path / "scan.png", size=32, resize=32)
+    expected = torch.from_numpy(levels.astype(np.float32) / (2**bits - 1))
+    torch.testing.assert_close(pixels, expected.expand(3, 32, 32))
+    assert (f"read as {bits}-bit data, white is {2**bits - 1}" in caplog.text) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ MAX_PIXELS = 89_478_485
 #: (EPS), fetch or are hardly tested; and it goes by the content, whatever the file is called.
 #: A JPEG with a preview behind it (MPO) is opened as a JPEG.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+_FEWER_BITS = (8, 10, 12)
+log = logging.getLogger("trompe")
 
 
 @contextmanager
@@ -65,10 +69,20 @@ def _check(image: Image.Image, name: str) -> None:
 
 
 def _gray_levels(image: Image.Image, name: str) -> Image.Image:
-    """An image of more than 8 bits per pixel as mode F, levels 0..1."""
+    """An image of more than 8 bits per pixel as mode F, levels 0..1.
+
+    Files of 16 bits often hold data of fewer (12 in X-rays and microscopy), which would be nearly
+    black: levels that all fit into 8, 10 or 12 bits are read as those, and a warning says so.
+    """
     levels = np.asarray(image).astype(np.float32)
     if image.mode != "F":
-        levels /= 65535
+        bits = next((bits for bits in _FEWER_BITS if 0 < levels.max() < 2**bits), 16)
+        if bits < 16:
+            log.warning(
+                "image '%s' has 16 bits and no level above %d: read as %d-bit data, white is %d",
+                *(name, levels.max(), bits, 2**bits - 1),
+            )
+        levels /= 2**bits - 1
     if not (levels.min() >= 0 and levels.max() <= 1):
         raise ImageError(
             f"image '{name}' has levels outside 0..{'1' if image.mode == 'F' else '65535'}: "
