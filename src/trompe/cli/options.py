@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trompe.cli.console import be_quiet
+from trompe.cli.numbers_option import Numbers
 from trompe.cli.parts import PartName, shipped
 
 if TYPE_CHECKING:
@@ -62,36 +63,6 @@ SEED = click.IntRange(0, 2**32 - 1)
 COUNT = click.IntRange(1, 10_000_000)
 #: Sides of images, in pixels.
 SIDE = click.IntRange(1, 8192)
-
-
-class Numbers(click.Option):
-    """A ``multiple`` option of as many numbers as follow it, such as one per channel."""
-
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Take the numbers that follow the first one off the command line, too."""
-        super().add_to_parser(parser, ctx)
-        for name in self.opts:
-            known = parser._long_opt[name]
-            process = known.process
-
-            def take(value: Any, state: Any, process: Callable[..., None] = process) -> None:
-                process(value, state)
-                while state.rargs and _is_number(state.rargs[0]):
-                    process(state.rargs.pop(0), state)
-
-            known.process = take
-
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """The numbers, or ``None`` where the option was not given."""
-        return super().process_value(ctx, value) or None
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def method_option(*names: str, what: str, **settings: Any) -> Callable[[Command], Command]:
