@@ -86,7 +86,7 @@ def test_noise_that_leaves_the_valid_images_is_clamped() -> None:
 
 def test_the_maps_by_beta_are_those_of_figure_4() -> None:
     judge, outcome = judge_and_outcome()
-    found = judge.extra(outcome, CELLS)
+    found = judge.with_model(outcome, CELLS)
     for beta in (10.0, 1.0):
         other = recovery(
             judge.loaded.model,
@@ -107,7 +107,10 @@ def test_the_maps_by_beta_are_those_of_figure_4() -> None:
         assert torch.allclose(original, pcc(heat, outcome.map_original), atol=1e-6)
         assert not torch.allclose(original, target, atol=1e-3)
     unsmoothed_only = Judge(judge.settings, judge.loaded, judge.explainer, False)
-    assert set(unsmoothed_only.extra(outcome, CELLS)) == {"noise_target_pcc", "noise_original_pcc"}
+    assert set(unsmoothed_only.with_model(outcome, CELLS)) == {
+        "noise_target_pcc",
+        "noise_original_pcc",
+    }
 
 
 def test_flags_follow_from_what_is_kept_of_a_long_attack_too() -> None:

@@ -143,7 +143,7 @@ class Worker:
             raise KeyboardInterrupt
         seconds = (time.perf_counter() - began) / len(cells)
         judge = Judge(self.settings, self.loaded, explainer, self.smoothing is None)
-        extra = judge.extra(Outcome.of(result), cells)
+        extra = judge.with_model(Outcome.of(result), cells)
         return [
             self._finding(
                 cell,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from trompe.audit.processes import alive, born
-from trompe.audit.store import Store
+from trompe.audit.store import Store, plainly
 from trompe.errors import TrompeError
 
 #: Seconds after which the claim of a process on another machine counts as given up.
@@ -58,8 +58,9 @@ class Claims:
         """Give up all claims."""
         self._ended.set()
         self._thread.join()
-        with self.store.transaction() as db:
-            db.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
+        # Also of a run that was moved meanwhile: where it went, nobody is to wait for this one.
+        with plainly(self.store.path):
+            self.store.db.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
 
     def _free(self, work: str) -> bool:
         """Whether nobody works on it; within a transaction."""

@@ -63,6 +63,8 @@ def connected(options: RayOptions) -> Iterator[None]:
     if options.address is None:
         workers = options.workers or max(1, (os.cpu_count() or 1) // options.threads)
         more |= {"num_cpus": workers * options.threads, "include_dashboard": False}
+        # Its own cluster is nobody else's: whoever reaches a cluster runs code on it.
+        more |= {"_node_ip_address": "127.0.0.1", "dashboard_host": "127.0.0.1"}
     try:
         ray.init(address=options.address or "local", **more)
     except Exception as error:  # Ray raises errors of many kinds, with texts of many lines

@@ -49,7 +49,7 @@ class Judge:
     explainer: Method
     plain: bool
 
-    def extra(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
+    def with_model(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
         """What needs the model: the control with noise and the maps by beta, per image [B]."""
         found = self.control(outcome, cells)
         return found | self.recovery(outcome) if self.plain else found

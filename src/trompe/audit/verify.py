@@ -151,7 +151,7 @@ class Verifier:
         yield from self._maps(arrays, loaded, explainer)
         judge = Judge(self.run.settings, loaded, explainer, row.smoothing is None)
         cell = Cell(row.id, row.image_number, row.target_number)
-        for name, column in judge.extra(outcome_of(arrays["x"], arrays), [cell]).items():
+        for name, column in judge.with_model(outcome_of(arrays["x"], arrays), [cell]).items():
             if not _same(float(column[0]), row.values.get(name), TOLERANCE):
                 kept = row.values.get(name, math.nan)
                 yield f"{name} is {float(column[0]):.6g}, not {kept:.6g}"

@@ -154,9 +154,10 @@ def audit(
     Ends with code 3 if cells failed.
     """
     if only_status:
-        from trompe.audit import open_run
+        from trompe.audit import open_run, status
 
-        found = open_run(output).status
+        with open_run(output).store as store:
+            found = status(store)
     else:
         if ray_address is not None and engine != "ray":
             raise UsageError("--ray-address goes with --engine ray")

@@ -40,6 +40,7 @@ def report(run: Path, output: Path | None, gallery: int, as_json: bool, quiet: b
     from trompe.report.html import write_report
 
     opened = open_run(run)
+    click.get_current_context().call_on_close(opened.store.close)
     path = write_report(opened, output or run, most=gallery)
     if as_json:
         click.echo(json.dumps({"report": str(path), "run": opened.digest}))

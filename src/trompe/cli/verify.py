@@ -73,6 +73,7 @@ def verify(
     from trompe.audit.verify import Verifier
 
     opened = open_run(run)
+    click.get_current_context().call_on_close(opened.store.close)
     problems = whole_run_problems(opened.store)
     verifier = Verifier(
         opened, models=not arrays_only, trusted=None if trust else models, device=device

@@ -112,9 +112,10 @@ def neutral(value: Value) -> Value:
     """
     if value is None:
         return ""
-    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # which Python does not quote, and readers end a line at
+    return f"'{text}" if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\n") else text
 
 
 def as_csv(table: Table) -> str:
