@@ -26,7 +26,7 @@ from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
 from trompe.audit.worker import POLL, Watch, work_on
-from trompe.errors import TrompeError, UsageError
+from trompe.errors import OutputError, TrompeError, UsageError
 
 #: What may do the work of a run.
 ENGINES = ("plain", "ray")
@@ -134,13 +134,18 @@ def begun(folder: Path) -> Iterator[Store]:
             except BaseException:
                 fresh = fresh and unused(store)
                 raise
-    except BaseException:
+    except BaseException as error:
         if fresh:
             with contextlib.suppress(OSError):
                 for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
                     (folder / name).unlink(missing_ok=True)
                 for one in made:
                     one.rmdir()  # those that are empty
+        if isinstance(error, OSError):
+            raise OutputError(
+                f"cannot use '{error.filename or folder}': {error.strerror or error}: start the "
+                "same command again, it goes on where it was"
+            ) from error
         raise
 
 
