@@ -103,9 +103,10 @@ class Ensemble:
             steps, queries = plan.share_of(STEPS), plan.share_of(QUERIES)
             if plan.random:  # each of them takes as many draws
                 queries = max(1, queries // DRAWS)
-            self.total = len(crew) * steps + queries
+            self.total = sum(member.patience for member in crew) * steps + queries
             for member in crew:
-                self._try(member.name, lambda m=member: self._climb(m, reference, steps))
+                own = member.patience * steps
+                self._try(member.name, lambda m=member, n=own: self._climb(m, reference, n))
                 if self.stopped == "interrupted":
                     break
             else:

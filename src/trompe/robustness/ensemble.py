@@ -78,7 +78,7 @@ def auto_attack(
         target: the class explained of each image, [B], or one for all; the predicted one if not
             given.
         input_space: the model's normalisation; ImageNet's, or a loaded model's own, if not given.
-        budget: the share of 100 steps and 5,000 queries that each member takes.
+        budget: the share of the members' 100 steps (one takes 300) and 5,000 queries.
         generator: of all random numbers; seeded with 0 if not given.
         progress: called after every step and every query.
 

@@ -25,11 +25,13 @@ class Member:
         name: what it is called in a result.
         objective: what it makes of the maps.
         step: how it moves.
+        patience: how many times the others' steps it takes.
     """
 
     name: str
     objective: Objective
     step: Step
+    patience: int = 1
 
 
 def members(
@@ -38,7 +40,8 @@ def members(
     """The members that take derivatives, for the images of ``reference``.
 
     ``unlike`` looks for the worst correlation, twice: by APGD's steps, and by steps of gathered
-    signs that fall as a cosine, which were measured to end elsewhere. ``topk_margin`` looks for the
+    signs that fall as a cosine, three times as many: what they find still improves with their
+    number, where the other members' does not. ``topk_margin`` looks for the
     least common top k. Three go towards maps: that of another image, the original one moved to the
     far corner, and its inverse.
     """
@@ -51,7 +54,7 @@ def members(
         falling = ScaledAdam(radius / pixels)
     found = [
         Member("unlike", Unlike(), apgd),
-        Member("unlike, again", Unlike(), falling),
+        Member("unlike, again", Unlike(), falling, patience=3),
         Member("topk_margin", TopkMargin(), apgd),
     ]
     if reference.map[0].numel() < 2 * max(1, reference.map[0].numel() // 10):
