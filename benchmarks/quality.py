@@ -192,7 +192,8 @@ def draw(models: dict[str, Any]) -> Path:
     rows = list(dict.fromkeys(name for name, _ in found))
     columns = list(dict.fromkeys(method for _, method in found))
     figure, axes = plt.subplots(
-        *(len(rows), len(columns)),
+        len(rows),
+        len(columns),
         figsize=(3.6 * len(columns), 2.9 * len(rows)),
         sharey=True,
         squeeze=False,

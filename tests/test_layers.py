@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "trompe"
-# From the top down (DESIGN.md, "Layers"); modules at the root are below all.
+# From the top down; modules at the root are below all.
 LAYERS = (
     "__main__",
     "cli",

@@ -68,7 +68,7 @@ def heatmap(relevance: Tensor) -> Tensor:
         relevance: [B, C, H, W], or [B, D] for vectors.
 
     Returns:
-        [B, H, W] (or [B, D]), not negative, each image summing to 1 (PAPER.md, section 1).
+        [B, H, W] (or [B, D]), not negative, each image summing to 1 (Dombrowski et al. 2019).
 
     Raises:
         ExplanationError: if an image's map is all zero or not finite.

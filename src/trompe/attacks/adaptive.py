@@ -70,8 +70,8 @@ def adaptive_attack(
     """Attack the beta-smoothed map itself, and the plain one (figure 5 of Dombrowski et al. 2019).
 
     Each explanation is attacked by an attack that knows it. The preset ``paper`` has the paper's
-    settings for either (PAPER.md, section 3). Results are judged on the original network for the
-    class it gives the original image, as by ``trompe.manipulate``.
+    settings for either. Results are judged on the original network for the class it gives the
+    original image, as by ``trompe.manipulate``.
 
     Args:
         model: any module [B, C, H, W] -> [B, K]. Not changed.

@@ -69,7 +69,8 @@ Examples:
     help="Networks; give the option once for each.",
 )
 @method_option(
-    *("--method", "methods"),
+    "--method",
+    "methods",
     what="Explanations attacked.",
     multiple=True,
     default=["gradient"],

@@ -1,7 +1,7 @@
 """What the paper's two programs, ``run_attack.py`` and ``plot_expl.py``, have in common.
 
-Their flags, defaults and file names are those of the reference implementation (PAPER.md,
-section 6), so that scripts written for it go on working.
+Their flags, defaults and file names are those of the reference implementation, so that
+scripts written for it go on working.
 """
 
 from __future__ import annotations

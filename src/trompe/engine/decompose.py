@@ -1,8 +1,8 @@
 """Operations that PyTorch cannot differentiate twice, written out in operations that it can.
 
 Two have no double backward: ``hardsigmoid`` (MobileNetV3) and fused attention (vision
-transformers; DESIGN.md, "The decisive fact"). Attention is moreover taken apart so that a rule can
-follow relevance through its projections, its softmax and its products.
+transformers). Attention is moreover taken apart so that a rule can follow relevance through its
+projections, its softmax and its products.
 """
 
 from __future__ import annotations

@@ -79,8 +79,17 @@ class _Transposed(torch.autograd.Function):
         if ctx.last:
             like = torch.empty_like(like, memory_format=torch.channels_last)
         out = torch.ops.aten.convolution_backward(
-            *(grad, like, weight, None, stride, padding, dilation, False),
-            *([0] * len(stride), groups, [True, False, False]),
+            grad,
+            like,
+            weight,
+            bias_sizes=None,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            transposed=False,
+            output_padding=[0] * len(stride),
+            groups=groups,
+            output_mask=[True, False, False],
         )[0]
         return _in_layout(out, ctx.last)
 

@@ -65,7 +65,7 @@ class _Softplus(torch.autograd.Function):
 
 
 def softplus(z: Tensor, beta: float | Tensor) -> Tensor:
-    """``log(1 + exp(beta z)) / beta``, the smooth stand-in for ReLU (PAPER.md, section 1).
+    """``log(1 + exp(beta z)) / beta``, the smooth stand-in for ReLU (Dombrowski et al. 2019).
 
     Args:
         z: any shape, floating point.

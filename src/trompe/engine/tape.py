@@ -5,7 +5,7 @@ covered as well as modules, and nothing is hooked, patched or written to the mod
 operation takes from the pass is handed over as an alias (a view of its own). An operation's
 vector-Jacobian product towards its aliases is then purely local, even where one tensor is used
 twice (residual connections), while the graph of the aliases still leads back to the input: what is
-computed from recorded activations has its true derivative (DESIGN.md, "The decisive fact").
+computed from recorded activations has its true derivative.
 """
 
 from __future__ import annotations

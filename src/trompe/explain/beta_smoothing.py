@@ -19,7 +19,7 @@ class BetaSmoothing(Method):
     """The map of the smoothed model, together with the logits of the model as it is.
 
     The output that a user acts on stays that of the original network; only its explanation is
-    smoothed (PAPER.md, section 4). The two need a forward pass each.
+    smoothed (Dombrowski et al. 2019). The two need a forward pass each.
 
     Args:
         base: the method that explains the smoothed model.

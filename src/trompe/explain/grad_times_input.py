@@ -15,7 +15,7 @@ from trompe.types import Explanation
 @explainers.register("grad_times_input")
 @dataclass(frozen=True)
 class GradTimesInput(Method):
-    """``x * d g_k / d x``, x normalised (PAPER.md, section 2)."""
+    """``x * d g_k / d x``, x normalised (Dombrowski et al. 2019)."""
 
     name = "grad_times_input"
 

@@ -38,7 +38,7 @@ def _of_the_record(model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> E
 @explainers.register("gradient")
 @dataclass(frozen=True)
 class Gradient(Method):
-    """``d g_k / d x``, with g_k the logit of class k (PAPER.md, section 2)."""
+    """``d g_k / d x``, with g_k the logit of class k (Dombrowski et al. 2019)."""
 
     name = "gradient"
 

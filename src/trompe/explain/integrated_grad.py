@@ -20,7 +20,7 @@ from trompe.types import Explanation
 class IntegratedGrad(Method):
     """``(x - x0)`` times the mean gradient on the straight line from x0 to x.
 
-    A right Riemann sum over ``t = 1/steps .. 1`` (PAPER.md, section 2).
+    A right Riemann sum over ``t = 1/steps .. 1`` (Dombrowski et al. 2019).
 
     Args:
         steps: number of gradients averaged.

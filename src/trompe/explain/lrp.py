@@ -18,7 +18,7 @@ from trompe.types import Explanation, InputSpace
 class LRP(Method):
     """Relevance starts as the logit; by default z_B in the first layer, z+ in all others.
 
-    These are the rules of the paper (PAPER.md, section 2).
+    These are the rules of Dombrowski et al. 2019.
 
     Args:
         input_space: gives z_B its bounds: the lowest value of a black pixel and the highest of a

@@ -65,7 +65,10 @@ class SmoothGrad(Method):
         def method(x: Tensor, keep: bool) -> Explanation:
             shape = (self.samples, 1, *x.shape[1:])
             mean = noisy_mean(
-                *(self.base.relevance, model, x, target),
+                self.base.relevance,
+                model,
+                x,
+                target,
                 draws=drawn("normal", self.seed, shape, x.dtype, x.device),
                 size=self.noise if self.sigma is None else self.sigma,
                 chunk=self.chunk,

@@ -58,7 +58,10 @@ class UniformGradient(Method):
         def method(x: Tensor, keep: bool) -> Explanation:
             shape = (self.samples, 1, *x.shape[1:])
             mean = noisy_mean(
-                *(Gradient().relevance, model, x, target),
+                Gradient().relevance,
+                model,
+                x,
+                target,
                 draws=drawn("uniform", self.seed, shape, x.dtype, x.device),
                 size=self.radius,
                 chunk=self.chunk,

@@ -1,4 +1,4 @@
-"""The principal curvatures of the surface of constant score (PAPER.md, section 4)."""
+"""The principal curvatures of the surface of constant score (Dombrowski et al. 2019)."""
 
 from __future__ import annotations
 

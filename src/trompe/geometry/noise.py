@@ -110,7 +110,8 @@ def theorem_2(
 ) -> Averages:
     """Compute both sides of Theorem 2 for ``g(x) = relu(w . x)``.
 
-    The noise lies along ``w / ||w||``, with density ``p`` of ``b ||w||`` (PAPER.md, section 4).
+    The noise lies along ``w / ||w||``, with density ``p`` of ``b ||w||`` (Dombrowski et al. 2019,
+    Theorem 2).
 
     Args:
         weight: w, [d].

@@ -62,8 +62,8 @@ def path_report(
     The straight line is cut into pieces, its points are moved onto the surface by Newton steps
     along the gradient, and the curve is shortened (each point to the middle of its neighbours, and
     back to the surface). On every curve ``dn/dt = P H gamma' / ||grad g||``, so that
-    ``||n(p) - n(p0)||`` is at most the integral of its norm (PAPER.md, Theorem 1); both sides are
-    computed, the integral by Gauss's rule with three nodes per piece.
+    ``||n(p) - n(p0)||`` is at most the integral of its norm (Dombrowski et al. 2019,
+    Theorem 1); both sides are computed, the integral by Gauss's rule with three nodes per piece.
 
     Args:
         model: any module [B, ...] -> [B, K]; float64 is advisable.

@@ -10,7 +10,7 @@ from trompe.metrics.base import like, metric, pair
 
 @metric
 def mse(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared error over all entries of each image (PAPER.md, sections 1 and 5).
+    """Mean squared error over all entries of each image (Dombrowski et al. 2019).
 
     Args:
         a: [B, ...], any units.

@@ -1,4 +1,4 @@
-"""How far two outputs of a network are apart (PAPER.md, section 5, figures 10 and 11)."""
+"""How far two outputs of a network are apart (Dombrowski et al. 2019, figures 10 and 11)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _SMALLEST = 3  # side of an SSIM window, in pixels
 
 @metric
 def pcc(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation coefficient over all entries of each image (PAPER.md, section 5).
+    """Pearson correlation coefficient over all entries of each image (Dombrowski et al. 2019).
 
     Args:
         a: [B, ...], any units.

@@ -1,4 +1,7 @@
-"""Heat maps side by side: methods down, smoothing across (PAPER.md, figures 8 and 9)."""
+"""Heat maps side by side: methods down, smoothing across.
+
+As in figures 8 and 9 of Dombrowski et al. 2019.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def save_explanations(
 def reference_explanations(
     path: str | os.PathLike[str], pixels: Tensor, maps: Sequence[Tensor], betas: Sequence[float]
 ) -> None:
-    """Write ``expls_METHOD.png`` in the layout of the paper's program (PAPER.md, section 6).
+    """Write ``expls_METHOD.png`` in the layout of the paper's program.
 
     Args:
         path: the file to write; replaced if it exists.

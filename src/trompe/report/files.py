@@ -1,4 +1,4 @@
-"""The files that an attack leaves behind (DESIGN.md, "Files that a run writes").
+"""The files that an attack leaves behind.
 
 Every file is written whole or not at all, and ``metrics.json`` last: where it lies, the folder
 is complete.

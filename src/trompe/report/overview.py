@@ -1,4 +1,7 @@
-"""The picture of an attack: images above, their explanations below (PAPER.md, figures 1 and 2)."""
+"""The picture of an attack: images above, their explanations below.
+
+As in figures 1 and 2 of Dombrowski et al. 2019.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +209,7 @@ def reference_overview(
     target_pixels: Tensor | None = None,
     index: int = 0,
 ) -> None:
-    """Write ``overview_METHOD.png`` in the layout of the paper's program (PAPER.md, section 6).
+    """Write ``overview_METHOD.png`` in the layout of the paper's program.
 
     Args:
         path: the file to write; replaced if it exists.

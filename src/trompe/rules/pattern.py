@@ -17,7 +17,7 @@ from trompe.rules.linear import LINEAR, memo, transposed, weight_of
 def pattern_rules(
     model: nn.Module, patterns: Mapping[str, Tensor], *, signal: bool = False
 ) -> RuleSet:
-    """The rules for a model and its patterns (Kindermans et al. 2018; PAPER.md, section 2).
+    """The rules for a model and its patterns (Kindermans et al. 2018).
 
     Args:
         model: names the parameters.

@@ -80,7 +80,10 @@ def _gray_levels(image: Image.Image, name: str) -> Image.Image:
         if bits < 16:
             log.warning(
                 "image '%s' has 16 bits and no level above %d: read as %d-bit data, white is %d",
-                *(name, levels.max(), bits, 2**bits - 1),
+                name,
+                levels.max(),
+                bits,
+                2**bits - 1,
             )
         levels /= 2**bits - 1
     if not (levels.min() >= 0 and levels.max() <= 1):

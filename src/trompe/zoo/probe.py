@@ -65,7 +65,9 @@ def input_space(
         log.warning(
             "%s takes %d channel%s: images are converted to %s; without --mean and --std their "
             "pixels 0..1 are not normalised",
-            *(record.name, channels, "" if channels == 1 else "s"),
+            record.name,
+            channels,
+            "" if channels == 1 else "s",
             "grey" if channels == 1 else "so many",
         )
     return InputSpace(
