@@ -122,12 +122,19 @@ def test_a_reading_store_writes_nothing() -> None:
         db.execute("DELETE FROM cells")
 
 
-def test_a_postscript_program_called_png_is_no_image(place: Path) -> None:
+def test_a_postscript_program_called_png_is_no_image(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import EpsImagePlugin
+
+    opened: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", opened.append)
     (place / "images" / "evil.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n(%pipe%id) (r) file\n"
     )
     with pytest.raises(ImageError, match=r"evil\.png"):
         load_image("images/evil.png")
+    assert not opened
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -258,3 +265,18 @@ def test_a_hostile_report_list_reads_nothing_elsewhere(place: Path) -> None:
     text = json.dumps({**content, "checksum": chain.checksum(content)}, indent=2) + "\n"
     path.write_text(text)
     assert check_manifest(open_run("run"))[0] == ["../smallnet.py is not as the report wrote it"]
+
+
+def test_a_file_that_was_moved_or_exchanged_is_noticed(place: Path) -> None:
+    from trompe.audit.place import Place
+
+    path = place / "file"
+    path.write_text("one")
+    known = Place(path)
+    known.check()
+    path.rename(place / "moved")
+    with pytest.raises(StoreError, match="moved or deleted"):
+        known.check()
+    path.write_text("another")
+    with pytest.raises(StoreError, match="moved or deleted"):
+        known.check()
