@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trompe.errors import TargetError
 from trompe.input_space import InputSpace
+from trompe.outputs import Outputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +63,7 @@ class AttackResult:
         input_space: the model's normalisation.
         classes: label of each output; empty if unknown.
         after: what is left after each channel of ``through``, by its name and options.
+        outputs: what the logits mean.
 
     Example:
         >>> result = trompe.manipulate(loaded, x, target)  # doctest: +SKIP
@@ -85,6 +87,7 @@ class AttackResult:
     input_space: InputSpace = field(default_factory=InputSpace)
     classes: tuple[str, ...] = ()
     after: Mapping[str, AfterChannel] = field(default_factory=dict)
+    outputs: Outputs = field(default_factory=Outputs)
 
     def __repr__(self) -> str:
         """What it is, how it ended and what it can do, in three lines."""
@@ -142,8 +145,12 @@ class AttackResult:
 
     @property
     def class_kept(self) -> Tensor:
-        """Whether the original model still predicts the class of the original image, bool [B]."""
-        return self.logits_adv.argmax(dim=1) == self.logits_original.argmax(dim=1)
+        """Whether the original model still answers as on the original image, bool [B].
+
+        The same class; of a binary decision the same side; all labels on their sides; a value
+        within its tolerance (``Outputs``).
+        """
+        return self.outputs.kept(self.logits_adv, self.logits_original)
 
     @property
     def found(self) -> Tensor:

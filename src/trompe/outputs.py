@@ -71,6 +71,12 @@ class Outputs:
         """The output that is explained if none is named, int64 [B]: the largest one."""
         return logits.argmax(dim=1)
 
+    def answer(self, logits: Tensor) -> Tensor:
+        """What the model says, int64 [B]: the largest output; of a binary decision 1 or 0."""
+        if self.meaning == "binary":
+            return (logits[:, 0] > self.threshold).long()
+        return logits.argmax(dim=1)
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """The output on the scale on which its change is measured, [B, K].
 
@@ -84,6 +90,11 @@ class Outputs:
         if self.tolerance is not None:
             return reference.new_full(reference.shape[:1], self.tolerance)
         return 0.05 * reference.abs().amax(dim=1)
+
+
+def outputs_of(logits: Tensor) -> Outputs:
+    """What outputs [B, K] mean if nothing but their number is known: one is a binary decision."""
+    return Outputs("binary" if logits.shape[1] == 1 else "classes")
 
 
 def as_outputs(outputs: Outputs | str | None) -> Outputs | None:

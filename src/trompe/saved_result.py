@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -52,6 +53,7 @@ def save_result(result: AttackResult, path: str | os.PathLike[str]) -> Path:
         "mean": result.input_space.mean,
         "std": result.input_space.std,
         "classes": result.classes,
+        "outputs": dataclasses.asdict(result.outputs),
         "history": list(result.history),
         "after": list(result.after),
         "provenance": result.provenance,
@@ -99,6 +101,7 @@ def load_result(path: str | os.PathLike[str]) -> AttackResult:
                 key: AfterChannel(*[tensors[f"{_AFTER}{key}.{part}"] for part in _PARTS])
                 for key in about.get("after", ())
             },
+            outputs=Outputs(**about.get("outputs", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"result '{name}' is incomplete ({error}): {wanted}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from trompe.attacks.batches import out_of_memory
 from trompe.attacks.objectives import Objective, objectives
 from trompe.engine.runners import RUNNERS
-from trompe.errors import ModelError, TargetError, UsageError
+from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
 
 
 def check_choices(keep: str, start_noise: float, batch_size: int | None, capture: str) -> None:
@@ -136,6 +138,26 @@ def checked_classes(target: Tensor, logits: Tensor) -> Tensor:
     if bool(((known < 0) | (known >= classes)).any()):
         raise UsageError(f"target {known.tolist()} does not fit: the classes are 0..{classes - 1}")
     return known.clone()
+
+
+@contextmanager
+def named_derivatives(method: str) -> Iterator[None]:
+    """A failure of PyTorch's derivatives becomes one line that says what to do.
+
+    Raises:
+        ExplanationError: if the model has an operation whose derivative cannot be differentiated.
+    """
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        if out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ExplanationError(
+            f"the map of '{method}' cannot be differentiated for this model ({reason}): write the "
+            "operation with others that have second derivatives, or attack a method that needs "
+            "none, such as 'occlusion'"
+        ) from error
 
 
 def checked_target(target_map: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.attack_result import AfterChannel
-from trompe.attacks.arguments import checked_classes, checked_logits
+from trompe.attacks.arguments import checked_classes, checked_logits, named_derivatives
 from trompe.attacks.channels import Channel
 from trompe.attacks.keep import Keep
 from trompe.attacks.loop import Attack
@@ -58,7 +58,11 @@ class BatchAttack:
         """Attack ``x`` [B, C, H, W] from ``start``, of the classes explained or the predicted."""
         judge, method, settings = self.judge, self.method, self.settings
         logits = checked_logits(judge, x)
-        target = logits.argmax(dim=1) if classes is None else checked_classes(classes, logits)
+        target = (
+            self.keep_output.outputs.explained(logits)
+            if classes is None
+            else checked_classes(classes, logits)
+        )
         reference = self._reference(x, target)
         objective = objective.prepare(reference, self._map)
         begin = objective.start(reference)
@@ -88,7 +92,8 @@ class BatchAttack:
             generator=self.generator,
             redraw=self.redraw,
         )
-        attack.run(start if begin is None else begin + (start - x), settings.iterations)
+        with named_derivatives(getattr(method, "name", type(method).__name__)):
+            attack.run(start if begin is None else begin + (start - x), settings.iterations)
         found = attack.x.detach() if self.keep == "last" else attack.best.x
         with torch.no_grad():
             final = observe(judge, method, found, target)
@@ -110,6 +115,7 @@ class BatchAttack:
                 "vanishing_gradient": attack.vanished.tolist(),
                 "runner": attack.steps.ran,
             },
+            outputs=self.keep_output.outputs,
         )
 
     def _reference(self, x: Tensor, target: Tensor) -> Observation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trompe.attacks.observation import Observation
 from trompe.errors import UsageError
+from trompe.outputs import Outputs
 
 What = Literal["class", "softmax", "logits"]
 
@@ -22,15 +23,17 @@ _LARGEST = 10  # of more classes
 class Keep:
     """What of the output stays.
 
-    An iterate whose predicted class is another one never counts, whatever is kept besides.
+    An iterate whose answer is another one (``Outputs``) never counts, whatever is kept besides.
 
     Args:
-        what: ``class``: that alone; ``softmax`` or ``logits``: their change has its price, too.
+        what: ``class``: that alone; ``softmax`` (the sigmoid of a binary decision and of labels)
+            or ``logits``: their change has its price, too.
         tolerance: ``None``, or the largest change that an iterate may have to count, positive: of
             an entry of the softmax or the logits; of a network of more than 20 classes, of the ten
             largest and of the log-sum-exp of the rest. In place of having a price, the output is
             then kept exactly: steps go along the images of equal output, and Newton's method
             brings them back (``level_set.py``).
+        outputs: what the logits mean; found by ``manipulate``, or what it is told.
 
     Raises:
         UsageError: if one of them is out of range.
@@ -38,6 +41,7 @@ class Keep:
 
     what: What = "softmax"
     tolerance: float | None = None
+    outputs: Outputs = field(default_factory=Outputs)
 
     def __post_init__(self) -> None:
         if self.what not in get_args(What):
@@ -53,7 +57,7 @@ class Keep:
     def _outputs(self, now: Observation, reference: Observation) -> tuple[Tensor, Tensor]:
         before, after = reference.logits, now.logits
         if self.what == "softmax":
-            before, after = before.softmax(dim=1), after.softmax(dim=1)
+            before, after = (self.outputs.probabilities(logits) for logits in (before, after))
         return before, after
 
     def error(self, now: Observation, reference: Observation) -> Tensor:
@@ -64,8 +68,8 @@ class Keep:
         return (after - before).square().mean(dim=1)
 
     def kept(self, now: Observation, reference: Observation) -> Tensor:
-        """Whether an iterate counts, bool [B]: the class predicted and the tolerance are kept."""
-        good = now.logits.argmax(dim=1) == reference.logits.argmax(dim=1)
+        """Whether an iterate counts, bool [B]: the answer and the tolerance are kept."""
+        good = self.outputs.kept(now.logits, reference.logits)
         if self.tolerance is not None:
             after, before = (
                 self.quantities(one.logits, reference.logits) for one in (now, reference)
@@ -76,10 +80,12 @@ class Keep:
     def quantities(self, logits: Tensor, reference: Tensor) -> Tensor:
         """What is kept within the tolerance, differentiable, [B, m].
 
-        All logits of at most 20 classes; of more, those of the ten largest of ``reference``
+        All logits where they are not classes, or at most 20; of more, those of the ten largest of ``reference``
         [B, K], and the log-sum-exp of the rest. For the softmax, less their mean: their softmax is
         that of the logits, and has a derivative where probabilities are 0 or 1 to rounding.
         """
+        if self.outputs.meaning != "classes":
+            return logits
         if logits.shape[1] > _ALL:
             largest = reference.topk(_LARGEST, dim=1).indices
             rest = logits.scatter(1, largest, -torch.inf).logsumexp(dim=1, keepdim=True)
@@ -90,7 +96,7 @@ class Keep:
         """The largest error of the quantities [B, m] as a multiple of the tolerance, [B]."""
         if self.what == "softmax":
             before = self.quantities(reference.logits, reference.logits)
-            error = (before + error).softmax(dim=1) - before.softmax(dim=1)
+            error = self.outputs.probabilities(before + error) - self.outputs.probabilities(before)
         return error.abs().amax(dim=1) / (math.inf if self.tolerance is None else self.tolerance)
 
 

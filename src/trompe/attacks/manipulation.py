@@ -20,10 +20,11 @@ from trompe.attacks.objectives import Objective
 from trompe.attacks.parts import named, part_of
 from trompe.attacks.presets import DEFAULT_PRESET, Preset, preset_for
 from trompe.attacks.steps import Step
-from trompe.engine import frozen, kinks
-from trompe.errors import UsageError
+from trompe.engine import adapted, kinks
+from trompe.errors import ModelError, UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
+from trompe.outputs import Outputs, as_outputs
 from trompe.progress import shown
 from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progress
 
@@ -31,8 +32,8 @@ from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progr
 @torch.inference_mode(False)
 @torch.enable_grad()
 def manipulate(
-    model: nn.Module | LoadedModel,
-    x: Tensor,
+    model: Any,
+    x: Any,
     target_map: Tensor | None = None,
     *,
     explainer: str | Explainer = "gradient",
@@ -42,6 +43,7 @@ def manipulate(
     through: Sequence[Channel] = (),
     step: Step | None = None,
     target: Tensor | Sequence[int] | int | None = None,
+    outputs: Outputs | str | None = None,
     input_space: InputSpace | None = None,
     preset: str | Preset = DEFAULT_PRESET,
     iterations: int | None = None,
@@ -60,8 +62,9 @@ def manipulate(
     is no longer finite ends the attack early; what it had is returned.
 
     Args:
-        model: any module [B, C, H, W] -> [B, K], or one with its input space and labels, from
-            ``load_model``. Not changed; run in evaluation mode.
+        model: any module or function [B, C, H, W] -> [B, K], or one with its input space and
+            labels, from ``load_model``. Not changed; run in evaluation mode. It has to be a
+            function of one image, which is checked once.
         x: the original images, normalised, [B, C, H, W].
         target_map: the maps aimed at, [B, H, W] or [H, W]; made positive, each divided by its sum.
             For objectives that aim at a map.
@@ -75,7 +78,10 @@ def manipulate(
         step: how the images move, in place of the preset's.
         target: the class explained of each image, [B], or one for all; the predicted one if not
             given.
-        input_space: the model's normalisation; that of a loaded model, or ImageNet's, if not given.
+        outputs: what the model's outputs mean, and so when its answer is kept: ``classes``,
+            ``binary``, ``labels``, ``probabilities``, ``value``, or an ``Outputs`` with a threshold
+            or tolerance; found if not given: one output is binary, probabilities are refused.
+        input_space: the model's normalisation; by default a ``LoadedModel``'s own, or ImageNet's.
         preset: a name, or settings: ``dataclasses.replace(preset_for("fast", "lrp", 224), ...)``.
         iterations: in place of the preset's.
         keep: per image the best iterate that keeps the output, or the last iterate.
@@ -114,13 +120,21 @@ def manipulate(
         torch.Size([1, 3, 2, 2])
     """
     check_choices(keep, start_noise, batch_size, capture)
-    labels: tuple[str, ...] = ()
+    owner, labels = model, ()
     if isinstance(model, LoadedModel):
-        input_space, labels = input_space or model.input_space, model.classes
-        model = model.model
-    space = input_space or InputSpace()
+        owner, labels = model.model, model.classes
+    given = adapted(model, x, outputs=as_outputs(outputs), evaluation=True, differentiable=False)
+    if given.probabilities:
+        raise ModelError(
+            "the model returns probabilities, whose change an attack would understate: give the "
+            "logits before its softmax or sigmoid, or outputs='probabilities' to attack and keep "
+            "their logarithm"
+        )
+    space = input_space or given.space or InputSpace()
     method = as_explainer(explainer, space)
-    x = checked_images(x)
+    if given.space is not None and isinstance(method, Method):
+        method = method.within(space)
+    x = checked_images(given.x)
     settings = preset_for(preset, method, x.shape[-2]) if isinstance(preset, str) else preset
     settings = _changed(settings, iterations, constraint, step)
     ways = tuple(part_of(Channel, channel, "through") for channel in through)
@@ -131,16 +145,16 @@ def manipulate(
         noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         start = x + start_noise * (2 * noise - 1)
     attack = BatchAttack(
-        judge=frozen(model),
+        judge=given.model,
         method=method,
         space=space,
         settings=settings,
-        keep_output=as_keep(keep_output),
+        keep_output=dataclasses.replace(as_keep(keep_output), outputs=given.outputs),
         through=ways,
         keep=keep,
         progress=shown(progress, "attack"),
         capture=capture,
-        owner=model,
+        owner=owner if isinstance(owner, nn.Module) else given.model,
         generator=generator,
         redraw=_redraws(method) if redraw is None else redraw,
     )
@@ -167,6 +181,7 @@ def manipulate(
             **named(settings),
             "objective": named(aim),
             "keep_output": named(attack.keep_output),
+            "outputs": given.outputs.meaning,
             "through": [named(channel) for channel in ways],
             "keep": keep,
             "start_noise": start_noise,

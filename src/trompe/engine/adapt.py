@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from trompe.engine.frozen import frozen
 from trompe.engine.function_check import try_function
 from trompe.engine.inputs import as_images, as_target
 from trompe.engine.once import watched
@@ -112,7 +113,12 @@ def as_module(model: Any) -> tuple[nn.Module, InputSpace | None]:
 
 
 def adapted(
-    model: Any, x: Any, *, outputs: Outputs | None = None, differentiable: bool = True
+    model: Any,
+    x: Any,
+    *,
+    outputs: Outputs | None = None,
+    differentiable: bool = True,
+    evaluation: bool = False,
 ) -> Given:
     """Turn what a caller gave into a module [B, ...] -> [B, K] and its images.
 
@@ -121,6 +127,7 @@ def adapted(
         x: images: a tensor or NumPy array, [B, C, H, W], or one image [C, H, W].
         outputs: what the outputs mean, if the caller knows.
         differentiable: whether a gradient of the model is needed.
+        evaluation: whether a model in training mode is run, as ``frozen`` does, in evaluation mode.
 
     Raises:
         UsageError: if it is something else.
@@ -130,7 +137,10 @@ def adapted(
     x = as_images(x, module)
     smoothed = module if isinstance(module, Smoothed) else None
     inner = module if smoothed is None else smoothed.model
-    known = _known(inner, x, owner=model if isinstance(inner, Function) else inner)
+    owner, parts = (model, ()) if isinstance(inner, Function) else (inner, inner.modules())
+    structure = tuple([(id(part), part.training and not evaluation) for part in parts])
+    inner = frozen(inner) if evaluation else inner
+    known = _known(inner, x, structure, owner)
     if known is None:
         return Given(module, x, outputs or Outputs(), None, space=space)
     if differentiable and known.undifferentiable:
@@ -140,10 +150,10 @@ def adapted(
     if outputs is not None and outputs.meaning == "probabilities":
         ready = Logarithm(ready, known.each)
         wanted = Outputs(_meaning_of_logarithm(known), outputs.threshold, outputs.tolerance)
-    if smoothed is not None and ready is not inner:
-        ready = Smoothed(ready, smoothed.beta, smoothed.pooling, smoothed.activations)
-    elif smoothed is not None:
+    if smoothed is not None and ready is smoothed.model:
         ready = smoothed
+    elif smoothed is not None:
+        ready = Smoothed(ready, smoothed.beta, smoothed.pooling, smoothed.activations)
     probabilities = wanted.meaning == "probabilities"
     if probabilities:
         wanted = Outputs(_meaning_of_logarithm(known))
@@ -156,13 +166,12 @@ def _meaning_of_logarithm(known: Known) -> Any:
     return "binary" if known.classes == 1 else "labels"
 
 
-def _known(model: nn.Module, x: Tensor, owner: Any) -> Known | None:
+def _known(model: nn.Module, x: Tensor, structure: Hashable, owner: Any) -> Known | None:
     """What is known of the model for images of this shape; ``None`` where it cannot be tried."""
     try:
         kept = _KNOWN.setdefault(owner, {})
     except TypeError:  # no weak reference to it: a builtin, say
         kept = {}
-    structure = tuple([(id(module), module.training) for module in model.modules()])
     key = (structure, tuple(x.shape[1:]), x.dtype, x.device)
     if key not in kept:
         if not _is_plain(x):

@@ -78,6 +78,8 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         if drawn:
             _refuse_random(model, pair)
         if not _agree(logits.detach(), single, model, pair):
+            if why:  # integers, whose scale goes by the batch, are no question of training
+                raise ModelError(why)
             _refuse_random(model, pair)
             raise ModelError(mixing(model, pair) + eval_first(model))
     plain = isinstance(out, Tensor) and all(t.dim() == 2 for t in (out, *alone))
@@ -133,7 +135,7 @@ def _failure(model: nn.Module, x: Tensor, error: Exception) -> str:
     elif x.dim() == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         way_out = "channels come first: x.permute(0, 3, 1, 2)"
     shape = (1, *x.shape[1:])
-    return f"the model fails on an image of shape {shape} ({reason[:200]}): {way_out}"
+    return f"the model fails on images of shape {shape} ({reason[:200]}): {way_out}"
 
 
 def _agree(together: Tensor, alone: Tensor, model: nn.Module, pair: Tensor) -> bool:

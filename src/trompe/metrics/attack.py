@@ -11,6 +11,7 @@ from torch import Tensor
 from trompe.metrics.distance import l2, linf, mse, psnr
 from trompe.metrics.outputs import logit_l2, softmax_l2
 from trompe.metrics.similarity import pcc, ssim, ssim_or_nan
+from trompe.outputs import Outputs, outputs_of
 from trompe.types import AttackResult, InputSpace
 
 Measure = Callable[[Tensor, Tensor], Tensor]
@@ -78,6 +79,7 @@ class Outcome:
         map_adv: heat map of the manipulated image, [B, H, W].
         logits_original: [B, K].
         logits_adv: [B, K].
+        outputs: what they mean; by their number if not known.
     """
 
     x: Tensor
@@ -88,6 +90,7 @@ class Outcome:
     map_adv: Tensor
     logits_original: Tensor
     logits_adv: Tensor
+    outputs: Outputs | None = None
 
     @property
     def aim(self) -> Tensor:
@@ -108,6 +111,7 @@ class Outcome:
             map_adv=result.map_adv,
             logits_original=result.logits_original,
             logits_adv=result.logits_adv,
+            outputs=result.outputs,
         )
 
 
@@ -126,26 +130,28 @@ def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
         the target and with the original map, ``map_start_pcc`` the original map with the target;
         ``image_*`` compare the images, the rest the outputs: ``softmax_l2``, ``logit_l2``, what
         became of the class predicted before (``logit_change``, ``probability_*``),
-        ``class_explained``, ``class_before``, ``class_after`` and whether the last two are the
-        same (``class_kept``, 0 or 1). A number that is undefined is NaN.
+        ``class_explained``, ``class_before``, ``class_after`` and whether the answer is the
+        same (``class_kept``, 0 or 1; of a binary decision, classes are 0 and 1). A number that is
+        undefined is NaN.
 
     Raises:
         UsageError: if the images are smaller than 3 x 3 pixels.
     """
     before, after = one.logits_original, one.logits_adv
-    predicted = before.argmax(dim=1)
-    winner = predicted.unsqueeze(1)
+    outputs = one.outputs or outputs_of(before)
+    winner = outputs.explained(before).unsqueeze(1)
     pixels, changed = space.to_pixels(one.x), space.to_pixels(one.x_adv)
     columns: dict[str, Tensor] = {
         "map_start_pcc": pcc(one.map_original, one.aim),
         "softmax_l2": softmax_l2(before, after),
         "logit_l2": logit_l2(before, after),
         "logit_change": (after - before).gather(1, winner)[:, 0],
-        "probability_before": before.softmax(1).gather(1, winner)[:, 0],
-        "probability_after": after.softmax(1).gather(1, winner)[:, 0],
+        "probability_before": outputs.probabilities(before).gather(1, winner)[:, 0],
+        "probability_after": outputs.probabilities(after).gather(1, winner)[:, 0],
         "class_explained": one.target_class,
-        "class_before": predicted,
-        "class_after": after.argmax(dim=1),
+        "class_before": outputs.answer(before),
+        "class_after": outputs.answer(after),
+        "class_kept": outputs.kept(after, before),
     }
     for name, metric in MAP_METRICS.items():
         columns[f"map_target_{name}"] = metric(one.map_adv, one.aim)
@@ -157,7 +163,6 @@ def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
     for index in range(one.x.shape[0]):
         values = {name: float(column[index]) for name, column in numbers.items()}
         values["probability_change"] = values["probability_after"] - values["probability_before"]
-        values["class_kept"] = float(values["class_before"] == values["class_after"])
         found.append(values)
     return found
 

@@ -10,7 +10,7 @@ from trompe.metrics.base import like, metric, pair
 
 @metric
 def softmax_l2(logits_a: Tensor, logits_b: Tensor) -> Tensor:
-    """Euclidean distance of the class probabilities.
+    """Euclidean distance of the class probabilities; of an only logit, of its two sigmoids.
 
     Args:
         logits_a: [B, K], before softmax.
@@ -22,8 +22,15 @@ def softmax_l2(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     Raises:
         UsageError: if the shapes do not go together.
     """
-    first, second = (logits.softmax(dim=1) for logits in pair(logits_a, logits_b, dims=(2,)))
+    first, second = (_probabilities(one) for one in pair(logits_a, logits_b, dims=(2,)))
     return like(torch.linalg.vector_norm(first - second, dim=1), logits_a, logits_b)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Of all classes; an only logit is that of a yes, beside which the logit of a no is 0."""
+    if logits.shape[1] == 1:
+        logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
+    return logits.softmax(dim=1)
 
 
 @metric

@@ -198,7 +198,7 @@ def _after_rounding(
     relevance = explainer(model, x, target.to(x.device)).detach().cpu()
     one = slice(index, index + 1)
     measures: dict[str, Any] = {
-        "class_after": int(logits.argmax()),
+        "class_after": int(result.outputs.answer(logits)),
         "softmax_l2": float(softmax_l2(result.logits_original[one], logits)),
     }
     # An all-zero or infinite map after rounding is a finding, no reason to lose the results.
