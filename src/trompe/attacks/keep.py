@@ -81,8 +81,9 @@ class Keep:
         """What is kept within the tolerance, differentiable, [B, m].
 
         All logits where they are not classes, or at most 20; of more, those of the ten largest of
-        ``reference`` [B, K], and the log-sum-exp of the rest. For the softmax, less their mean: their softmax is
-        that of the logits, and has a derivative where probabilities are 0 or 1 to rounding.
+        ``reference`` [B, K], and the log-sum-exp of the rest. For the softmax, less their mean:
+        their softmax is that of the logits, and has a derivative where probabilities are 0 or 1
+        to rounding.
         """
         if self.outputs.meaning != "classes":
             return logits
