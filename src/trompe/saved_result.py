@@ -15,6 +15,7 @@ from trompe.atomic import atomic_path
 from trompe.attack_result import AfterChannel, AttackResult
 from trompe.errors import OutputError, UsageError
 from trompe.input_space import InputSpace
+from trompe.outputs import Outputs
 
 FORMAT = "trompe attack result 1"
 _TENSORS = ("x", "x_adv", "target_class", "map_original", "map_target", "map_adv")

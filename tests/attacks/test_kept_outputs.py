@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nets
@@ -243,3 +244,11 @@ def test_the_numbers_of_an_attack_follow_the_meaning() -> None:
         assert row["probability_after"] == pytest.approx(float(after[i].sigmoid()))
         away = 2**0.5 * abs(float(after[i].sigmoid() - before[i].sigmoid()))
         assert row["softmax_l2"] == pytest.approx(away, rel=1e-4)
+
+
+def test_a_saved_result_knows_what_its_outputs_mean(tmp_path: Path) -> None:
+    outputs = Outputs("labels", threshold=0.25)
+    result = attacked(NET, outputs=outputs, iterations=2)
+    again = trompe.load_result(result.save(tmp_path / "result.safetensors"))
+    assert again.outputs == outputs
+    assert torch.equal(again.class_kept, result.class_kept)
