@@ -120,9 +120,8 @@ def manipulate(
         torch.Size([1, 3, 2, 2])
     """
     check_choices(keep, start_noise, batch_size, capture)
-    owner, labels = model, ()
-    if isinstance(model, LoadedModel):
-        owner, labels = model.model, model.classes
+    owner = model.model if isinstance(model, LoadedModel) else model
+    labels = model.classes if isinstance(model, LoadedModel) else ()
     given = adapted(model, x, outputs=as_outputs(outputs), evaluation=True, differentiable=False)
     if given.probabilities:
         raise ModelError(
