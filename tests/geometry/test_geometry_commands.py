@@ -20,6 +20,19 @@ def test_curvature(small: list[str], capsys: pytest.CaptureFixture[str]) -> None
     assert Image.open("out/curvature.png").size[0] > 300
 
 
+@pytest.mark.parametrize("command", ["curvature", "sandwich"])
+def test_the_class_explained_may_be_named(
+    command: str, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["-k", "1"] if command == "curvature" else ["--radii", "1", "--steps", "1"]
+    options = [*small, "--beta", "1", *quick, "--json", "--output", "out"]
+    for chosen in (0, 2):
+        assert main([command, *options, "--target-class", str(chosen)]) == 0
+        assert json.loads(capsys.readouterr().out)["run"]["class"] == chosen
+    assert main([command, *options, "--target-class", "3"]) == 2
+    assert "--target-class 3: the model has the classes 0..2" in capsys.readouterr().err
+
+
 def test_certify(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certify", *small, "--beta", "1", "--radius", "1e-3", "-k", "5", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

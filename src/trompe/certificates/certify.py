@@ -7,24 +7,23 @@ from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor, nn
 
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.methods import certificates
 from trompe.certificates.noise_certificate import NoiseCertificate
-from trompe.engine.inputs import as_images, as_target
+from trompe.engine import adapted
 from trompe.errors import UsageError
 from trompe.types import InputSpace
 
 
 @overload
 def certify(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     *,
     radius: float | Sequence[float],
     norm: str = "l2",
-    target: Tensor | Sequence[int] | int | None = None,
+    target: Any = None,
     method: Literal["noise"],
     input_space: InputSpace | None = None,
     **options: Any,
@@ -33,12 +32,12 @@ def certify(
 
 @overload
 def certify(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     *,
     radius: float,
     norm: str = "l2",
-    target: Tensor | Sequence[int] | int | None = None,
+    target: Any = None,
     method: str = "best",
     input_space: InputSpace | None = None,
     **options: Any,
@@ -46,12 +45,12 @@ def certify(
 
 
 def certify(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     *,
     radius: float | Sequence[float],
     norm: str = "l2",
-    target: Tensor | Sequence[int] | int | None = None,
+    target: Any = None,
     method: str = "best",
     input_space: InputSpace | None = None,
     **options: Any,
@@ -88,12 +87,13 @@ def certify(
     Args:
         model: Any module [1, ...] -> [1, K] of convolutions, linear layers, ReLU or softplus
             (``trompe.smooth(model, beta=..., pooling=True)``), pooling, batch norm and sums;
-            ``smoothgrad`` and ``noise`` take any module.
+            ``smoothgrad`` and ``noise`` take any module. A ``LoadedModel`` brings its input space.
         x: The images, [B, C, H, W] or [B, D], normalised.
         radius: Of the ball: in pixel units (0..1) if ``input_space`` is given, else in units of x;
             one, or for ``noise`` several.
         norm: ``l2`` or ``linf``.
-        target: Class of each image, [B], or one for all; by default the predicted one.
+        target: Class of each image, [B], or one for all; by default the one that the model
+            predicts, and not its smoothed version (``trompe.smooth``).
         method: Name of the certificate; see above.
         input_space: The model's normalisation. A proof then holds for the ball of x that covers
             all changes of the image within the radius (off by the spread of ``std``).
@@ -116,10 +116,9 @@ def certify(
         >>> bool(certificate.heatmap_l1 < 2)
         True
     """
-    x = as_images(x, model)
-    if not bool(torch.isfinite(x).all()):
+    given = adapted(model, x, evaluation=True, differentiable=False)
+    if not bool(torch.isfinite(given.x).all()):
         raise UsageError("x has entries that are not finite numbers: give images")
-    classes = None if target is None else as_target(target, x, None)
     kind: Any = certificates[method]
     known = [field.name for field in dataclasses.fields(kind)]
     for option in options:
@@ -128,6 +127,11 @@ def certify(
                 f"method '{method}' has no option '{option}': it has {', '.join(known) or 'none'}"
             )
     certificate: Certificate | NoiseCertificate = kind(**options)(
-        model, x, radius=radius, norm=norm, target=classes, input_space=input_space
+        given.model,
+        given.x,
+        radius=radius,
+        norm=norm,
+        target=given.target(target),
+        input_space=input_space or given.space,
     )
     return certificate

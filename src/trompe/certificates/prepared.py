@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trompe.certificates.layer_norms import without_cancellation
 from trompe.certificates.linearised import Linearised, cost, linearise
 from trompe.certificates.trace import trace
+from trompe.engine.smoothing import predicted
 from trompe.errors import CertificateError, UsageError
 
 _ULPS = 64
@@ -22,7 +23,8 @@ class Prepared:
     Args:
         model: As for ``certify``.
         x: The image, [1, ...].
-        target: Index of the class; by default the predicted one.
+        target: Index of the class; by default the one that the model itself, not its smoothed
+            version, predicts.
 
     Raises:
         CertificateError: If the model has an operation without bounds; it is named.
@@ -35,7 +37,7 @@ class Prepared:
         logits = self.values[-1]
         if logits.dim() != 2:
             raise CertificateError(f"the model returns {tuple(logits.shape)}: a classifier [B, K]")
-        self.target = int(logits.argmax()) if target is None else target
+        self.target = int(predicted(model, x)) if target is None else target
         if not 0 <= self.target < logits.shape[1]:
             raise UsageError(
                 f"target {target} does not fit: the model has {logits.shape[1]} classes"

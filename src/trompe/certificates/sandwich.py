@@ -14,7 +14,7 @@ from trompe.certificates.bounds import QUANTITIES
 from trompe.certificates.methods import proved
 from trompe.certificates.prepared import Prepared
 from trompe.certificates.worst_case import Strongest, change, strongest_change
-from trompe.engine import frozen, smooth
+from trompe.engine import adapted, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
 from trompe.types import Progress
@@ -80,13 +80,13 @@ class Sandwich:
 
 
 def sandwich(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     *,
     radii: Sequence[float],
     betas: Sequence[float | None] = (None, 10.0, 1.0, 0.8),
     norm: str = "l2",
-    target: Tensor | None = None,
+    target: Any = None,
     quantities: Sequence[str] = QUANTITIES,
     restarts: int = 8,
     steps: int = 40,
@@ -125,10 +125,8 @@ def sandwich(
     unknown = [name for name in quantities if name not in QUANTITIES]
     if unknown:
         raise UsageError(f"unknown quantity '{unknown[0]}': choose from {', '.join(QUANTITIES)}")
-    judge = frozen(model)
-    if target is None:
-        with torch.no_grad():
-            target = judge(x.clone()).argmax(dim=1)
+    given = adapted(model, x, evaluation=True)
+    judge, x, target = given.model, given.x, given.target(target)
     layers: list[Layer] = []
     refused: str | None = None
     done, total = 0, len(x) * len(betas) * len(radii)

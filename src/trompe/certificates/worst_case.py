@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trompe.certificates.ball import Ball, ball
 from trompe.certificates.bounds import QUANTITIES
 from trompe.engine import frozen, smooth
-from trompe.engine.smoothing import Smoothed
+from trompe.engine.smoothing import Smoothed, predicted
 from trompe.errors import UsageError
 from trompe.explain import explainer
 from trompe.types import relative
@@ -67,7 +67,7 @@ def strongest_change(
         x: [B, ...].
         radius: of the ball.
         norm: ``l2`` or ``linf``.
-        target: class of each image; by default the predicted one.
+        target: class of each image; by default the one that the model itself predicts.
         quantity: see ``QUANTITIES``.
         restarts: starts of the ascent per image.
         steps: of each ascent.
@@ -78,9 +78,8 @@ def strongest_change(
     generator = generator or torch.Generator().manual_seed(0)
     within = ball(radius, norm)
     judge = frozen(model)
-    with torch.no_grad():
-        if target is None:
-            target = judge(x.clone()).argmax(dim=1)
+    if target is None:
+        target = predicted(judge, x)
     gradient = explainer("gradient")
     found = []
     for index in range(len(x)):

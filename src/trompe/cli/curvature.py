@@ -17,8 +17,9 @@ from trompe.cli.options import (
     output_folder,
     output_option,
     quiet_option,
+    target_class_option,
 )
-from trompe.cli.pictures import DEFAULT_IMAGE, read_images
+from trompe.cli.pictures import DEFAULT_IMAGE, explained_classes, read_images
 
 DEFAULT_BETAS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.8)
 
@@ -51,6 +52,7 @@ Examples:
     "--steps", type=click.IntRange(2), default=100, show_default=True, help="Lanczos steps at most."
 )
 @click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Of the residuals.")
+@target_class_option
 @output_option("trompe-out/curvature")
 @json_option
 @quiet_option
@@ -61,6 +63,7 @@ def curvature(
     count: int,
     steps: int,
     tolerance: float,
+    target_class: int | None,
     output: Path,
     as_json: bool,
     quiet: bool,
@@ -70,16 +73,13 @@ def curvature(
     The principal curvatures bound how fast the normal turns, and with it the explanation
     (Theorem 1 of Dombrowski et al. 2019). Max pooling is smoothed together with ReLU.
     """
-    import torch
-
     from trompe.atomic import atomic_path
     from trompe.geometry import principal_curvatures
     from trompe.report.geometry import save_curvature
 
     loaded = network.load()
     pictures = read_images([] if image is None else [image], loaded, DEFAULT_IMAGE)
-    with torch.no_grad():
-        target = loaded.model(pictures.x).argmax(dim=1)
+    target = explained_classes(loaded, pictures.x, target_class)
     model, x = loaded.model.double(), pictures.x.double()
     strengths = sorted(betas or DEFAULT_BETAS, reverse=True)
     rows: list[dict[str, Any]] = []

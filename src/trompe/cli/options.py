@@ -205,6 +205,9 @@ chunk_option = click.option(
     metavar="N",
     help="Copies held in memory at once, of explanations that average over many.",
 )
+target_class_option = click.option(
+    "--target-class", type=int, metavar="K", help="Class explained. Default: the predicted one."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 quiet_option = click.option(
     "--quiet",

@@ -75,6 +75,25 @@ def read_images(paths: Sequence[str], loaded: LoadedModel, default: str) -> Imag
     return Images(tuple(paths), loaded.input_space.from_pixels(stacked).to(place), stacked)
 
 
+def explained_classes(loaded: LoadedModel, x: Tensor, target_class: int | None) -> Tensor:
+    """The class explained of each image, int64 [B]: that of ``--target-class``, or the predicted.
+
+    Raises:
+        UsageError: if the model has no such class.
+    """
+    import torch
+
+    with torch.no_grad():
+        logits = loaded.model(x)
+    if target_class is None:
+        return logits.argmax(dim=1)
+    if not 0 <= target_class < logits.shape[1]:
+        raise UsageError(
+            f"--target-class {target_class}: the model has the classes 0..{logits.shape[1] - 1}"
+        )
+    return torch.full_like(logits.argmax(dim=1), target_class)
+
+
 @dataclass(frozen=True)
 class Target:
     """What the explanation shall become.

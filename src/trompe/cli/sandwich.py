@@ -16,8 +16,9 @@ from trompe.cli.options import (
     output_option,
     quiet_option,
     small_model_options,
+    target_class_option,
 )
-from trompe.cli.pictures import DEFAULT_IMAGE, read_images
+from trompe.cli.pictures import DEFAULT_IMAGE, explained_classes, read_images
 from trompe.errors import UsageError
 
 _QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
@@ -60,6 +61,7 @@ Examples:
     help="Also the bound from exact Jacobians where it takes long (tiny-vgg: 15 minutes per beta).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random points.")
+@target_class_option
 @output_option("trompe-out/sandwich")
 @json_option
 @quiet_option
@@ -76,6 +78,7 @@ def sandwich(
     restarts: int,
     patient: bool,
     seed: int,
+    target_class: int | None,
     output: Path,
     as_json: bool,
     quiet: bool,
@@ -97,6 +100,7 @@ def sandwich(
         raise UsageError("--beta must be positive, or 0 for ReLU")
     loaded = network.load()
     pictures = read_images([] if image is None else [image], loaded, DEFAULT_IMAGE)
+    target = explained_classes(loaded, pictures.x, target_class)
     ratio = (largest / smallest) ** (1 / max(1, radii - 1))
     grid = [smallest * ratio**i for i in range(radii)]
     with progress_bar("sandwich", unit="radius", quiet=quiet or as_json) as progress:
@@ -106,6 +110,7 @@ def sandwich(
             radii=grid,
             betas=[beta or None for beta in betas or (0.0, 10.0, 1.0, 0.8)],
             norm=norm,
+            target=target,
             quantities=quantities or _QUANTITIES,
             steps=steps,
             restarts=restarts,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trompe.certificates.layer_norms import layer_bounds
 from trompe.certificates.trace import trace
-from trompe.engine import frozen, smooth
+from trompe.engine import adapted, smooth
+from trompe.engine.smoothing import unwrapped
 from trompe.errors import CertificateError, ExplanationError, UsageError
 from trompe.geometry import distance_to_relu, principal_curvatures
 
@@ -40,9 +42,9 @@ class Choice:
 
 
 def choose_beta(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor | None = None,
+    model: Any,
+    x: Any,
+    target: Any = None,
     *,
     betas: Sequence[float] = BETAS,
     threshold: float = 0.7,
@@ -59,7 +61,7 @@ def choose_beta(
     Args:
         model: any module [B, C, H, W] -> [B, K].
         x: typical images.
-        target: class of each; by default the predicted one.
+        target: class of each; by default the one that the model itself predicts.
         betas: to choose from.
         threshold: of the correlation.
         pooling: as for ``trompe.smooth``.
@@ -70,10 +72,8 @@ def choose_beta(
     """
     if not 0 < threshold < 1 or not betas:
         raise UsageError("threshold must be within 0..1, and there must be a beta")
-    judge = frozen(model)
-    if target is None:
-        with torch.no_grad():
-            target = judge(x.detach().clone()).argmax(dim=1)
+    given = adapted(model, x, evaluation=True)
+    judge, x, target = unwrapped(given.model), given.x, given.target(target)
     order = sorted(betas, reverse=True)
     likeness = distance_to_relu(judge, x, target, betas=order, pooling=pooling)
     faithful = [float(row.nanmedian()) for row in likeness.pcc]

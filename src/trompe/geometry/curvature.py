@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trompe.engine import frozen, smooth
+from trompe.engine import adapted, smooth
 from trompe.errors import ExplanationError, UsageError
 from trompe.explain.base import pick
 from trompe.geometry.lanczos import Eigenpairs, largest
@@ -62,9 +63,9 @@ def hessian_products(
 
 
 def principal_curvatures(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor | None = None,
+    model: Any,
+    x: Any,
+    target: Any = None,
     *,
     k: int = 5,
     beta: float | None = None,
@@ -82,7 +83,8 @@ def principal_curvatures(
     Args:
         model: any module [B, ...] -> [B, K], in float64 for tight residuals.
         x: the images, [B, ...].
-        target: the class of each, [B]; by default the predicted one (of ``model`` as given).
+        target: the class of each, [B]; by default the one that the model itself, not
+            its smoothed version, predicts.
         k: how many, at most d - 1.
         beta: of the softplus network whose surface is meant; ``None``: the model as it is (of a
             ReLU network all curvatures are 0 wherever they exist).
@@ -108,15 +110,13 @@ def principal_curvatures(
         >>> found.values.round(decimals=4).tolist()
         [[-0.5, -0.5]]
     """
+    given = adapted(model, x, evaluation=True)
+    judge, x, target = given.model, given.x, given.target(target)
     size = x[0].numel()
     if not 1 <= k <= size - 1:
         raise UsageError(f"k must be within 1..{size - 1}, not {k}")
     if steps < k or not tolerance > 0:
         raise UsageError("steps must be at least k, and tolerance positive")
-    judge = frozen(model)
-    if target is None:
-        with torch.no_grad():
-            target = judge(x.detach().clone()).argmax(dim=1)
     used = judge if beta is None else smooth(judge, beta=beta, pooling=pooling)
     gradient, product = hessian_products(used, x, target)
     norm = gradient.norm(dim=1)
