@@ -305,11 +305,12 @@ def test_not_a_number_stops_the_attack_with_what_it_had(
 
 
 class BreaksSome(Breaks):
-    """``Breaks``, for all images but the second."""
+    """``Breaks``, for all images but the second: those nearer to it than to the others."""
 
     def forward(self, x: Tensor) -> Tensor:
         broken = super().forward(x)
-        return torch.where((torch.arange(len(x)) == 1).view(-1, 1), self.net(x), broken)
+        nearest = torch.cdist(x.detach().flatten(1), X.flatten(1)).argmin(dim=1)
+        return torch.where((nearest == 1).view(-1, 1), self.net(x), broken)
 
 
 def test_not_a_number_in_one_image_leaves_the_others_alone() -> None:
@@ -428,7 +429,7 @@ class Returns(nn.Module):
         (lambda y: y * torch.nan, "not finite"),
         (lambda y: y[:1], r"\(1, 4\)"),
         (lambda y: y[0], r"\(4,\)"),
-        (lambda y: y.view(3, 2, 2), r"\(3, 2, 2\)"),
+        (lambda y: y.view(-1, 2, 2), r"\(2, 2, 2\)"),
     ],
 )
 def test_models_that_are_no_classifiers(change: Any, complaint: str) -> None:
@@ -440,7 +441,6 @@ def test_models_that_are_no_classifiers(change: Any, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"x": X[0]}, r"\[B, C, H, W\]"),
         ({"x": X[:0]}, r"\[B, C, H, W\]"),
         ({"x": (X * 10).to(torch.int64)}, "floating point"),
         ({"x": X * torch.nan}, "not finite"),
