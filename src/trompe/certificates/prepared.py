@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trompe.certificates.layer_norms import without_cancellation
 from trompe.certificates.linearised import Linearised, cost, linearise
 from trompe.certificates.trace import trace
-from trompe.engine.smoothing import predicted
+from trompe.engine.original_class import predicted
 from trompe.errors import CertificateError, UsageError
 
 _ULPS = 64

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from trompe.certificates.ball import Ball, ball
 from trompe.certificates.bounds import QUANTITIES
 from trompe.engine import frozen, smooth
-from trompe.engine.smoothing import Smoothed, predicted
+from trompe.engine.original_class import predicted
+from trompe.engine.smoothing import Smoothed
 from trompe.errors import UsageError
 from trompe.explain import explainer
 from trompe.types import relative

@@ -290,14 +290,3 @@ def smooth(
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a smoothed one, or the model itself."""
     return model.model if isinstance(model, Smoothed) else model
-
-
-def predicted(model: nn.Module, x: Tensor) -> Tensor:
-    """The class of each image, int64 [B], that the model itself gives, not its smoothed version.
-
-    Args:
-        model: any module [B, ...] -> [B, K], smoothed or not.
-        x: images, [B, ...]; not changed.
-    """
-    with torch.no_grad():
-        return unwrapped(model)(x.detach().clone()).argmax(dim=1)
