@@ -216,3 +216,21 @@ def test_the_jpeg_is_pillows() -> None:
     found = (as_jpeg(given)[0].permute(1, 2, 0) * 255).round().byte().numpy()
     assert np.array_equal(found, expected)
     assert as_jpeg(given[:, :1]).shape == (1, 1, 16, 16)
+
+
+def test_a_model_of_chance_is_evaluated_in_the_version_for_it() -> None:
+    class Chancy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nets.plain()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x + 0.1 * torch.randn_like(x))
+
+    model = dataclasses.replace(loaded(), model=Chancy().eval())
+    options = {"explainer": trompe.explainer("gradient"), "budget": 0.01, "radii": [0.1]}
+    found = evaluate(model, ["i0"], pixels(1), version="rand", **options)  # type: ignore[arg-type]
+    assert found.failed == {}
+    assert found.attempts[0.1].failures == {}
+    with pytest.raises(UsageError, match="chance"):
+        evaluate(model, ["i0"], pixels(1), **options)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trompe.attacks.observation import observe
 from trompe.errors import TrompeError, UsageError
 from trompe.robustness.controls import Control, floor
 from trompe.robustness.ensemble import auto_attack, ball_of
@@ -113,7 +114,11 @@ class _Work:
         try:
             x = self.images([pixels[name]])
             target = self.loaded.model(x).argmax(dim=1)
-            heatmap(self.explainer(self.loaded.model, x, target))
+            if self.version == "rand":  # a model of chance is refused by the call below
+                with torch.no_grad():
+                    heatmap(observe(self.loaded.model, self.explainer, x, target).relevance)
+            else:
+                heatmap(self.explainer(self.loaded.model, x, target))
         except TrompeError as error:
             lost[name] = str(error)
             return False

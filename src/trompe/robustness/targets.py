@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trompe.attacks.observation import Observation
-from trompe.types import Explainer, relative
+from trompe.attacks.observation import Observation, observe
+from trompe.types import Explainer
 
 
 def moved_away(maps: Tensor) -> Tensor:
@@ -45,5 +45,5 @@ def others(model: nn.Module, explainer: Explainer, reference: Observation) -> Te
         return reference.map.flip(-1)
     second = reference.logits.topk(2, dim=1).indices[:, 1]
     with torch.no_grad():
-        heat = relative(explainer(model, reference.x, second)).detach()
+        heat = observe(model, explainer, reference.x, second).map.detach()
     return heat if bool(torch.isfinite(heat).all()) else reference.map.flip(-1)
