@@ -128,7 +128,7 @@ def test_a_postscript_program_called_png_is_no_image(
     from PIL import EpsImagePlugin
 
     opened: list[object] = []
-    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", opened.append)
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", lambda self: opened.append(self))
     (place / "images" / "evil.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n(%pipe%id) (r) file\n"
     )
