@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import nets
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.engine import smooth
-from trompe.errors import UsageError
+from trompe.errors import ModelError, UsageError
 
 
 def by_hand(x: Tensor, net: nn.Sequential, beta: float, pooling: float) -> Tensor:
@@ -98,3 +100,26 @@ def test_a_beta_that_makes_no_sense_is_refused(beta: float) -> None:
     if not isinstance(beta, Tensor):
         with pytest.raises(UsageError, match="beta"):
             trompe.explainer("beta_smoothing", beta=beta)
+
+
+def test_a_network_without_biases_is_smoothed_at_a_black_image() -> None:
+    """Its outputs are 0 there, and nothing is small beside them."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 36, 5, bias=False),
+    ).eval()
+    x = torch.zeros(1, 3, 8, 8)
+    dark = torch.full((1, 4 * 36), math.log(2) / 5)
+    nets.close(smooth(net, beta=5.0)(x), net[3](dark), 1e-6)
+
+
+def test_another_function_is_refused_at_a_black_image_too() -> None:
+    class Hidden(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            smoothed = bool(torch.overrides._get_current_function_mode_stack())
+            return x.relu().sum((1, 2)) + (1e-3 if smoothed else 0.0)
+
+    with pytest.raises(ModelError, match="does not tend to the model"):
+        smooth(Hidden(), beta=5.0)(torch.zeros(1, 3, 8, 8))
