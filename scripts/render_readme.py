@@ -173,6 +173,17 @@ def _oracles(methods: dict[str, Any]) -> str:
     return "; ".join(cells)
 
 
+def _derivatives(entry: dict[str, Any]) -> str:
+    """When the derivatives of a network were tried, and of which methods they were not."""
+    when: str = entry.get("derivatives", "older than the maps")
+    left = [
+        f"`{method}`"
+        for method, row in entry["methods"].items()
+        if row["status"] == "works" and row["derivative_error"] is None
+    ]
+    return f"{when}; none of {', '.join(left)}" if left and when != "not tried" else when
+
+
 def conservation() -> str:
     """Whether maps conserve what they share out, and agree with other code."""
 
@@ -199,7 +210,7 @@ def conservation() -> str:
                 share(methods.get("excitation_backprop"), "magnitude"),
                 "" if largest is None else f"{others[largest]:.2g} (`{largest[4:]}`)",
                 _oracles(methods),
-                entry.get("derivatives", "older than the maps"),
+                _derivatives(entry),
             ]
         )
     header = [
