@@ -234,11 +234,12 @@ def test_every_command_and_function_that_attacks_has_the_same_default_preset() -
 
     commands = command.commands
     for one in (
-        *(commands[n] for n in ("attack", "smooth", "audit")),
+        *(commands[n] for n in ("attack", "audit")),
         *commands["animate"].commands.values(),
+        *commands["smooth"].commands.values(),
     ):
         options = [o for o in one.params if "--preset" in o.opts]
-        assert options or one.name not in ("attack", "smooth", "audit")
+        assert options or one.name not in ("attack", "audit")
         for option in options:
             default = option.default if isinstance(option.default, str) else option.default[0]
             assert default == DEFAULT_PRESET, one.name

@@ -94,3 +94,25 @@ def test_smooth_in_words(small: list[str], capsys: pytest.CaptureFixture[str]) -
     assert main(["smooth", *small, "--at", "0", "--output", "other"]) == 2
     assert "beta must be positive" in capsys.readouterr().err
     assert not Path("other").exists()
+
+
+def test_the_tools_of_smooth_have_names(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["choose", *small, "--beta", "100", "--beta", "1", "--json", "--output", "a"]
+    assert main(["smooth", *chosen]) == 0
+    new = json.loads(capsys.readouterr().out)
+    old = ["--choose", *small, "--beta", "100", "--beta", "1", "--json", "--output", "b"]
+    assert main(["smooth", *old]) == 0
+    assert json.loads(capsys.readouterr().out) == new
+    assert main(["smooth", "compare", *small, "--beta", "2", "--json", "--output", "c"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"run", "comparison"}
+    attacked = ["--beta", "2", "--iterations", "1", "--smoothgrad", "--json", "--quiet"]
+    assert main(["smooth", "attack", *small, *attacked, "--output", "d"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["attack"]) == ["plain", "beta=2", "smoothgrad=10"]
+    assert Image.open("d/recovery.png").size[0] > 300
+    assert main(["smooth", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("choose", "compare", "attack"))
+    assert "measure " not in text
