@@ -99,7 +99,7 @@ def main() -> None:
         print(name, json.dumps(entry))
     path = RESULTS / "survival.json"
     entries = json.loads(path.read_text())["entries"] if path.exists() else {}
-    entries[f"{arguments.model} {arguments.method}"] = {
+    entries[f"{arguments.model} {arguments.method}, {settings.constraint!r}"] = {
         "pairs": len(x),
         "iterations": arguments.iterations,
         "settings": {"constraint": repr(settings.constraint), "closeness": settings.closeness},

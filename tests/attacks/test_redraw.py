@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import trompe
-from trompe.attacks import differentiate
+from trompe.attacks import ScaledAdam, differentiate
 from trompe.metrics import pcc
 
 SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -33,8 +33,11 @@ def on_other_masks(method: Any, result: trompe.AttackResult) -> float:
 
 
 def test_drawing_anew_reaches_masks_that_were_never_used() -> None:
-    rise = trompe.explainer("rise", samples=12, cells=4, seed=0)
-    anew, fixed = (attack(rise, redraw=redraw, iterations=60) for redraw in (True, False))
+    rise = trompe.explainer("rise", samples=40, cells=4, seed=0)
+    anew, fixed = (
+        attack(rise, redraw=redraw, iterations=60, step=ScaledAdam(0.004))
+        for redraw in (True, False)
+    )
     start = attack(rise, redraw=True, iterations=0)
     before, after = on_other_masks(rise, start), on_other_masks(rise, anew)
     assert after > before + 0.1

@@ -85,8 +85,10 @@ def test_a_library_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_numbers_of_channels_must_agree() -> None:
-    with pytest.raises(UsageError, match="mean has 1 channels: give std"):
-        load_model("tiny-vgg", "random", mean=(0.5,))
+    with pytest.raises(UsageError, match="mean"):
+        load_model("tiny-vgg", "random", mean=(0.5, 0.4), std=(0.1, 0.1))
+    one = load_model("tiny-vgg", "random", mean=(0.5,))  # one number goes for all channels
+    assert one.input_space.mean == (0.5, 0.5, 0.5)
 
 
 # ------------------------------------------------------------------------------- Hugging Face
@@ -187,7 +189,10 @@ def test_a_grey_network_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.M
         "nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 4))\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="it takes 1 channels: give --mean and --std"):
-        load_model("grey_net:make", size=28)
+    plain = load_model("grey_net:make", size=28)
+    assert (plain.input_space.mean, plain.input_space.std) == (
+        (0.0,),
+        (1.0,),
+    )
     loaded = load_model("grey_net:make", size=28, mean=(0.13,), std=(0.31,))
     assert loaded.preprocessing.channels == 1

@@ -224,6 +224,8 @@ def _run(op: OpCall, taken: list[list[Tensor]]) -> dict[int, list[Tensor]]:
 def _within(trials: list[Tensor]) -> bool:
     """Whether all lie between the first two, which are finite."""
     low, high = torch.minimum(trials[0], trials[1]), torch.maximum(trials[0], trials[1])
+    if low.is_meta:  # shapes without numbers: nothing can leave the box
+        return True
     if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
         return False
     slack = _TOLERANCE * (high - low) + 1e-6 * torch.maximum(low.abs(), high.abs())
@@ -232,7 +234,7 @@ def _within(trials: list[Tensor]) -> bool:
 
 def _narrowed(low: Tensor, high: Tensor) -> Bounds:
     """The bounds without the dimensions along which they stay the same."""
-    for dim in range(low.dim()):
+    for dim in range(0 if low.is_meta else low.dim()):
         one, other = (bound.narrow(dim, 0, 1) for bound in (low, high))
         slack = 4 * torch.finfo(low.dtype).eps * torch.maximum(low.abs(), high.abs())
         if bool(((low - one).abs() <= slack).all() & ((high - other).abs() <= slack).all()):

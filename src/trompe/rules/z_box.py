@@ -54,7 +54,9 @@ class ZBox:
         low, high = op.notes.bounds
         x, weight = input_of(op), weight_of(op)
         slack = _SLACK * torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
-        x = torch.clamp(x, low - slack, high + slack)
+        # As torch.clamp, whose derivative by tensors loses the layout of the image.
+        inside = (x >= low - slack) & (x <= high + slack)
+        x = torch.where(inside, x, torch.clamp(x, low - slack, high + slack).detach())
         channelwise = _channelwise(low, op) and _channelwise(high, op)
         share = _by_channel if channelwise else _by_place
         return [share(relevance, op, x, weight, self.stabiliser)]
