@@ -65,8 +65,9 @@ def test_a_batch_too_large_is_halved_and_said_so(
     whole = manipulate(small.net, X, AIM, **SOON)
     nets.close(result.x_adv, whole.x_adv, 1e-6)  # Adam magnifies the last digit
     assert "going on with 2 images at once" in caplog.text
-    assert small.seen[0] == 5
-    assert max(small.seen[1:]) == 2
+    tried = small.seen.index(5)  # after a look at the model by few images
+    assert max(small.seen[:tried]) <= 2
+    assert max(small.seen[tried + 1 :]) == 2
 
 
 def test_not_even_one_image_fits() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import trompe
 from trompe.attacks.arguments import check_choices, checked_images, checked_objective
 from trompe.attacks.batch_attack import BatchAttack
-from trompe.attacks.batches import in_batches
+from trompe.attacks.batches import in_batches, out_of_memory
 from trompe.attacks.channels import Channel
 from trompe.attacks.constraints import Constraint
 from trompe.attacks.keep import Keep, as_keep
@@ -21,7 +21,8 @@ from trompe.attacks.parts import named, part_of
 from trompe.attacks.presets import DEFAULT_PRESET, Preset, preset_for
 from trompe.attacks.steps import Step
 from trompe.engine import adapted, kinks
-from trompe.errors import ModelError, UsageError
+from trompe.engine.adapt import Given
+from trompe.errors import MemoryLimitError, ModelError, UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
 from trompe.outputs import Outputs, as_outputs
@@ -122,7 +123,7 @@ def manipulate(
     check_choices(keep, start_noise, batch_size, capture)
     owner = model.model if isinstance(model, LoadedModel) else model
     labels = model.classes if isinstance(model, LoadedModel) else ()
-    given = adapted(model, x, outputs=as_outputs(outputs), evaluation=True, differentiable=False)
+    given = _adapted(model, x, as_outputs(outputs))
     if given.probabilities:
         raise ModelError(
             "the model returns probabilities, whose change an attack would understate: give the "
@@ -202,6 +203,18 @@ def _remaining_kinks(model: nn.Module, x: Tensor) -> list[str]:
     An attack through one of them that moved nothing says nothing of how robust the map is.
     """
     return [f"{kink.function} in {kink.place}" for kink in kinks(model, x).uncovered]
+
+
+def _adapted(model: Any, x: Any, outputs: Outputs | None) -> Given:
+    """What the caller gave, ready for work; the model is looked at by one or two images."""
+    try:
+        return adapted(model, x, outputs=outputs, evaluation=True, differentiable=False)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MemoryLimitError(
+            f"memory does not suffice to attack one image ({error}): use a smaller image or network"
+        ) from error
 
 
 def sliced(objective: Objective, part: slice) -> Objective:

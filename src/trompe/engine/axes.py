@@ -65,10 +65,12 @@ def _moved(source: Tensor, out: Tensor) -> Places:
     """Where each axis of ``source`` is in ``out``, which an operation made of it.
 
     A view of the same memory has the same axes wherever sizes and strides are the same; any other
-    result of the same shape is taken to have the axes in their places.
+    result of the same shape, or of one that is longer or shorter along one axis (a concatenation, a
+    pad, a choice), is taken to have the axes in their places.
     """
     if source.untyped_storage()._cdata != out.untyped_storage()._cdata:
-        kept = source.shape == out.shape
+        alike = [a == b for a, b in zip(source.shape, out.shape, strict=False)]
+        kept = source.dim() == out.dim() and alike.count(False) <= 1
         return tuple(axis if kept else None for axis in range(source.dim()))
     there = list(zip(out.shape, out.stride(), strict=True))
     found: list[int | None] = []
