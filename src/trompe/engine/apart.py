@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
@@ -47,30 +47,37 @@ _before: dict[str, Any] = {}
 _depth = 0
 
 
-@contextmanager
-def kept() -> Iterator[None]:
-    """While active, models that save memory by recomputing their activations keep them.
+class _Kept:
+    """Stands in for the functions of ``torch.utils.checkpoint`` while anybody is within."""
 
-    ``torch.utils.checkpoint`` runs parts of a model again in the backward pass. By then it is no
-    longer smoothed, recorded or decomposed, so that the gradient would belong to another function.
-    """
-    global _depth
-    module = sys.modules.get("torch.utils.checkpoint")
-    if module is None:
-        yield
-        return
-    with _lock:
-        _depth += 1
-        if _depth == 1:
-            _before.update((k, getattr(module, k)) for k in _STAND_INS if hasattr(module, k))
-            for name in _before:
-                setattr(module, name, _STAND_INS[name])
-    try:
-        yield
-    finally:
+    def __enter__(self) -> None:
+        global _depth
+        module = sys.modules["torch.utils.checkpoint"]
+        with _lock:
+            _depth += 1
+            if _depth == 1:
+                _before.update((k, getattr(module, k)) for k in _STAND_INS if hasattr(module, k))
+                for name in _before:
+                    setattr(module, name, _STAND_INS[name])
+
+    def __exit__(self, *_: object) -> None:
+        global _depth
+        module = sys.modules["torch.utils.checkpoint"]
         with _lock:
             _depth -= 1
             if _depth == 0:
                 for name, value in _before.items():
                     setattr(module, name, value)
                 _before.clear()
+
+
+_KEPT, _NOTHING = _Kept(), nullcontext()
+
+
+def kept() -> AbstractContextManager[None]:
+    """While active, models that save memory by recomputing their activations keep them.
+
+    ``torch.utils.checkpoint`` runs parts of a model again in the backward pass. By then it is no
+    longer smoothed, recorded or decomposed, so that the gradient would belong to another function.
+    """
+    return _KEPT if "torch.utils.checkpoint" in sys.modules else _NOTHING

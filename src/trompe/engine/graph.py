@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trompe.engine.apart import kept
 from trompe.engine.lean import Lean, Once
+from trompe.engine.walk import modules_of, trainable
 from trompe.errors import ModelError
 from trompe.types import Explanation
 
@@ -22,6 +23,23 @@ def _mode(x: Tensor, keep: bool) -> AbstractContextManager[Any]:
     if keep:
         return Lean()
     return Once() if x.numel() >= _LARGE else nullcontext()
+
+
+@contextmanager
+def _switched() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _differentiating() -> AbstractContextManager[None]:
+    """Gradients enabled: they mostly are already, and to enable them takes as long as a layer."""
+    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        return nullcontext()
+    return _switched()
+
+
+def _name(module: nn.Module, model: nn.Module) -> str:
+    return next(name for name, other in model.named_modules() if other is module)
 
 
 def explained(
@@ -41,15 +59,17 @@ def explained(
         ModelError: if a batch norm is in training mode: it would mix the images of a batch, and
             running the model would change it; or if PyTorch lacks a derivative.
     """
-    for name, module in model.named_modules():
+    modules = modules_of(model)
+    for module in modules:
         if module.training and isinstance(module, nn.modules.batchnorm._NormBase):
             raise ModelError(
-                f"the batch norm '{name}' is in training mode, so explaining would change the "
-                "model: call model.eval() first"
+                f"the batch norm '{_name(module, model)}' is in training mode, so explaining would "
+                "change the model: call model.eval() first"
             )
-    wanted = x.requires_grad or any(p.requires_grad for p in model.parameters())
+    with torch._C.DisableTorchFunction():
+        wanted = x.requires_grad or trainable(modules)
     keep = torch.is_grad_enabled() and wanted
-    with torch.inference_mode(False), torch.enable_grad():
+    with _differentiating():
         start = x
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)

@@ -7,9 +7,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from trompe.engine.pytree import swapped, tensors_in
+from trompe.engine.walk import modules_of
 from trompe.engine.watching import Watched, watch
 from trompe.errors import TrompeError
 
@@ -20,12 +22,13 @@ _KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDi
 
 def structure(model: nn.Module) -> Any:
     """A key of the modules that a model is made of, quick to make."""
-    return tuple([(id(module), module.training) for module in model.modules()])
+    return tuple([(id(module), type(module), module.training) for module in modules_of(model)])
 
 
 def shapes(args: Any, kwargs: Any) -> Any:
     """A key of all of the tensors among the arguments but their numbers and the batch size."""
-    return tuple([(t.shape[1:], t.dtype, t.device) for t in tensors_in(args, kwargs)])
+    with torch._C.DisableTorchFunction():  # modes that are active would see each look
+        return tuple([(t.shape[1:], t.dtype, t.device) for t in tensors_in(args, kwargs)])
 
 
 def once(

@@ -24,9 +24,15 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
+def floating(tensor: Tensor) -> bool:
+    """Whether a tensor is one of numbers with a fraction; no mode sees the look."""
+    with torch._C.DisableTorchFunction():
+        return tensor.is_floating_point()
+
+
 def bounded(input: Tensor, low: Any, high: Any) -> Reading | None:
     """``min(max(input, low), high)``, either of which may be ``None``."""
-    if not input.is_floating_point() or any(isinstance(b, Tensor) for b in (low, high)):
+    if not floating(input) or any(isinstance(b, Tensor) for b in (low, high)):
         return None
     if low is not None and high is not None:
         if not low < high:
@@ -42,7 +48,7 @@ def bounded(input: Tensor, low: Any, high: Any) -> Reading | None:
 
 
 def _relu(memory: Memory, input: Tensor, inplace: bool = False) -> Reading | None:
-    return act.RELU.of(input) if input.is_floating_point() else None
+    return act.RELU.of(input) if floating(input) else None
 
 
 def _relu6(memory: Memory, input: Tensor, inplace: bool = False) -> Reading:
@@ -78,7 +84,7 @@ def _clamp_max(memory: Memory, input: Tensor, max: Any) -> Reading | None:
 
 def maximum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
     """Of two tensors; where one is a constant of one number, a bound."""
-    if not input.is_floating_point():
+    if not floating(input):
         return None
     for tensor, constant in ((input, other), (other, input)):
         low = memory.uniform(constant, tensor)
@@ -89,7 +95,7 @@ def maximum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
 
 def minimum(memory: Memory, input: Tensor, other: Tensor) -> Reading | None:
     """As ``maximum``."""
-    if not input.is_floating_point():
+    if not floating(input):
         return None
     for tensor, constant in ((input, other), (other, input)):
         high = memory.uniform(constant, tensor)
@@ -178,7 +184,7 @@ def _pow(memory: Memory, input: Tensor, exponent: Any) -> Reading | None:
 
 
 def _abs(memory: Memory, input: Tensor) -> Reading | None:
-    return act.ABS.of(input) if input.is_floating_point() else None
+    return act.ABS.of(input) if floating(input) else None
 
 
 SPELLINGS: tuple[tuple[Reader, str], ...] = (

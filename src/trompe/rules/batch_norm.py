@@ -31,6 +31,8 @@ def fold(tape: Tape) -> None:
     The linear operation notes the batch norm, which itself passes relevance on unchanged. The model
     is not touched.
     """
+    if not any(op.func is F.batch_norm for op in tape.calls):
+        return
     users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
     makers = {id(tensor): op for op in tape.calls for tensor in op.outputs}
     for op in tape.calls:
@@ -59,12 +61,13 @@ def fold_before(tape: Tape) -> None:
     A linear operation of ``a x + c`` is one of ``a x`` whose bias is larger by what it makes of
     c. The shift c stands in its notes; the factor a is elementwise, and relevance passes it.
     """
+    left = [op for op in tape.calls if op.notes.slope is not None and not op.notes.folded]
+    if not left:
+        return
     users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
     takers = {id(op.edges[0][0]): op for op in tape.calls if op.func in LINEAR and op.edges}
-    for op in tape.calls:
+    for op in left:
         slope = op.notes.slope
-        if slope is None or op.notes.folded:
-            continue
         taker = takers.get(id(op.out))
         if taker is None or users[id(op.out)] != 1 or (taker.func is F.linear and op.out.dim() > 2):
             continue

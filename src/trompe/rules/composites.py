@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,29 +63,41 @@ class Composite:
     def rules(self, space: InputSpace) -> RuleSet:
         """The rules for inputs of ``space``, which gives z_B its bounds."""
 
-        def linear(relevance: Any, op: OpCall) -> Any:
-            if op.notes.selects:
-                return selected(relevance, op)
-            dense = op.func is F.linear
-            rule = self.dense if dense else self.convolution
-            if op.notes.bounds is not None:
-                rule = (self.first_dense if dense else self.first_convolution) or rule
-            return rule(relevance, op)
-
         def prepare(tape: Tape) -> None:
             fold(tape)
             fold_before(tape)
             mark_nonnegative(tape)
             mark_first(tape, space, self.bounds == "shared")
 
-        table = {**SHARED, **self._sums(), **dict.fromkeys(LINEAR, linear), **RULES}
-        return RuleSet("lrp", table, default=None, prepare=prepare)
+        try:
+            table = _kept_table(self)
+        except TypeError:  # a rule of the caller's own without a hash
+            table = self._table()
+        return RuleSet("lrp", {**table, **RULES} if RULES else table, default=None, prepare=prepare)
+
+    def _linear(self, relevance: Any, op: OpCall) -> Any:
+        if op.notes.selects:
+            return selected(relevance, op)
+        dense = op.func is F.linear
+        rule = self.dense if dense else self.convolution
+        if op.notes.bounds is not None:
+            rule = (self.first_dense if dense else self.first_convolution) or rule
+        return rule(relevance, op)
+
+    def _table(self) -> Mapping[Any, Rule]:
+        return {**SHARED, **self._sums(), **dict.fromkeys(LINEAR, self._linear)}
 
     def _sums(self) -> Mapping[Any, Rule]:
         if self.sums == "contribution":
             return by_contribution(self.stabiliser, self.addition)
         table = bounded(self.stabiliser)
         return table if self.addition is None else {**table, **dict.fromkeys(SUMS, self.addition)}
+
+
+@functools.lru_cache(maxsize=32)
+def _kept_table(composite: Composite) -> Mapping[Any, Rule]:
+    """The rules that depend on nothing but the composite: hundreds, wanted for every map."""
+    return composite._table()
 
 
 def attention(

@@ -53,13 +53,24 @@ class ZBox:
             )
         low, high = op.notes.bounds
         x, weight = input_of(op), weight_of(op)
-        slack = _SLACK * torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
+        lowest, highest = _widened(low, low, high), _widened(high, low, high)
         # As torch.clamp, whose derivative by tensors loses the layout of the image.
-        inside = (x >= low - slack) & (x <= high + slack)
-        x = torch.where(inside, x, torch.clamp(x, low - slack, high + slack).detach())
+        inside = (x >= lowest) & (x <= highest)
+        x = torch.where(inside, x, torch.clamp(x, lowest, highest).detach())
         channelwise = _channelwise(low, op) and _channelwise(high, op)
         share = _by_channel if channelwise else _by_place
         return [share(relevance, op, x, weight, self.stabiliser)]
+
+
+def _widened(bound: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The lower or the upper bound, moved outwards by what rounding may come to."""
+    outwards = -1.0 if bound is low else 1.0
+
+    def make(bound: Tensor) -> Tensor:
+        slack = _SLACK * torch.finfo(bound.dtype).eps * torch.maximum(low.abs(), high.abs())
+        return bound + outwards * slack
+
+    return memo(bound, f"widened {id(low)} {id(high)}", make, low, high)
 
 
 def _channel(op: OpCall) -> int:
