@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trompe.attack_result import AttackResult
 from trompe.errors import ExplanationError, UsageError
 from trompe.input_space import IMAGENET_MEAN, IMAGENET_STD, InputSpace, constant_vector
+from trompe.per_image import per_image
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -58,7 +59,7 @@ def relative(relevance: Tensor) -> Tensor:
     if magnitude.dim() == 4:
         magnitude = magnitude.sum(dim=1)
     total = magnitude.flatten(1).sum(dim=1)
-    return magnitude / total.view(-1, *[1] * (magnitude.dim() - 1))
+    return magnitude / per_image(total, magnitude)
 
 
 def heatmap(relevance: Tensor) -> Tensor:

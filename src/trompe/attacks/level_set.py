@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trompe.attacks.constraints import Constraint
 from trompe.attacks.keep import Keep
 from trompe.attacks.observation import Observation
+from trompe.per_image import per_image
 from trompe.types import InputSpace
 
 _NEWTON = 20  # iterations at most: a ReLU network is linear around an image, one or two suffice
@@ -82,19 +83,19 @@ class LevelSet:
             error, kept, image = self._error(x)
             excess = self.keep.excess(error, self.reference)
             better = excess < least
-            best = torch.where(_wide(better, x), x, best)
+            best = torch.where(per_image(better, x), x, best)
             least = torch.where(better, excess, least)
             # Half of what is tolerated: the judge may compute in another order.
             if bool((least <= 0.5).all()):
                 break
             share = torch.where(better, 1.0, share / 2)
             fresh = _least(_rows(kept, image) * free.flatten(1), error).view_as(x)
-            step = torch.where(_wide(better, x), fresh, step)
-            there = best - _wide(share, x) * step
+            step = torch.where(per_image(better, x), fresh, step)
+            there = best - per_image(share, x) * step
             x = self.constraint.project(there, self.reference.x, self.space)
             free = free & ((x - there).abs() <= 1e-6 * self.space.scale(1.0, x))
             # All pixels at the border: begin anew with all of them.
-            free = torch.where(_wide(free.flatten(1).any(dim=1), x), free, True)
+            free = torch.where(per_image(free.flatten(1).any(dim=1), x), free, True)
         self._jacobian = None
         return best.detach()
 
@@ -134,7 +135,3 @@ def _least(jacobian: Tensor, wanted: Tensor) -> Tensor:
     damping = torch.diag_embed((_DAMPING * largest).unsqueeze(1).expand(gram.shape[:2]))
     weights = torch.linalg.solve(gram + damping, wanted.double().unsqueeze(2))
     return (rows.transpose(1, 2) @ weights).squeeze(2).to(wanted.dtype)
-
-
-def _wide(flags: Tensor, like: Tensor) -> Tensor:
-    return flags.view(-1, *[1] * (like.dim() - 1))

@@ -18,6 +18,7 @@ from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.steps import Heeding, Stepper
 from trompe.engine.smoothing import Smoothed
+from trompe.per_image import per_image
 from trompe.types import Explainer, Progress
 
 log = logging.getLogger("trompe")
@@ -64,7 +65,7 @@ class Best:
     def offer(self, x: Tensor, score: Tensor, kept: Tensor) -> None:
         """Take over the images that keep their output (bool [B]) and have a lower score."""
         better = kept & (score < self.score)
-        images = better.view(-1, *[1] * (self.x.dim() - 1))
+        images = per_image(better, self.x)
         self.x = torch.where(images, x.detach(), self.x)
         self.score = torch.where(better, score.detach(), self.score)
 
@@ -168,8 +169,7 @@ class Attack:
                 self._step(iteration, iterations)
                 if self._over(iteration, iterations):
                     break
-                judged = self.surrogate is None and self._level is None  # in every step, already
-                if not judged and (iteration + 1) % self.judge_every == 0:
+                if not self._offered and (iteration + 1) % self.judge_every == 0:
                     self.judge()
         except KeyboardInterrupt:
             self.stopped = "interrupted"
@@ -190,6 +190,11 @@ class Attack:
         self.stopped = "not finite"
         log.warning("the loss is no longer finite: stopped at step %d", last)
         return True
+
+    @property
+    def _offered(self) -> bool:
+        """Whether each iterate is offered as it is differentiated, with no look of its own."""
+        return self.surrogate is None and self._level is None
 
     def judge(self) -> None:
         """Offer the current iterate, seen by the original model, as the best."""
@@ -226,19 +231,19 @@ class Attack:
         now = Observation(self.x, heat, logits, relevance)
         if iteration == 0:
             self._check_vanished(grad)
-        if self.surrogate is None and self._level is None:
+        if self._offered:
             with torch.no_grad():
                 self._offer(now)
         finite = torch.isfinite(loss) & torch.isfinite(grad).flatten(1).all(dim=1)
         self._broken |= ~finite
-        moving = (~self._broken).view(-1, *[1] * (self.x.dim() - 1))
+        moving = per_image(~self._broken, self.x)
         before = self.x.detach().clone()
         with torch.no_grad():
             # An image that has broken stays at its last good iterate, which is judged in the end.
             self._good = torch.where(moving, before, self._good)
             if isinstance(self.stepper, Heeding):
                 # The surrogate's loss, where the original model is asked too seldom.
-                always = self.surrogate is None or self.judge_every == 1
+                always = self._offered or self.judge_every == 1
                 self.stepper.heed(before, self._told if always else loss)
             grad = torch.where(moving, grad, 0.0)
             if self._level is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trompe.errors import UsageError
 from trompe.explain.base import Method
+from trompe.per_image import per_image
 from trompe.types import Explanation
 
 
@@ -69,5 +70,5 @@ class SideBySide(Method):
         for method in self.methods:
             relevance, logits = method.explain(model, x, target)
             total = relevance.abs().flatten(1).sum(dim=1)
-            maps.append(relevance / total.view(-1, *[1] * (x.dim() - 1)))
+            maps.append(relevance / per_image(total, x))
         return Explanation(torch.cat(maps, dim=-1), logits)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trompe.certificates.upper import WIDEN
 from trompe.errors import UsageError
+from trompe.per_image import per_image
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def ball(radius: float, norm: str = "l2") -> Ball:
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1))
+    return per_image(values, like)
 
 
 def _finite(gradient: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trompe.engine import adapted, explained
 from trompe.engine.sweep import RuleSet, relevance_of
 from trompe.errors import ModelError, UsageError
+from trompe.per_image import per_image
 from trompe.registry import Registry
 from trompe.types import Explanation, InputSpace
 
@@ -235,6 +236,6 @@ def scaled_signal(model: nn.Module, x: Tensor, target: Tensor, rules: RuleSet) -
             model, x, lambda logits: one_hot(logits, target).abs(), lambda _: rules, keep
         )
         scale = pick(logits, target).abs().clamp_min(torch.finfo(x.dtype).tiny)
-        return Explanation(relevance / scale.view(-1, *[1] * (x.dim() - 1)), logits)
+        return Explanation(relevance / per_image(scale, x), logits)
 
     return explained(method, model, x)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trompe.engine import frozen, smooth
 from trompe.errors import UsageError
 from trompe.geometry.curvature import hessian_products
+from trompe.per_image import per_image
 
 _NODES = ((-math.sqrt(0.6), 5 / 18), (0.0, 8 / 18), (math.sqrt(0.6), 5 / 18))
 
@@ -82,7 +83,7 @@ def path_report(
         raise UsageError("x and x_adv must have one shape, and a path at least two points")
     network = smooth(frozen(model), beta=beta, pooling=pooling)
     share = torch.linspace(0, 1, points, dtype=x.dtype, device=x.device)
-    share = share.view(-1, *[1] * (x.dim() - 1))
+    share = per_image(share, x)
     reports = []
     for index in range(len(x)):
         start, end = x[index].detach(), x_adv[index].detach()
@@ -128,7 +129,7 @@ def _onto(network: nn.Module, points: Tensor, k: Tensor, level: Tensor) -> Tenso
         score, gradient = _score(network, points, k)
         square = gradient.flatten(1).square().sum(dim=1).clamp(min=1e-300)
         step = (score - level) / square
-        points = points - step.view(-1, *[1] * (points.dim() - 1)) * gradient
+        points = points - per_image(step, points) * gradient
         if float((step * square.sqrt()).abs().max()) < 1e-13:
             break
     return points

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trompe.attacks.constraints.base import Ball, change, constraints, noise_like
+from trompe.per_image import per_image
 from trompe.types import InputSpace
 
 _HALVINGS = 60
@@ -41,12 +42,12 @@ class L1Ball(Ball):
             )
             high, low = torch.where(fits, middle, high), torch.where(fits, low, middle)
         found = self._shrunk(wanted, origin, space, high)
-        return torch.where(outside.view(-1, *[1] * (x.dim() - 1)), found, clamped)
+        return torch.where(per_image(outside, x), found, clamped)
 
     @staticmethod
     def _shrunk(wanted: Tensor, origin: Tensor, space: InputSpace, by: Tensor) -> Tensor:
         """The image whose change is the one wanted, moved towards 0 by as much, and valid."""
-        by = by.view(-1, *[1] * (wanted.dim() - 1))
+        by = per_image(by, wanted)
         kept = wanted.sign() * (wanted.abs() - by).clamp_min(0)
         return space.clamp(origin + space.scale(1.0, origin) * kept)
 

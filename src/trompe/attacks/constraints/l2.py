@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trompe.attacks.constraints.base import Ball, change, constraints, noise_like
+from trompe.per_image import per_image
 from trompe.types import InputSpace
 
 _HALVINGS = 60
@@ -38,11 +39,11 @@ class L2Ball(Ball):
             fits = within <= self.radius
             high, low = torch.where(fits, middle, high), torch.where(fits, low, middle)
         found = self._towards(x, origin, space, high)
-        return torch.where(outside.view(-1, *[1] * (x.dim() - 1)), found, clamped)
+        return torch.where(per_image(outside, x), found, clamped)
 
     @staticmethod
     def _towards(x: Tensor, origin: Tensor, space: InputSpace, share: Tensor) -> Tensor:
-        share = share.view(-1, *[1] * (x.dim() - 1))
+        share = per_image(share, x)
         return space.clamp(x + share * (origin - x))
 
     def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:

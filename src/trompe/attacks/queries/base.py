@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trompe.attacks.constraints import Constraint
+from trompe.per_image import per_image
 from trompe.registry import Registry
 from trompe.types import InputSpace
 
@@ -91,7 +92,7 @@ class Queries:
         good = kept & torch.isfinite(loss) & torch.isfinite(score)
         if allowed:
             better = good & (score < self.best_score)
-            images = better.view(-1, *[1] * (x.dim() - 1))
+            images = per_image(better, x)
             self.best = torch.where(images, x, self.best)
             self.best_score = torch.where(better, score, self.best_score)
         self.curve.append(self.best_score.clone())
