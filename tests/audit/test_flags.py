@@ -82,6 +82,43 @@ def test_a_flag_is_raised_on_one_side_of_its_threshold_only(
     assert name in MEANING
 
 
+OBJECTIVE = {"objective_before": 1.0, "objective_after": 0.2, "map_original_pcc": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "fine"),
+    [
+        # More than half of the 0.8 that the attack gained, or less; lower is further.
+        (names.NOISE_DOES_IT_TOO, {"objective_noise": 0.59}, {"objective_noise": 0.61}),
+        # The surrogate's last map is less like the original by more than 0.15, or by less.
+        (names.SURROGATE_DISAGREES, {"original_pcc": 0.04}, {"original_pcc": 0.06}),
+        # A loss below zero falls, too.
+        (
+            names.STILL_FALLING,
+            {"loss": -torch.cat([torch.ones(80), torch.full((20,), 1.06)])},
+            {"loss": -torch.cat([torch.ones(80), torch.full((20,), 1.04)])},
+        ),
+    ],
+)
+def test_an_attack_that_aims_at_no_map_is_judged_by_its_objective(
+    name: str, bad: dict[str, object], fine: dict[str, object]
+) -> None:
+    nowhere = {"map_target_pcc": float("nan"), "map_start_pcc": float("nan")}
+
+    def found(case: dict[str, object]) -> list[str]:
+        values = {**GOOD, **nowhere, **OBJECTIVE, "objective_noise": 0.9}
+        if "objective_noise" in case:
+            values["objective_noise"] = case["objective_noise"]  # type: ignore[assignment]
+        loss = case.get("loss", -steady() + 20)
+        assert isinstance(loss, torch.Tensor)
+        history = {"loss": loss, "beta": torch.full_like(loss, 100.0)}
+        history["original_pcc"] = torch.full_like(loss, float(case.get("original_pcc", 0.2)))  # type: ignore[arg-type]
+        return flags(values, history, zero=False, stopped="finished")
+
+    assert name in found(bad)
+    assert name not in found(fine)
+
+
 def test_every_flag_is_tried_above() -> None:
     tried = {mark for mark in vars(names).values() if isinstance(mark, str) and mark in MEANING}
     assert tried == set(MEANING)

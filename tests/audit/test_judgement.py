@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trompe.attacks.objectives import ReachMap
 from trompe.audit import Settings, judgement
 from trompe.audit.batches import Cell
 from trompe.audit.judgement import Judge, flags_of, kept_arrays, metrics_of, noise_like, outcome_of
@@ -41,7 +42,8 @@ def judge_and_outcome() -> tuple[Judge, Outcome]:
         logits_adv=net(x_adv).detach(),
     )
     loaded = LoadedModel(net, input_space=SPACE, size=8)
-    return Judge(Settings(seed=7, recovery=(10.0, 1.0)), loaded, method, True), outcome
+    settings = Settings(seed=7, recovery=(10.0, 1.0))
+    return Judge(settings, loaded, method, ReachMap(), True), outcome
 
 
 def test_the_controls_noise_is_as_large_as_the_change_and_one_of_its_own(
@@ -56,7 +58,7 @@ def test_the_controls_noise_is_as_large_as_the_change_and_one_of_its_own(
         return observe(model, method, x, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(judgement, "observe", watching)
-    found = judge.control(outcome, CELLS)
+    found = judge.control(outcome, judge.noisy(outcome, CELLS))
     (noisy,) = seen
     assert bool((noisy.abs() < 2).all()), "nothing is clamped here"
     size = (outcome.x_adv - outcome.x).flatten(1).norm(dim=1)
@@ -80,7 +82,7 @@ def test_noise_that_leaves_the_valid_images_is_clamped() -> None:
     size = (shifted.x_adv - far).flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     noisy = torch.minimum(far + size * unit, torch.tensor(space.high[0]))
     heat = heatmap(judge.explainer(judge.loaded.model, noisy.clamp(min=-2), outcome.target_class))
-    found = judge.control(shifted, CELLS)["noise_target_pcc"]
+    found = judge.control(shifted, judge.noisy(shifted, CELLS))["noise_target_pcc"]
     assert torch.allclose(found, pcc(heat, outcome.map_target), atol=1e-6)
 
 
@@ -106,7 +108,7 @@ def test_the_maps_by_beta_are_those_of_figure_4() -> None:
         original = found[f"beta_{beta:g}_original_pcc"]
         assert torch.allclose(original, pcc(heat, outcome.map_original), atol=1e-6)
         assert not torch.allclose(original, target, atol=1e-3)
-    unsmoothed_only = Judge(judge.settings, judge.loaded, judge.explainer, False)
+    unsmoothed_only = Judge(judge.settings, judge.loaded, judge.explainer, judge.objective, False)
     assert set(unsmoothed_only.with_model(outcome, CELLS)) == {
         "noise_target_pcc",
         "noise_original_pcc",

@@ -139,16 +139,28 @@ def test_an_installed_package_names_its_plugins_as_entry_points(tmp_path: Path) 
     assert done.stdout.split() == ["True", "True"]
 
 
-def test_the_workers_of_an_audit_know_the_plugin(tmp_path: Path) -> None:
+def test_an_audit_of_parts_of_ones_own_is_worked_on_read_and_verified(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
-    audited = trompe(
-        *("audit", "--plugin", "mine", "--model", "tiny-vgg", "--method", "cubed_gradient"),
-        *("--pairs", "2", "--iterations", "2", "--workers", "2", "--output", "run", "--quiet"),
-        folder=tmp_path,
-    )
+    command = ("audit", "--plugin", "mine", "--model", "tiny-vgg", "--method", "cubed_gradient")
+    command += ("--objective", "upper_half", "--constraint", "stripes:0.1", "--pairs", "2")
+    command += ("--iterations", "2", "--workers", "2", "--output", "run", "--quiet")
+    audited = trompe(*command, folder=tmp_path)
     assert audited.returncode == 0, audited.stderr
     known = trompe("verify", "run", "--plugin", "mine", folder=tmp_path)
     assert "2 cells checked, 0 problems" in known.stdout + known.stderr
+    # Without the plugin a run can be read, but not made again.
+    for reading in (("audit", "--status", "--output", "run"), ("report", "run")):
+        read = trompe(*reading, folder=tmp_path)
+        assert read.returncode == 0, read.stderr
+    assert "upper_half" in (tmp_path / "run" / "report.html").read_text()
     unknown = trompe("verify", "run", folder=tmp_path)
     assert unknown.returncode == 2
-    assert "unknown explanation method 'cubed_gradient'" in unknown.stderr
+    words = "(explanation method cubed_gradient, objective upper_half, constraint stripes)"
+    assert f"{words}: name the module that registers them with --plugin" in unknown.stderr
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("gradient ** 3", "gradient ** 5"))
+    other = trompe("verify", "run", "--plugin", "mine", folder=tmp_path)
+    assert other.returncode == 2
+    assert "the code of mine is another" in other.stderr
+    resumed = trompe(*command, folder=tmp_path)
+    assert resumed.returncode == 2
+    assert "code_of_parts.mine" in resumed.stderr

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.attacks.batches import out_of_memory
-from trompe.attacks.objectives import Objective, objectives
+from trompe.attacks.objectives import Objective, objectives, takes_target, written_objective
 from trompe.engine.runners import RUNNERS
 from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
 
@@ -39,7 +39,7 @@ def checked_objective(
     """The objective with what it takes from the arguments of ``manipulate`` in its fields.
 
     Args:
-        objective: a name or an object.
+        objective: a name, with options as in ``unlike:measure=cosine``, or an object.
         target_map: for the field ``target``, where it has one that is empty.
         x: the images, [B, C, H, W].
         relative: for the field ``relative`` of an objective given by name, where it has one.
@@ -50,17 +50,14 @@ def checked_objective(
         TargetError: if it aims at a map and there is none, or it is no map.
     """
     if isinstance(objective, str):
-        kind = objectives[objective]
-        own = {field.name for field in dataclasses.fields(kind)}
-        objective = kind(**({"relative": relative} if "relative" in own else {}))
+        objective = written_objective(objective, relative=relative)
     if not isinstance(objective, Objective):
         raise UsageError(
             f"objective must be a name or an Objective, not {objective!r}: choose from "
             f"{', '.join(objectives.names())}"
         )
     name = type(objective).__name__
-    aims = "target" in {field.name for field in dataclasses.fields(objective)}
-    if not aims:
+    if not takes_target(objective):
         if target_map is not None:
             raise UsageError(f"{name} aims at no map: leave out target_map")
         return objective

@@ -16,7 +16,7 @@ from trompe.attacks.batches import in_batches, out_of_memory
 from trompe.attacks.channels import Channel
 from trompe.attacks.constraints import Constraint
 from trompe.attacks.keep import Keep, as_keep
-from trompe.attacks.objectives import Objective
+from trompe.attacks.objectives import DEFAULT_OBJECTIVE, Objective
 from trompe.attacks.parts import named, part_of
 from trompe.attacks.presets import DEFAULT_PRESET, Preset, preset_for
 from trompe.attacks.steps import Step
@@ -38,7 +38,7 @@ def manipulate(
     target_map: Tensor | None = None,
     *,
     explainer: str | Explainer = "gradient",
-    objective: str | Objective = "reach_map",
+    objective: str | Objective = DEFAULT_OBJECTIVE,
     constraint: Constraint | None = None,
     keep_output: Keep | str = "softmax",
     through: Sequence[Channel] = (),
@@ -70,7 +70,8 @@ def manipulate(
         target_map: the maps aimed at, [B, H, W] or [H, W]; made positive, each divided by its sum.
             For objectives that aim at a map.
         explainer: the method attacked, a name or an object.
-        objective: what becomes of the map, a name or an object; ``reach_map``: ``target_map``.
+        objective: what becomes of the map, a name (``unlike:measure=cosine`` with an option) or
+            an object; ``reach_map``: ``target_map``.
         constraint: where the images must stay, in place of the preset's.
         keep_output: what of the output stays: ``class``, ``softmax``, ``logits``, or a ``Keep``
             with a tolerance. An image whose predicted class has changed never counts as found.

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from trompe.attacks import manipulate
+from trompe.attacks.objectives import takes_target
+from trompe.audit.attack_parts import AttackParts, attack_parts
 from trompe.audit.batches import Cell, Pixels, in_words
 from trompe.audit.judgement import Judge, flags_of, kept_arrays, metrics_of
 from trompe.audit.settings import Settings
@@ -67,9 +69,10 @@ class Worker:
         progress: Progress | None = None,
     ) -> None:
         self.settings, self.loaded, self.progress = settings, loaded, progress
-        method, words, self.preset = kind
+        method, words, preset = kind
         self.smoothing = Smoothing.parse(words)
         self.explainer: Method | None = None
+        self.parts: AttackParts | None = None
         self.problem: str | None = None
         try:
             self.explainer = make_method(
@@ -80,6 +83,7 @@ class Worker:
                 seed=settings.seed,
                 chunk=settings.chunk,
             )
+            self.parts = attack_parts(settings, preset, self.explainer, loaded.size)
         except Exception as error:  # not the run's fault but that of all cells of this kind
             self.problem = in_words(error)
         self.place = next(loaded.model.parameters(), torch.empty(0)).device
@@ -122,27 +126,32 @@ class Worker:
 
     def _attacked(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         began = time.perf_counter()
-        explainer = self.explainer
-        assert explainer is not None, "batch() sees to it"
+        explainer, parts = self.explainer, self.parts
+        assert explainer is not None and parts is not None, "batch() sees to it"
         x = self._images([cell.image for cell in cells], pixels)
         aims = self._images([cell.target for cell in cells], pixels)
         model = frozen(self.loaded.model)
-        with torch.no_grad():
-            aim = heatmap(explainer(model, aims, model(aims).argmax(dim=1)))
+        aim = None
+        if takes_target(parts.objective):
+            with torch.no_grad():
+                aim = heatmap(explainer(model, aims, model(aims).argmax(dim=1)))
         result = manipulate(
             self.loaded.model,
             x,
             aim,
             explainer=explainer,
             input_space=self.loaded.input_space,
-            preset=self.preset,
+            preset=parts.preset,
+            objective=parts.objective,
             iterations=self.settings.iterations,
             progress=self.progress,
         )
         if result.stopped == "interrupted":
             raise KeyboardInterrupt
         seconds = (time.perf_counter() - began) / len(cells)
-        judge = Judge(self.settings, self.loaded, explainer, self.smoothing is None)
+        judge = Judge(
+            self.settings, self.loaded, explainer, parts.objective, self.smoothing is None
+        )
         extra = judge.with_model(Outcome.of(result), cells)
         return [
             self._finding(

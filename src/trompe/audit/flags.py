@@ -24,10 +24,10 @@ MEANING: dict[str, str] = {
     "gradient is piecewise constant; let the attack smooth the network (beta growth)",
     VANISHING_GRADIENT: "the loss hardly moved: the result says nothing about how robust the "
     "explanation is",
-    NOTHING_FOUND: "no step kept the class and came nearer to the target: the original image was "
+    NOTHING_FOUND: "no step kept the class and came nearer to the aim: the original image was "
     "returned; the explanation may still be manipulable",
-    SURROGATE_DISAGREES: "the smoothed network's map reached the target, the original network's "
-    "did not; let beta grow further or slower",
+    SURROGATE_DISAGREES: "the smoothed network's map reached the aim, the original network's did "
+    "not; let beta grow further or slower",
     STILL_FALLING: "the loss was still falling at the end: more steps would manipulate it further",
     NOISE_DOES_IT_TOO: "random noise of the same size moves the map as far: the explanation is "
     "fragile anyway, this is no evidence for a targeted manipulation",
@@ -41,7 +41,31 @@ def _drop(loss: Tensor) -> float:
     if part < 1:
         return math.nan
     last, before = float(loss[-part:].mean()), float(loss[-2 * part : -part].mean())
-    return (before - last) / before if before > 0 else 0.0
+    return (before - last) / abs(before) if before else 0.0
+
+
+def _disagreement(values: Mapping[str, float], history: Mapping[str, Tensor]) -> float:
+    """By how much the surrogate's last map is farther on its way than the original network's.
+
+    Measured by the correlation with the map aimed at, or where there is none with the original
+    map; NaN if neither was noted.
+    """
+    if "map_pcc" in history:
+        return float(history["map_pcc"][-1]) - values["map_target_pcc"]
+    if "original_pcc" in history:
+        return values["map_original_pcc"] - float(history["original_pcc"][-1])
+    return math.nan
+
+
+def _noise_suffices(values: Mapping[str, float]) -> bool:
+    """Whether noise of the same size brings about more than half of what the attack gained."""
+    if "objective_after" in values:  # in the objective's own terms, lower is further
+        before = values["objective_before"]
+        gain = before - values["objective_after"]
+        return gain > 0 and before - values["objective_noise"] > 0.5 * gain
+    gain = values["map_target_pcc"] - values["map_start_pcc"]
+    noise = values.get("noise_target_pcc", math.nan) - values["map_start_pcc"]
+    return noise > max(0.05, 0.5 * gain)
 
 
 def flags(
@@ -50,7 +74,8 @@ def flags(
     """The flags of one cell.
 
     Args:
-        values: its metrics, with ``noise_target_pcc`` if there was a control.
+        values: its metrics, with ``noise_target_pcc`` if there was a control, and
+            ``objective_before``, ``_after`` and ``_noise`` if the objective was not the usual one.
         history: of its attack, each [T].
         zero: whether the gradient was zero in the first step.
         stopped: why the attack ended.
@@ -61,7 +86,6 @@ def flags(
     found = []
     if not values["class_kept"]:
         found.append(CLASS_CHANGED)
-    gain = values["map_target_pcc"] - values["map_start_pcc"]
     if stopped == "not finite":
         found.append(NOT_FINITE)
     if zero:
@@ -76,9 +100,8 @@ def flags(
         if _drop(loss) > 0.05:
             found.append(STILL_FALLING)
     smoothed = "beta" in history and not bool(history["beta"].isnan().all())
-    if smoothed and float(history["map_pcc"][-1]) - values["map_target_pcc"] > 0.15:
+    if smoothed and _disagreement(values, history) > 0.15:
         found.append(SURROGATE_DISAGREES)
-    noise = values.get("noise_target_pcc", math.nan) - values["map_start_pcc"]
-    if values["image_linf"] > 0 and noise > max(0.05, 0.5 * gain):
+    if values["image_linf"] > 0 and _noise_suffices(values):
         found.append(NOISE_DOES_IT_TOO)
     return found

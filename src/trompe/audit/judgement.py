@@ -6,13 +6,15 @@ anew.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from trompe.attacks.observation import observe
+from trompe.attacks.objectives import Objective, takes_target
+from trompe.attacks.observation import Observation, observe
 from trompe.audit.batches import Cell
 from trompe.audit.flags import flags
 from trompe.audit.settings import Settings
@@ -20,9 +22,10 @@ from trompe.engine import frozen, smooth
 from trompe.explain import Method
 from trompe.metrics import pcc
 from trompe.metrics.attack import Outcome, attack_metrics, curve
+from trompe.per_image import per_image
 from trompe.types import AttackResult, InputSpace, LoadedModel
 
-#: Quantities of an attack's history that are kept.
+#: Quantities of an attack's history, in the order in which they are kept; others come after.
 CURVES = ("loss", "map_mse", "map_pcc", "output_mse", "image_mse", "beta")
 
 
@@ -41,33 +44,80 @@ class Judge:
         settings: of the run.
         loaded: the model.
         explainer: the explanation that was attacked.
+        objective: of the attacks, as it was given.
         plain: whether it is not smoothed.
     """
 
     settings: Settings
     loaded: LoadedModel
     explainer: Method
+    objective: Objective
     plain: bool
 
     def with_model(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
-        """What needs the model: the control with noise and the maps by beta, per image [B]."""
-        found = self.control(outcome, cells)
+        """What needs the model, per image [B].
+
+        The control with noise, what the objective says if it is not the usual one, and of
+        explanations that are not smoothed the maps by beta.
+        """
+        noisy = self.noisy(outcome, cells)
+        found = self.control(outcome, noisy)
+        if not self.settings.usual_objective:
+            found |= self.reached(outcome, noisy)
         return found | self.recovery(outcome) if self.plain else found
 
-    def _map(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    def seen(self, model: nn.Module, x: Tensor, target: Tensor) -> Observation:
+        """What a model and the attacked explanation make of images, on the CPU."""
         place = next(self.loaded.model.parameters(), x).device
         with torch.no_grad():
-            return observe(model, self.explainer, x.to(place), target.to(place)).map.cpu()
+            now = observe(model, self.explainer, x.to(place), target.to(place))
+        return Observation(x, now.map.cpu(), now.logits.cpu(), now.relevance.cpu())
 
-    def control(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
-        """What random noise of the same Euclidean size does to the maps, per image [B]."""
+    def noisy(self, outcome: Outcome, cells: Sequence[Cell]) -> Observation:
+        """The original images with random noise of the change's Euclidean size."""
         unit = torch.stack([noise_like(cell, self.settings, outcome.x[0]) for cell in cells])
         size = (outcome.x_adv - outcome.x).flatten(1).norm(dim=1)
-        noisy = self.loaded.input_space.clamp(outcome.x + size.view(-1, 1, 1, 1) * unit)
-        seen = self._map(frozen(self.loaded.model), noisy, outcome.target_class)
+        images = self.loaded.input_space.clamp(outcome.x + per_image(size, unit) * unit)
+        return self.seen(frozen(self.loaded.model), images, outcome.target_class)
+
+    def control(self, outcome: Outcome, noisy: Observation) -> dict[str, Tensor]:
+        """What random noise of the same Euclidean size does to the maps, per image [B]."""
         return {
-            "noise_target_pcc": pcc(seen, outcome.aim),
-            "noise_original_pcc": pcc(seen, outcome.map_original),
+            "noise_target_pcc": pcc(noisy.map, outcome.aim),
+            "noise_original_pcc": pcc(noisy.map, outcome.map_original),
+        }
+
+    def prepared(self, outcome: Outcome, before: Observation) -> Objective:
+        """The objective with all that it takes from the images, as the attack had it."""
+        objective = self.objective
+        if takes_target(objective):
+            objective = dataclasses.replace(objective, **{"target": outcome.map_target})
+
+        def explain(x: Tensor, target: Tensor) -> Tensor:
+            return self.seen(frozen(self.loaded.model), x, target).map
+
+        return objective.prepare(before, explain)
+
+    def reached(self, outcome: Outcome, noisy: Observation) -> dict[str, Tensor]:
+        """The objective on the original model, lower is further, per image [B].
+
+        ``objective_before`` is its score of the original images, ``objective_after`` that of the
+        manipulated ones, ``objective_noise`` that of noise of the same size; then follows what it
+        measures of the manipulated ones, by its own names.
+        """
+        model = frozen(self.loaded.model)
+        before, after = (
+            self.seen(model, x, outcome.target_class) for x in (outcome.x, outcome.x_adv)
+        )
+        objective = self.prepared(outcome, before)
+        return {
+            "objective_before": objective.score(before, before),
+            "objective_after": objective.score(after, before),
+            "objective_noise": objective.score(noisy, before),
+            **{
+                f"objective_{name}": column
+                for name, column in objective.measures(after, before).items()
+            },
         }
 
     def recovery(self, outcome: Outcome) -> dict[str, Tensor]:
@@ -76,8 +126,8 @@ class Judge:
         model = frozen(self.loaded.model)
         for beta in self.settings.recovery:
             smoothed = smooth(model, beta=beta)
-            adv = self._map(smoothed, outcome.x_adv, outcome.target_class)
-            clean = self._map(smoothed, outcome.x, outcome.target_class)
+            adv = self.seen(smoothed, outcome.x_adv, outcome.target_class).map
+            clean = self.seen(smoothed, outcome.x, outcome.target_class).map
             found[f"beta_{beta:g}_target_pcc"] = pcc(adv, outcome.aim)
             found[f"beta_{beta:g}_original_pcc"] = pcc(adv, outcome.map_original)
             found[f"beta_{beta:g}_same_pcc"] = pcc(adv, clean)
@@ -88,21 +138,24 @@ def kept_arrays(result: AttackResult, index: int) -> dict[str, Tensor]:
     """Everything that is kept of image ``index`` of an attack, but for the image itself.
 
     Returns:
-        ``x_adv``, the three maps and the logits, [1, ...] each; ``history_*``, at most 100 entries
-        each, and the whole ``loss`` if it has more; ``zero_gradient`` and ``not_finite``, [1].
+        ``x_adv``, the maps (that which was aimed at where there is one) and the logits, [1, ...]
+        each; ``history_*``, at most 100 entries each, and the whole ``loss`` if it has more;
+        ``zero_gradient`` and ``not_finite``, [1].
     """
     one = slice(index, index + 1)
     arrays = {
         "x_adv": result.x_adv[one],
         "map_original": result.map_original[one],
-        "map_target": result.aim[one],
         "map_adv": result.map_adv[one],
         "logits_original": result.logits_original[one],
         "logits_adv": result.logits_adv[one],
         "zero_gradient": torch.tensor([int(result.provenance["vanishing_gradient"][index])]),
         "not_finite": torch.tensor([int(result.stopped == "not finite")]),
     }
-    history = {k: result.history[k][:, index] for k in CURVES if k in result.history}
+    if result.map_target is not None:
+        arrays["map_target"] = result.map_target[one]
+    own = [name for name in result.history if name not in CURVES]  # the objective's
+    history = {k: result.history[k][:, index] for k in (*CURVES, *own) if k in result.history}
     if history:
         arrays |= {f"history_{name}": curve(column) for name, column in history.items()}
         steps = torch.arange(next(iter(history.values())).shape[0])
@@ -120,7 +173,7 @@ def outcome_of(x: Tensor, arrays: Mapping[str, Tensor]) -> Outcome:
         x_adv=arrays["x_adv"],
         target_class=arrays["logits_original"].argmax(dim=1),
         map_original=arrays["map_original"],
-        map_target=arrays["map_target"],
+        map_target=arrays.get("map_target"),
         map_adv=arrays["map_adv"],
         logits_original=arrays["logits_original"],
         logits_adv=arrays["logits_adv"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trompe.audit.results import Row, Run
@@ -67,6 +67,19 @@ def accuracy(rows: Sequence[Row], tau: float, epsilon: float) -> Share:
     return share(sum(robust(group, tau, epsilon) for group in groups), len(groups))
 
 
+def attack_in_record(record: Mapping[str, Any]) -> dict[str, str]:
+    """The objective and the constraint of a run's attacks, as far as it names them.
+
+    A run that names none was attacked towards other images' maps, within the presets' constraints.
+    """
+    return {name: record[name] for name in ("objective", "constraint") if record.get(name)}
+
+
+def aim_in_words(record: Mapping[str, Any]) -> str:
+    """What the attacks of a run aimed at, after "towards"."""
+    return f"the objective {record['objective']}" if "objective" in record else "a target"
+
+
 def _entry(
     run: Run, cells: Sequence[Row], tau: float, epsilon: float, digest: str
 ) -> dict[str, Any]:
@@ -81,6 +94,7 @@ def _entry(
         "defence": first.defence,
         "presets": sorted({row.preset for row in rows}),
         "iterations": run.settings.iterations,
+        **attack_in_record(run.record),
         "images": len(found),
         "attacks": len(rows),
         "failed": len(cells) - len(rows),
@@ -98,9 +112,9 @@ def _entry(
             row.values.get("image_linf", 0.0) > epsilon + _SLACK for row in rows
         ),
         "classes_changed": sum(row.values.get("class_kept") == 0.0 for row in rows),
-        "note": "of attacks towards a target, which look for no worst case: an upper bound, that "
-        "'trompe robustness' lowers; images that the model classifies wrongly are not counted "
-        "unless the run kept them",
+        "note": f"of attacks towards {aim_in_words(run.record)}, which look for no worst case: an "
+        "upper bound, that 'trompe robustness' lowers; images that the model classifies wrongly are "
+        "not counted unless the run kept them",
         "source": run.record["source"],
         "seed": run.settings.seed,
         "versions": run.versions,

@@ -36,6 +36,17 @@ def candidate_pairs(count: int, seed: int) -> Iterator[tuple[int, int]]:
             yield order[k], order[(k + shift) % count]
 
 
+def candidates(settings: Settings, count: int) -> Iterator[tuple[int, int]]:
+    """All pairs that may be attacked, in the order in which they are tried.
+
+    Of an objective that aims at no other image, each image with itself.
+    """
+    if settings.aims_at_images:
+        return candidate_pairs(count, settings.seed)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    return ((image, image) for image in order)
+
+
 class Screening:
     """Finds out, once per image and model, whether an image can be used.
 
@@ -124,9 +135,9 @@ def chosen_pairs(
         look([image for pair in given for image in pair])
         return [pair for pair in given if usable[pair[0]] and usable[pair[1]]]
     found: list[tuple[int, int]] = []
-    candidates = candidate_pairs(count, settings.seed)
+    waiting = candidates(settings, count)
     while len(found) < settings.pairs:
-        some = list(islice(candidates, max(1, min(CHUNK, settings.pairs - len(found)))))
+        some = list(islice(waiting, max(1, min(CHUNK, settings.pairs - len(found)))))
         if not some:
             break
         look([image for pair in some for image in pair])

@@ -1,4 +1,4 @@
-"""What made the results: software, the code of models that are functions, weights."""
+"""What made the results: software, the code of one's own models and parts, weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import platform
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,13 @@ def _named(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def code_checksums(name: str) -> dict[str, str]:
-    """The checksums of the files that a model's function comes from, by module.
+    """The checksums of the files that a function or a registered part comes from, by module.
 
     These are its module and, as long as they lie in or below the same folder and are not
     installed packages, the modules which that imports. They must have been imported.
 
     Args:
-        name: ``package.module:function``.
+        name: ``package.module:function``, or ``package.module``.
     """
     start = name.partition(":")[0]
     found: dict[str, str] = {}
@@ -100,6 +100,19 @@ def code_checksums(name: str) -> dict[str, str]:
         found[current] = hashlib.sha256(source).hexdigest()
         package = current if getattr(module, "__path__", None) else current.rpartition(".")[0]
         waiting += _named(tree, package)
+    return found
+
+
+def code_of_parts(parts: Iterable[Any]) -> dict[str, str]:
+    """The checksums of the files of registered parts that are not trompe's own, by module.
+
+    Args:
+        parts: classes and functions, of trompe or of a plugin.
+    """
+    found: dict[str, str] = {}
+    for module in dict.fromkeys(part.__module__ for part in parts):
+        if module.partition(".")[0] != "trompe":
+            found |= code_checksums(module)
     return found
 
 

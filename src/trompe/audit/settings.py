@@ -6,17 +6,28 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
-from trompe.attacks.presets import DEFAULT_PRESET, presets
+from trompe.attacks.constraints import constraints
+from trompe.attacks.objectives import (
+    DEFAULT_OBJECTIVE,
+    objectives,
+    takes_target,
+    written_objective,
+)
+from trompe.attacks.presets import DEFAULT_PRESET, preset_for, presets
 from trompe.audit.image_tables import read_pairs
+from trompe.audit.provenance import code_of_parts
 from trompe.audit.source import Image, Source, fingerprint
 from trompe.audit.sources import PHOTOS
 from trompe.errors import StoreError, UsageError, WeightsError
+from trompe.explain import explainers
 from trompe.geometry.smoothed_method import Smoothing, check_plain, words_for
 from trompe.ordinary import is_ordinary
+from trompe.registry import Registry
+from trompe.written_part import made
 from trompe.zoo import ModelSpec
 
 #: No number of pairs, images or steps is larger.
@@ -51,7 +62,10 @@ class Settings:
         methods: explanation methods, by name.
         smoothings: of the explanations: ``none``, ``beta=0.8``, ``smoothgrad=10``.
         presets: of the attack, by name.
-        pairs: how many image pairs per model; fewer if there are not so many.
+        objective: what becomes of the explanations, with its options: ``unlike:measure=cosine``.
+        constraint: where the images must stay, such as ``linf:8/255``, in place of the presets'.
+        pairs: how many image pairs per model, fewer if there are not so many; of an objective that
+            aims at no given map, how many images.
         pair_list: CSV file of given pairs, columns ``image`` and ``target``, in place of drawing.
         seed: of everything random.
         keep_wrong: also attack images that the model gets wrong.
@@ -62,6 +76,8 @@ class Settings:
         patterns: file of learned patterns for pattern_attribution.
         chunk: how many copies of images are held in memory at once by explanations that average
             over many; theirs if not given.
+        known: whether methods, presets, objective and constraint must be known here. A run can be
+            read without the module that registers a part of somebody's own.
 
     Raises:
         UsageError: if a setting is unknown or out of range.
@@ -72,6 +88,8 @@ class Settings:
     methods: tuple[str, ...] = ("gradient",)
     smoothings: tuple[str, ...] = ("none",)
     presets: tuple[str, ...] = (DEFAULT_PRESET,)
+    objective: str = DEFAULT_OBJECTIVE
+    constraint: str | None = None
     pairs: int = 10
     pair_list: str | None = None
     seed: int = 0
@@ -81,8 +99,9 @@ class Settings:
     recovery: tuple[float, ...] = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
     patterns: str | None = None
     chunk: int | None = None
+    known: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, known: bool) -> None:
         named = tuple(words_for(Smoothing.parse(words)) for words in self.smoothings)
         object.__setattr__(self, "smoothings", named)  # one spelling for one smoothing
         for kind in ("models", "methods", "smoothings", "presets"):
@@ -93,10 +112,11 @@ class Settings:
                 raise UsageError(f"{kind} are named twice: name each once")
         if len({model.key for model in self.models}) != len(self.models):
             raise UsageError("two models have the same name: rename a weights file")
-        for method in self.methods:
-            check_plain(method)
-        for preset in self.presets:
-            presets[preset]
+        for name in (*self.methods, *self.presets, self.objective, self.constraint or ""):
+            if not isinstance(name, str):
+                raise UsageError(f"parts are given by name, not as {name!r}")
+        if known:
+            self._check_parts()
         for name in ("pairs", "batch_size", "chunk", "iterations"):
             number = getattr(self, name)
             if number is not None and not 1 <= number <= LARGEST:
@@ -105,6 +125,62 @@ class Settings:
             raise UsageError(f"the seed must be within 0..{2**32 - 1}, not {self.seed}")
         if not all(0 < beta < math.inf for beta in self.recovery):
             raise UsageError(f"betas must be positive and finite, not {self.recovery}")
+
+    def _check_parts(self) -> None:
+        for method in self.methods:
+            check_plain(method)
+        for preset in self.presets:
+            presets[preset]
+            objective = written_objective(self.objective, relative=True)
+            preset_for(preset).check_objective(objective)
+        if self.constraint is not None:
+            made(constraints, self.constraint)
+        if self.pair_list is not None and not self.aims_at_images:
+            raise UsageError(
+                f"the objective '{self.objective}' aims at no other image, and a list of pairs "
+                "names some: leave it out, and name the images alone (images: a folder or a .csv)"
+            )
+
+    @property
+    def aims_at_images(self) -> bool:
+        """Whether the maps aimed at are those of other images; else each is attacked by itself.
+
+        Raises:
+            UsageError: if the objective is unknown.
+        """
+        return takes_target(objectives[self.objective.partition(":")[0]])
+
+    @property
+    def usual_objective(self) -> bool:
+        """Whether the objective is that of every attack where nobody says."""
+        return self.objective == DEFAULT_OBJECTIVE
+
+    def _parts(self) -> list[tuple[Registry[Any], str]]:
+        """The names of methods and other parts, each with the registry that it is found in."""
+        found: list[tuple[Registry[Any], str]] = [(explainers, name) for name in self.methods]
+        found += [(presets, name) for name in self.presets]
+        found.append((objectives, self.objective.partition(":")[0]))
+        if self.constraint is not None:
+            found.append((constraints, self.constraint.partition(":")[0]))
+        return found
+
+    def unknown_parts(self) -> list[str]:
+        """The methods, presets, objective and constraint that nothing imported registers."""
+        found = []
+        for kind, name in self._parts():
+            try:
+                kind[name]
+            except UsageError:
+                found.append(f"{kind.kind} {name}")
+        return found
+
+    def code_of_parts(self) -> dict[str, str]:
+        """The checksums of the files of methods and other parts that are not trompe's own.
+
+        Raises:
+            UsageError: if a part is unknown.
+        """
+        return code_of_parts(kind[name] for kind, name in self._parts())
 
     def recorded(
         self, source: Source, images: Sequence[Image], found: Sequence[Mapping[str, Any]]
@@ -117,8 +193,13 @@ class Settings:
             found: what is known of each model; see ``trompe.audit.provenance.facts``.
         """
         plain = dataclasses.asdict(self)
-        if self.chunk is None:  # as in the records of runs from before there was one
-            del plain["chunk"]
+        # As in the records of runs from before there were such settings.
+        usual = {"chunk": None, "objective": DEFAULT_OBJECTIVE, "constraint": None}
+        for name, value in usual.items():
+            if plain[name] == value:
+                del plain[name]
+        if code := self.code_of_parts():
+            plain["code_of_parts"] = code
         for entry, known in zip(plain["models"], found, strict=True):
             entry["weights_sha256"] = _checksum(entry["weights"])
             entry["classes_sha256"] = _checksum(entry["classes"])
@@ -146,7 +227,7 @@ class Settings:
                 for entry in record["models"]
             )
             rest = {k: _tupled(v) for k, v in record.items() if k in names and k != "models"}
-            return cls(models=models, **rest)
+            return cls(models=models, known=False, **rest)
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"the settings in the run's store are damaged ({error})") from error
 

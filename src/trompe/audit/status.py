@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from trompe.attacks.objectives import DEFAULT_OBJECTIVE
 from trompe.audit.store import Store
 
 
@@ -25,6 +26,8 @@ class Status:
         corrupt: images that cannot be read.
         flags: how often each flag was raised.
         seconds: since the run was begun.
+        objective: of its attacks.
+        constraint: where their images must stay; ``None`` for the presets' own.
     """
 
     cells: int
@@ -37,6 +40,8 @@ class Status:
     corrupt: int
     flags: dict[str, int]
     seconds: float
+    objective: str = DEFAULT_OBJECTIVE
+    constraint: str | None = None
 
     @property
     def open(self) -> int:
@@ -53,7 +58,8 @@ def status(store: Store) -> Status:
     """Count the cells of a run."""
     counted = store.rows("SELECT status, COUNT(*) FROM cells GROUP BY status")
     kinds = {str(kind): int(count) for kind, count in counted}
-    models = len(store.settings()["models"])
+    settings = store.settings()
+    models = len(settings["models"])
     wrong = store.rows(
         "SELECT model, COUNT(*) FROM screens WHERE usable = 0 AND class IS NOT NULL GROUP BY model"
     )
@@ -79,4 +85,6 @@ def status(store: Store) -> Status:
         corrupt=count("SELECT COUNT(DISTINCT image) FROM screens WHERE problem IS NOT NULL"),
         flags=dict(raised),
         seconds=time.time() - began,
+        objective=settings.get("objective", DEFAULT_OBJECTIVE),
+        constraint=settings.get("constraint"),
     )

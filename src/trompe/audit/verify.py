@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from trompe.attacks.constraints import Constraint
+from trompe.attacks.objectives import takes_target
+from trompe.audit.attack_parts import attack_parts
 from trompe.audit.batches import Cell
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
 from trompe.audit.provenance import input_space, tensors_checksum
 from trompe.audit.results import Row, Run
 from trompe.engine import frozen
 from trompe.errors import TrompeError
-from trompe.explain import Method
 from trompe.geometry.smoothed_method import make_method
 from trompe.metrics import linf
+from trompe.metrics.attack import Outcome
 from trompe.types import LoadedModel, relative
 
 #: Relative to the larger of the two numbers and 1. What follows from arrays is the same anywhere
@@ -25,6 +29,8 @@ from trompe.types import LoadedModel, relative
 ROUNDING, TOLERANCE = 1e-5, 2e-3
 #: Largest difference of a recomputed map, as a share of its maximum.
 MAP_TOLERANCE = 0.01
+#: How far outside the constraint a pixel may lie, pixel units: projections are rounded.
+OUTSIDE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ def _same(a: float | None, b: float | None, tolerance: float) -> bool:
     if first is None or second is None:
         return first is second
     return math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def _difference(heat: Tensor, kept: Tensor) -> float:
+    """The largest difference of a map from the one that is kept, as a share of its maximum."""
+    return float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
 
 
 class Verifier:
@@ -73,6 +84,10 @@ class Verifier:
         self.run, self.models, self.trusted, self.device = run, models, trusted, device
         self._loaded: tuple[str, LoadedModel, tuple[str, ...]] | None = None
 
+    @cached_property
+    def _code_of_parts(self) -> dict[str, str]:
+        return self.run.settings.code_of_parts()
+
     def distrusted(self) -> list[str]:
         """The models that are not made again, because they are code that nobody vouched for."""
         return [m.key for m in self.run.settings.models if not self._allowed(m.key)]
@@ -91,6 +106,10 @@ class Verifier:
                 wrong.append(f"the normalisation of {name} is another one")
             if tensors_checksum(loaded.model) != known["weights_of"].get(name):
                 wrong.append(f"the weights of {name} are others")
+            recorded, now = self.run.record.get("code_of_parts", {}), self._code_of_parts
+            for module in sorted(now.keys() | recorded.keys()):
+                if now.get(module) != recorded.get(module):
+                    wrong.append(f"the code of {module} is another")
             self._loaded = (name, loaded, tuple(wrong))
         return self._loaded[1], self._loaded[2]
 
@@ -115,6 +134,9 @@ class Verifier:
         found = metrics_of(arrays["x"], arrays, space)
         names = self.run.metric_names(row.id)
         expected = {*found, "seconds", "iterations", "noise_target_pcc", "noise_original_pcc"}
+        if not self.run.settings.usual_objective:
+            expected |= {name for name in names if name.startswith("objective_")}
+            expected |= {f"objective_{when}" for when in ("before", "after", "noise")}
         if row.smoothing is None:
             for beta in self.run.settings.recovery:
                 expected |= {f"beta_{beta:g}_{k}_pcc" for k in ("target", "original", "same")}
@@ -148,20 +170,53 @@ class Verifier:
             seed=self.run.settings.seed,
             chunk=self.run.settings.chunk,
         )
-        yield from self._maps(arrays, loaded, explainer)
-        judge = Judge(self.run.settings, loaded, explainer, row.smoothing is None)
+        settings, outcome = self.run.settings, outcome_of(arrays["x"], arrays)
+        parts = attack_parts(settings, row.preset, explainer, arrays["x"].shape[-2])
+        yield from self._place(outcome, parts.preset.constraint, loaded)
+        judge = Judge(settings, loaded, explainer, parts.objective, row.smoothing is None)
+        yield from self._maps(arrays, loaded, judge)
         cell = Cell(row.id, row.image_number, row.target_number)
-        for name, column in judge.with_model(outcome_of(arrays["x"], arrays), [cell]).items():
+        found = judge.with_model(outcome, [cell])
+        for name in self.run.metric_names(row.id):
+            if name.startswith("objective_") and name not in found:
+                yield f"{name} is nothing that the objective measures"
+        for name, column in found.items():
             if not _same(float(column[0]), row.values.get(name), TOLERANCE):
                 kept = row.values.get(name, math.nan)
                 yield f"{name} is {float(column[0]):.6g}, not {kept:.6g}"
 
-    def _maps(
-        self, arrays: Mapping[str, Tensor], loaded: LoadedModel, explainer: Method
+    def _place(
+        self, outcome: Outcome, constraint: Constraint, loaded: LoadedModel
     ) -> Iterator[str]:
-        model = frozen(loaded.model)
+        """Whether the manipulated image is one that the constraint allows."""
+        away = constraint.violation(outcome.x_adv, outcome.x, loaded.input_space)
+        if not float(away) <= OUTSIDE:
+            name = type(constraint).__name__
+            yield f"the manipulated image is {float(away):.2g} outside of {name}"
+
+    def _aim(
+        self, arrays: Mapping[str, Tensor], loaded: LoadedModel, judge: Judge
+    ) -> Iterator[str]:
+        """Whether an objective that makes its own aim made that which is kept."""
+        outcome = outcome_of(arrays["x"], arrays)
+        before = judge.seen(frozen(loaded.model), outcome.x, outcome.target_class)
+        aim = judge.prepared(outcome, before).aim
+        if aim is None or outcome.map_target is None:
+            if aim is not outcome.map_target:
+                yield "it has a map that is aimed at and must not, or must and has not"
+        elif not _difference(aim, outcome.map_target) <= MAP_TOLERANCE:
+            yield "the map aimed at is not the one that the objective makes"
+
+    def _maps(
+        self, arrays: Mapping[str, Tensor], loaded: LoadedModel, judge: Judge
+    ) -> Iterator[str]:
+        model, explainer = frozen(loaded.model), judge.explainer
         winner = arrays["logits_original"].argmax(dim=1).to(self.device)
-        images = {"original": arrays["x"], "adv": arrays["x_adv"], "target": arrays["target_x"]}
+        images = {"original": arrays["x"], "adv": arrays["x_adv"]}
+        if takes_target(judge.objective):
+            images["target"] = arrays["target_x"]
+        else:
+            yield from self._aim(arrays, loaded, judge)
         for kind, image in images.items():
             x = image.to(self.device)
             with torch.no_grad():
@@ -169,8 +224,7 @@ class Verifier:
                 # What is aimed at explains the target image's own class.
                 explained = found.argmax(dim=1) if kind == "target" else winner
                 heat, logits = relative(explainer(model, x, explained)).cpu(), found.cpu()
-            kept = arrays[f"map_{kind}"]
-            away = float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
+            away = _difference(heat, arrays[f"map_{kind}"])
             if not away <= MAP_TOLERANCE:
                 yield f"the {kind} map differs by {away:.2g} of its maximum"
             if kind != "target" and not torch.allclose(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import trompe
-from trompe.cli.attack_settings import aims, attack_options
+from trompe.cli.attack_settings import attack_options
 from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.options import (
     ModelOptions,
@@ -176,7 +176,9 @@ def attack(
     pictures = read_images(with_folders(images), loaded, DEFAULT_IMAGE)
     options = attack_options(method=chosen, height=pictures.x.shape[-2], **settings)
     aim = None
-    if aims(options["objective"]):
+    from trompe.attacks.objectives import takes_target
+
+    if takes_target(options["objective"]):
         aim = read_target(target, target_text, target_map, loaded, chosen)
     elif target or target_text or target_map:
         raise UsageError(

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from trompe.explain import Method
 
 
-def aims(objective: Any) -> bool:
-    """Whether an objective aims at a map that is given to it."""
-    return any(field.name == "target" for field in dataclasses.fields(objective))
-
-
 def attack_options(
     *,
     method: Method,
@@ -40,6 +35,7 @@ def attack_options(
 ) -> dict[str, Any]:
     """The options of ``trompe.manipulate`` that the command's options stand for."""
     from trompe.attacks import Keep, preset_for
+    from trompe.attacks.objectives import written_objective
 
     if no_beta_growth and beta_growth is not None:
         raise UsageError("give one of --beta-growth and --no-beta-growth")
@@ -57,13 +53,9 @@ def attack_options(
         changes["beta_start"], changes["beta_end"] = beta_growth
     if lr is not None:
         step = f"adam:{lr}"
-    made = make_part("objective", objective)
-    own = {field.name for field in dataclasses.fields(made)}
-    if "relative" in own and ":" not in objective:
-        made = dataclasses.replace(made, relative=settings.relative)
     return {
         "preset": dataclasses.replace(settings, **changes),
-        "objective": made,
+        "objective": written_objective(objective, relative=settings.relative),
         "constraint": None if constraint is None else make_part("constraint", constraint),
         "step": None if step is None else make_part("step", step),
         "through": [make_part("channel", channel) for channel in through],

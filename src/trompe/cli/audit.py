@@ -24,6 +24,7 @@ from trompe.cli.options import (
     method_option,
     quiet_option,
 )
+from trompe.cli.parts import part_option
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _EXAMPLES = """\b
 Examples:
   trompe audit --short
   trompe audit --images photos/ --model vgg16 --method gradient --method lrp --pairs 100
+  trompe audit --objective unlike --constraint linf:8/255
   trompe audit --smoothing none --smoothing beta=0.8 --workers 2
   trompe audit --engine ray --ray-address auto
   trompe audit --status
@@ -94,7 +96,19 @@ Examples:
     show_default=True,
     help="Settings of the attack.",
 )
-@click.option("--pairs", type=COUNT, default=10, show_default=True, help="Image pairs per model.")
+@part_option(
+    "--objective",
+    kind="objective",
+    what="What becomes of the explanations.",
+    default="reach_map",
+    show_default=True,
+)
+@part_option(
+    "--constraint", kind="constraint", what="Where the images must stay, in place of the preset's."
+)
+@click.option(
+    "--pairs", type=COUNT, default=10, show_default=True, help="Pairs, or images, per model."
+)
 @click.option("--pair-list", metavar="FILE", help="CSV of given pairs: image, target.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @click.option("--keep-wrong", is_flag=True, help="Also attack images that are classified wrongly.")
@@ -236,6 +250,10 @@ def status_in_words(found: Status, folder: Path) -> str:
         f"{found.done} of {found.cells} cells done, {found.errors} failed ({state})",
         f"  images       {found.images}, of which {found.corrupt} cannot be read",
     ]
+    if found.objective != "reach_map":
+        lines.append(f"  objective    {found.objective}")
+    if found.constraint is not None:
+        lines.append(f"  constraint   {found.constraint}")
     for model, count in found.wrong.items():
         lines.append(f"  skipped      {count} that {model} classifies wrongly")
     if found.claimed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from trompe.registry import (
     named_plugins,
     shipped_names,
 )
+from trompe.written_part import made
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -124,56 +124,5 @@ def part_option(*names: str, kind: str, what: str, **settings: Any) -> Callable[
 
 
 def make_part(kind: str, text: str) -> Any:
-    """A registered part with its options, as the command line writes them.
-
-    Args:
-        kind: of the part.
-        text: ``linf:8/255`` gives the first option, ``jpeg:quality=75`` names it.
-
-    Raises:
-        UsageError: if there is no such part or option, one is missing, or has no such value.
-    """
-    name, _, written = text.partition(":")
-    part = registry_of(kind)[name]
-    fields = [field.name for field in dataclasses.fields(part)]
-    options: dict[str, Any] = {}
-    for position, entry in enumerate(filter(None, written.split(","))):
-        key, equals, value = entry.partition("=")
-        if not equals:
-            if position >= len(fields):
-                raise UsageError(f"{kind} {name} has no option for '{entry}'")
-            key, value = fields[position], key
-        if key not in fields:
-            known = ", ".join(fields) or "none"
-            raise UsageError(f"{kind} {name} has no option '{key}': it has {known}")
-        options[key] = number(value)
-    try:
-        return part(**options)
-    except TypeError as error:
-        required = [
-            field.name
-            for field in dataclasses.fields(part)
-            if field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-            and field.name not in options
-        ]
-        missing = f"needs {', '.join(required)}, as in {name}:{required[0]}=..." if required else ""
-        raise UsageError(f"{kind} {name} {missing or f'cannot be made: {error}'}") from error
-
-
-def number(text: str) -> Any:
-    """A number (8/255 too), true or false, or the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    above, slash, below = text.partition("/")
-    if slash:
-        try:
-            return float(above) / float(below)
-        except (ValueError, ZeroDivisionError):
-            return text
-    return text
+    """A registered part of a kind with its options; see ``trompe.written_part.made``."""
+    return made(registry_of(kind), text)

@@ -25,8 +25,8 @@ from trompe.cli.options import (
     patterns_option,
     quiet_option,
 )
-from trompe.cli.parts import number
 from trompe.errors import TrompeError, UsageError
+from trompe.written_part import number
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ import click
 
 from trompe.cli.console import progress_bar, say
 from trompe.cli.options import Number, json_option, quiet_option
-from trompe.errors import OutputError, StoreError
+from trompe.errors import OutputError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from trompe.audit import Run
@@ -74,6 +74,11 @@ def verify(
 
     opened = open_run(run)
     click.get_current_context().call_on_close(opened.store.close)
+    if unknown := opened.settings.unknown_parts():
+        raise UsageError(
+            f"'{run}' has parts that trompe does not know ({', '.join(unknown)}): name the module "
+            "that registers them with --plugin"
+        )
     problems = whole_run_problems(opened.store)
     verifier = Verifier(
         opened, models=not arrays_only, trusted=None if trust else models, device=device

@@ -11,7 +11,7 @@ from trompe.audit.leaderboard import EPSILON, TAU, by_image, status
 from trompe.audit.results import Row
 from trompe.errors import StoreError
 from trompe.metrics import pcc
-from trompe.report.words import fooled, share
+from trompe.report.words import aimed, fooled, share
 from trompe.robustness.evaluation import NOTHING, SUCCESS, UNKNOWN
 from trompe.robustness.shares import Share
 from trompe.robustness.shares import share as share_of
@@ -138,9 +138,10 @@ def advice(rows: Sequence[Row], agreement: Agreement = lambda plain, defended: N
         name = f"{method.replace('_', ' ')} on {model}"
         count = sum(map(fooled, own))
         if share(own) >= 0.3:
+            what = "decide what it shows" if any(map(aimed, own)) else "make it another one"
             found.append(
                 f"{name}: do not take a single unsmoothed explanation as evidence: whoever "
-                f"provides the image can decide what it shows ({count} of {len(own)} cases)."
+                f"provides the image can {what} ({count} of {len(own)} cases)."
             )
         else:
             found.append(

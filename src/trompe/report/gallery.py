@@ -30,24 +30,24 @@ class Exhibit:
         caption: classes before and after.
         original: the image.
         manipulated: the manipulated image.
-        target: the target image.
+        target: the target image; ``None`` where the attack aimed at no other image.
         change: the perturbation, amplified.
         factor: by how much.
         map_original: heat map of the image.
         map_manipulated: heat map of the manipulated image.
-        map_target: heat map that was aimed at.
+        map_target: heat map that was aimed at; ``None`` where there was none.
     """
 
     row: Row
     caption: str
     original: str
     manipulated: str
-    target: str
+    target: str | None
     change: str
     factor: int
     map_original: str
     map_manipulated: str
-    map_target: str
+    map_target: str | None
 
     @property
     def title(self) -> str:
@@ -98,11 +98,18 @@ def chosen(rows: Sequence[Row], most: int) -> list[Row]:
         kinds.setdefault(row.kind, []).append(row)
     queues = []
     for some in kinds.values():
-        some = sorted(some, key=lambda r: -r.values.get("map_target_pcc", -1.0))
+        some = sorted(some, key=_nearness, reverse=True)
         places = dict.fromkeys((0, len(some) // 2, len(some) - 1))
         queues.append([some[place] for place in places])
     found = [queue[turn] for turn in range(3) for queue in queues if turn < len(queue)]
     return sorted(found[:most], key=lambda row: row.id)
+
+
+def _nearness(row: Row) -> float:
+    """How far an attack came: near to its target, or away from the original map."""
+    if "map_target_pcc" in row.values:
+        return row.values["map_target_pcc"]
+    return -row.values.get("map_original_pcc", 1.0)
 
 
 def _factor(change: Tensor) -> int:
@@ -124,8 +131,10 @@ def exhibit(run: Run, row: Row) -> Exhibit:
     known = run.facts(row.model)
     space, labels = input_space(known), known["labels"]
     x, adv, aim = (space.to_pixels(arrays[k])[0] for k in ("x", "x_adv", "target_x"))
-    original, manipulated, target = (arrays[f"map_{k}"][0] for k in ("original", "adv", "target"))
-    brightest = bright([m for m in (original, manipulated, target) if bool(m.isfinite().all())])
+    original, manipulated = (arrays[f"map_{kind}"][0] for kind in ("original", "adv"))
+    target = arrays["map_target"][0] if "map_target" in arrays else None
+    maps = [original, manipulated, *([] if target is None else [target])]
+    brightest = bright([heat for heat in maps if bool(heat.isfinite().all())])
     before, after = (
         arrays[f"logits_{k}"].softmax(dim=1)[0].max(dim=0) for k in ("original", "adv")
     )
@@ -139,12 +148,12 @@ def exhibit(run: Run, row: Row) -> Exhibit:
         caption=caption,
         original=photo_uri(x),
         manipulated=photo_uri(adv),
-        target=photo_uri(aim),
+        target=None if row.image == row.target else photo_uri(aim),
         change=photo_uri(0.5 + factor * (adv - x)),
         factor=factor,
         map_original=map_uri(original, brightest),
         map_manipulated=map_uri(manipulated, brightest),
-        map_target=map_uri(target, brightest),
+        map_target=None if target is None else map_uri(target, brightest),
     )
 
 

@@ -14,7 +14,7 @@ import trompe
 from trompe.atomic import atomic_path
 from trompe.audit import Run
 from trompe.audit.flags import MEANING
-from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
+from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
 from trompe.errors import UsageError
 from trompe.report.advice import advice, agreement_in
 from trompe.report.figures import Panel, joint_figure, panel_figure
@@ -103,6 +103,7 @@ def numbers_html(run: Run) -> str:
         .get_template("page.numbers.html")
         .render(
             verdicts=_verdicts(run),
+            attack=attack_in_record(run.record),
             summary=summary(run.rows),
             advice=advice(run.rows, agreement_in(run)),
             counted=_counted(run),

@@ -13,6 +13,7 @@ from trompe.audit.results import Row
 from trompe.errors import StoreError
 from trompe.geometry.smoothed_method import Smoothing
 from trompe.report.figures import Curve, Groups, Panel, draw_boxes, draw_curves, draw_scatter
+from trompe.report.words import aimed
 
 #: Cells whose histories are read for the curves, at most, per model and method.
 MOST_CURVES = 100
@@ -62,6 +63,22 @@ OUTPUTS = (
 )
 
 
+def objective_measures(rows: Sequence[Row]) -> tuple[Measure, ...]:
+    """What the objective of a run's attacks measures, by its own names, where it is not usual."""
+    names = sorted({key for row in rows for key in row.values if key.startswith("objective_")})
+    if not names:
+        return ()
+    words = {
+        "objective_before": "Objective of the original image",
+        "objective_after": "Objective of the manipulated image (lower is further)",
+        "objective_noise": "Objective of noise of the same size",
+    }
+    return (
+        Measure("map_original_pcc", "PCC of the map and the original one"),
+        *(Measure(n, words.get(n, n.removeprefix("objective_").replace("_", " "))) for n in names),
+    )
+
+
 def series_name(row: Row, presets: int) -> str:
     """What distinguishes cells of one method: smoothing, and preset if there are several."""
     name = "plain" if row.smoothing is None else str(row.smoothing)
@@ -84,6 +101,8 @@ def box_panels(rows: Sequence[Row], measures: Sequence[Measure]) -> tuple[Panel,
     panels = []
     for measure in measures:
         groups = grouped(rows, measure.key)
+        if not groups:  # as of the target, where nothing was aimed at
+            continue
         medians = [
             f"{method} {name}: median {float(torch.tensor(values).median()):.3g}"
             for method, group in groups.items()
@@ -165,15 +184,18 @@ def history_panels(run: Run, rows: Sequence[Row]) -> tuple[Panel, ...]:
         "history_map_mse": ("MSE of the map to the target", True),
         "history_image_mse": ("MSE of the images (normalised units)", True),
     }
+    unseen = {f"history_{name}" for name in ("loss", "output_mse", "beta", "iteration")}
     found: dict[str, dict[str, list[list[float]]]] = {key: {} for key in kinds}
     steps: dict[str, list[float]] = {}
     for name, arrays in _histories(run, rows):
         iterations = arrays["history_iteration"].tolist()
         if steps.setdefault(name, iterations) == iterations:
-            for key in kinds:
-                found[key].setdefault(name, []).append(arrays[key].tolist())
+            for key in sorted(arrays):
+                if key.startswith("history_") and key not in unseen:
+                    found.setdefault(key, {}).setdefault(name, []).append(arrays[key].tolist())
     panels = []
-    for key, (words, log) in kinds.items():
+    for key in found:
+        words, log = kinds.get(key, (key.removeprefix("history_").replace("_", " "), False))
         # The first step is the original image: its distance, 0, has no logarithm.
         begin = 1 if log else 0
         curves = {
@@ -212,15 +234,17 @@ def figure_sets(run: Run, model: str) -> list[FigureSet]:
         model: as it is called in the run.
     """
     rows = [row for row in run.done if row.model == model]
+    towards = any(map(aimed, rows))
     several = len({row.smoothing for row in rows}) > 1
     compare = " Colours: the plain explanation and the smoothed ones." if several else ""
     boxes = "Boxes reach from the 25th to the 75th percentile, whiskers from the 10th to the 90th."
     sets = [
         FigureSet(
             "maps",
-            "Did the explanation become the target?",
-            f"High SSIM and PCC: the explanation was manipulated.{compare} {boxes}",
-            box_panels(rows, MAPS),
+            f"Did the explanation {'become the target' if towards else 'change'}?",
+            f"{'High' if towards else 'Low'} SSIM and PCC: the explanation was manipulated."
+            f"{compare} {boxes}",
+            box_panels(rows, (*MAPS, *objective_measures(rows))),
         ),
         FigureSet(
             "images",

@@ -33,6 +33,13 @@ class Table:
     rows: tuple[tuple[Value, ...], ...]
 
 
+_OBJECTIVE = (
+    ("objective before", "objective_before"),
+    ("after", "objective_after"),
+    ("with noise", "objective_noise"),
+)
+"""Of runs whose objective is not the usual one; lower is further."""
+
 _MEDIANS = (
     ("PCC to target", "map_target_pcc"),
     ("SSIM to target", "map_target_ssim"),
@@ -48,6 +55,7 @@ _MEDIANS = (
 def summary_table(run: Run) -> Table:
     """Medians by model, method, smoothing and preset."""
     kinds = list(dict.fromkeys(row.kind for row in run.done))
+    medians = _MEDIANS if run.settings.usual_objective else (*_OBJECTIVE, *_MEDIANS)
     rows: list[tuple[Value, ...]] = []
     for kind in kinds:
         cells = [row for row in run.done if row.kind == kind]
@@ -58,13 +66,13 @@ def summary_table(run: Run) -> Table:
                 count,
                 round(100 * sum(r.values.get("class_kept", 0) for r in cells) / count, 1),
                 round(100 * sum(fooled(r) for r in cells) / count, 1),
-                *(median(cells, key) for _, key in _MEDIANS),
+                *(median(cells, key) for _, key in medians),
                 sum(bool(r.flags) for r in cells),
             )
         )
     columns = (
         *("model", "method", "smoothing", "preset", "cells", "class kept, %", "manipulated, %"),
-        *(name for name, _ in _MEDIANS),
+        *(name for name, _ in medians),
         "flagged",
     )
     return Table("summary", "Medians", columns, tuple(rows))

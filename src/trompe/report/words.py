@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from trompe.audit.leaderboard import TAU
 from trompe.audit.results import Row
 from trompe.geometry.smoothed_method import Smoothing
 
@@ -23,14 +24,23 @@ def fooled(row: Row) -> bool:
     """Whether the attack succeeded: the image changed, the class stayed, and the map moved over.
 
     That is: it is nearer to the target than to the original one, and no more like the original one.
-    Where the two were alike from the start, being near to both is no success.
+    Where the two were alike from the start, being near to both is no success. Where the attack
+    aimed at no map, the map must have become unlike the original one: its correlation is below
+    the leaderboard's threshold.
     """
     if row.message is not None or row.values.get("class_kept") != 1:
         return False
     target, original = (row.values.get(f"map_{kind}_pcc", -1.0) for kind in ("target", "original"))
     start = row.values.get("map_start_pcc", -1.0)
     moved = row.values.get("image_linf", 0.0) > 0
+    if not aimed(row):
+        return moved and original < TAU
     return moved and target > original and original < ALIKE and start < ALIKE
+
+
+def aimed(row: Row) -> bool:
+    """Whether the attack of a cell aimed at a map, so that something is known of being near it."""
+    return "map_start_pcc" in row.values or "objective_after" not in row.values
 
 
 def outcome(row: Row) -> str:
@@ -81,6 +91,13 @@ def method_sentence(method: str, rows: Sequence[Row]) -> str:
     count = sum(fooled(row) for row in done)
     psnr = median(rows, "image_psnr")
     seen = "" if psnr is None else f", the image changed by {psnr:.0f} dB PSNR"
+    if done and not any(map(aimed, done)):
+        return (
+            f"{method.replace('_', ' ')}: {verdict(rows)}. In {count} of {len(done)} cases the "
+            f"class stayed and the explanation's correlation with the original one fell below "
+            f"{TAU}{_others(rows)} (median {_number(median(rows, 'map_original_pcc'))}, with "
+            f"random noise of the same size {_number(median(rows, 'noise_original_pcc'))}{seen})."
+        )
     noise, start = median(rows, "noise_target_pcc"), median(rows, "map_start_pcc")
     return (
         f"{method.replace('_', ' ')}: {verdict(rows)}. In {count} of {len(done)} cases the class "
@@ -104,10 +121,15 @@ def smoothing_sentence(method: str, smoothing: Smoothing, rows: Sequence[Row]) -
     before, after = [a for a, _ in both], [b for _, b in both]
     gain = (median(after, "map_original_pcc") or 0) - (median(before, "map_original_pcc") or 0)
     what = "helps" if gain > 0.05 else "makes it worse" if gain < -0.05 else "changes little"
-    return (
+    words = (
         f"{method.replace('_', ' ')} with {smoothing}: {what}. Under attack the explanation "
         f"correlates {_number(median(after, 'map_original_pcc'))} with the original one instead "
-        f"of {_number(median(before, 'map_original_pcc'))} (more is better), and "
+        f"of {_number(median(before, 'map_original_pcc'))} (more is better)"
+    )
+    if not any(map(aimed, after)):
+        return f"{words}."
+    return (
+        f"{words}, and "
         f"{_number(median(after, 'map_target_pcc'))} with the target instead of "
         f"{_number(median(before, 'map_target_pcc'))} (less is better; "
         f"{_number(median(after, 'map_start_pcc'))} is what it begins with)."

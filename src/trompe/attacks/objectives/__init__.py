@@ -1,7 +1,14 @@
 """What an attack makes of a map: one file per objective, found by name."""
 
 from trompe.attacks.objectives.avoid import Avoid
-from trompe.attacks.objectives.base import Explain, Objective, objectives
+from trompe.attacks.objectives.base import (
+    DEFAULT_OBJECTIVE,
+    Explain,
+    Objective,
+    objectives,
+    takes_target,
+    written_objective,
+)
 from trompe.attacks.objectives.mass_centre import MassCentre
 from trompe.attacks.objectives.reach_map import ReachMap
 from trompe.attacks.objectives.region import Region
@@ -13,6 +20,7 @@ from trompe.attacks.objectives.topk_margin import TopkMargin
 from trompe.attacks.objectives.unlike import Unlike
 
 __all__ = [
+    "DEFAULT_OBJECTIVE",
     "Avoid",
     "Explain",
     "MassCentre",
@@ -26,4 +34,6 @@ __all__ = [
     "TopkMargin",
     "Unlike",
     "objectives",
+    "takes_target",
+    "written_objective",
 ]

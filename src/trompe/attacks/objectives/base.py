@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
 from trompe.attacks.observation import Observation
 from trompe.registry import Registry
+from trompe.written_part import made
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 """``explain(x [B, C, H, W], target [B])``: the heat maps on the original model, [B, H, W]."""
@@ -59,3 +60,27 @@ class Objective(ABC):
 
 objectives: Registry[type[Objective]] = Registry("objective", "trompe.attacks.objectives")
 """All objectives, by name."""
+
+DEFAULT_OBJECTIVE = "reach_map"
+"""Of every attack, in the library and on the command line."""
+
+
+def takes_target(objective: Objective | type[Objective]) -> bool:
+    """Whether an objective aims at a map that is given to it: it has a field ``target``."""
+    return "target" in {field.name for field in fields(objective)}
+
+
+def written_objective(text: str, *, relative: bool) -> Objective:
+    """The objective that a name, with or without options, stands for.
+
+    Args:
+        text: such as ``unlike`` or ``unlike:measure=cosine``.
+        relative: for its field ``relative``, where it has one and no option is given.
+
+    Raises:
+        UsageError: if there is no such objective or option.
+    """
+    objective: Objective = made(objectives, text)
+    if ":" not in text and "relative" in {field.name for field in fields(objective)}:
+        return replace(objective, **{"relative": relative})
+    return objective
