@@ -127,7 +127,8 @@ class Worker:
     def _attacked(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         began = time.perf_counter()
         explainer, parts = self.explainer, self.parts
-        assert explainer is not None and parts is not None, "batch() sees to it"
+        assert explainer is not None, "batch() sees to it"
+        assert parts is not None, "batch() sees to it"
         x = self._images([cell.image for cell in cells], pixels)
         aims = self._images([cell.target for cell in cells], pixels)
         model = frozen(self.loaded.model)

@@ -112,9 +112,9 @@ def _entry(
             row.values.get("image_linf", 0.0) > epsilon + _SLACK for row in rows
         ),
         "classes_changed": sum(row.values.get("class_kept") == 0.0 for row in rows),
-        "note": f"of attacks towards {aim_in_words(run.record)}, which look for no worst case: an "
-        "upper bound, that 'trompe robustness' lowers; images that the model classifies wrongly are "
-        "not counted unless the run kept them",
+        "note": f"of attacks towards {aim_in_words(run.record)}, which look for no worst case: "
+        "an upper bound, that 'trompe robustness' lowers; images that the model classifies wrongly "
+        "are not counted unless the run kept them",
         "source": run.record["source"],
         "seed": run.settings.seed,
         "versions": run.versions,
