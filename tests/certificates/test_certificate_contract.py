@@ -76,10 +76,11 @@ def test_a_larger_ball_is_never_surer(name: str) -> None:
     for one, other in itertools.pairwise(found):
         for smaller, larger in zip(one, other, strict=True):
             assert (smaller <= larger).all()
-    # The ball of the maximum norm holds the l2 ball.
-    for smaller, larger in zip(
-        found[1], losses(certify(name, net, x, radius=0.01, norm="linf")), strict=True
-    ):
+    # The ball of the maximum norm holds the l2 ball, and that the ball of the l1 norm.
+    inner, outer = (
+        losses(certify(name, net, x, radius=0.01, norm=norm)) for norm in ("l1", "linf")
+    )
+    for smaller, larger in (*zip(inner, found[1], strict=True), *zip(found[1], outer, strict=True)):
         assert (smaller * (1 - 1e-9) <= larger).all()
 
 

@@ -19,10 +19,17 @@ from trompe.certificates.worst_case import change
 
 
 def violations(
-    seed: int, steps: int, samples: int, restarts: int, aims: tuple[str, ...] = ()
+    seed: int,
+    steps: int,
+    samples: int,
+    restarts: int,
+    aims: tuple[str, ...] = (),
+    l1: bool = False,
 ) -> list[str]:
     """What was exceeded in one random case; empty if nothing was."""
     net, x, radius, norm, what = random_case(seed)
+    if l1:  # as large in l2, at its corners, as the ball of the case
+        radius, norm = ball(radius, norm).l2(x.numel()), "l1"
     with torch.no_grad():
         found = proved(Prepared(net, x), ball(radius, norm), "best")
     target = torch.tensor([found.target])
@@ -35,7 +42,7 @@ def violations(
             restarts=restarts, generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
         offset = (attack.x_adv - x).flatten()
-        size = offset.abs().max() if norm == "linf" else offset.norm()
+        size = offset.norm(p={"l1": 1, "l2": 2, "linf": float("inf")}[norm])
         assert size <= radius * (1 + 1e-9)
         after = gradient(net, attack.x_adv, target)
         for quantity in QUANTITIES:
@@ -57,6 +64,11 @@ def violations(
 @pytest.mark.parametrize("seed", range(50))
 def test_no_attack_exceeds_a_bound(seed: int) -> None:
     assert not violations(seed, 4, 24, 2, (QUANTITIES[seed % 3],))
+
+
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_no_attack_exceeds_a_bound_in_the_l1_norm(seed: int) -> None:
+    assert not violations(seed, 4, 24, 2, (QUANTITIES[seed % 3],), l1=True)
 
 
 @pytest.mark.slow

@@ -6,12 +6,14 @@ import json
 import math
 import re
 
+import click
 import pytest
 import torch
 
 from trompe.certificates import certificates
-from trompe.cli import main
+from trompe.cli import command, main
 from trompe.cli.certify import _EXAMPLES
+from trompe.norms import NORMS
 
 
 def test_proofs_speak_of_the_class_of_the_model_itself(
@@ -97,3 +99,20 @@ def test_the_example_of_the_help_is_not_void(capsys: pytest.CaptureFixture[str])
     report = json.loads(capsys.readouterr().out)
     assert report["verdict"].startswith("No change")
     assert report["radii"][0]["pcc"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["certify", "sandwich"])
+def test_every_norm_is_a_choice(name: str) -> None:
+    made = command.get_command(click.Context(command), name)
+    assert made is not None
+    (norm,) = (option for option in made.params if option.name == "norm")
+    assert isinstance(norm.type, click.Choice)
+    assert tuple(norm.type.choices) == NORMS
+
+
+def test_the_l1_norm_is_certified(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["certify", *small, "--norm", "l1", "--radius", "0.01", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["norm"] == "l1"
+    assert main(["certify", *small, "--norm", "l2", "--radius", "0.01", "--json"]) == 0
+    assert found["gradient_l2"] <= json.loads(capsys.readouterr().out)["gradient_l2"]

@@ -14,6 +14,7 @@ from trompe.attacks.batches import out_of_memory
 from trompe.attacks.objectives import Objective, objectives, takes_target, written_objective
 from trompe.engine.runners import RUNNERS
 from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
+from trompe.per_image import per_image
 
 
 def check_choices(keep: str, start_noise: float, batch_size: int | None, capture: str) -> None:
@@ -179,4 +180,4 @@ def checked_target(target_map: Tensor, x: Tensor) -> Tensor:
     if not bool(aim.flatten(1).any(dim=1).all()):
         raise TargetError("the target map is all zero")
     aim = aim.abs().expand(count, *shape)
-    return aim / aim.flatten(1).sum(dim=1).view(-1, *[1] * len(shape))
+    return aim / per_image(aim.flatten(1).sum(dim=1), aim)

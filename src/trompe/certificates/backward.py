@@ -221,5 +221,5 @@ def rates(
     spectral = WIDEN * float(torch.linalg.matrix_norm(exact, 2))
     total = min(total, factor * (spectral + nonnegative_norm(error)))
     whole = exact.abs() + entrywise
-    entries = WIDEN * ball.row_size(whole, dim=1)
+    entries = WIDEN * ball.norm.dual(whole, dim=1)
     return min(total, WIDEN * float(entries.norm())), entries

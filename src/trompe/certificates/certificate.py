@@ -25,7 +25,7 @@ class Certificate:
             kink is within reach, [B].
         target: the class explained, [B].
         radius: of the ball.
-        norm: of the ball, ``l2`` or ``linf``.
+        norm: of the ball, ``l1``, ``l2`` or ``linf``.
         method: what was asked for.
         winners: per image, which method gave each quantity.
         confidence: 1 for a proof; less where samples enter (``smoothgrad``).

@@ -91,7 +91,7 @@ def certify(
         x: The images, [B, C, H, W] or [B, D], normalised.
         radius: Of the ball: in pixel units (0..1) if ``input_space`` is given, else in units of x;
             one, or for ``noise`` several.
-        norm: ``l2`` or ``linf``.
+        norm: ``l1``, ``l2`` or ``linf``.
         target: Class of each image, [B], or one for all; by default the one that the model
             predicts, and not its smoothed version (``trompe.smooth``).
         method: Name of the certificate; see above.

@@ -19,7 +19,7 @@ class NoiseCertificate:
 
     Args:
         radii: In l2 as ``norm`` says, in pixel units, [R].
-        norm: ``l2``, or ``linf`` (by the l2 ball around it).
+        norm: ``l2``, or ``l1`` or ``linf`` (by the l2 ball around them).
         pcc: At least the correlation (PCC) of ``E u`` at any point of the ball with that at x,
             [B, R]; -1 where nothing is known.
         heatmap_l1: At most the l1 change of ``E m``, 0..2, [B, R].

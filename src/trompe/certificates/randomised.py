@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trompe.certificates.ball import ball
 from trompe.certificates.certificate import Certificate
 from trompe.certificates.explained_class import explained_class
 from trompe.certificates.gates import Range
@@ -169,7 +170,7 @@ def certify_smoothgrad(
         model: any module [B, ...] -> [B, K]; no operation is refused.
         x: [B, C, H, W].
         radius: of the ball; ``linf`` balls are covered by the l2 ball around them.
-        norm: ``l2`` or ``linf``.
+        norm: ``l1``, ``l2`` or ``linf``.
         target: class of each image; by default the predicted one.
         sigma: standard deviation of the noise, in units of x.
         samples: noisy copies per image.
@@ -206,13 +207,13 @@ def certify_smoothgrad(
         )
     sigma = maps.sigma
     size = x[0].numel()
-    reach = radius * (math.sqrt(size) * WIDEN if norm == "linf" else 1.0)
+    reach = ball(radius, norm).l2(size)
     at_x = interval_at_x(maps, confidence)
-    ball = interval_in_ball(at_x, sigma, reach)
+    nearby = interval_in_ball(at_x, sigma, reach)
     heat, kept = [], []
     for index in range(len(x)):
         here = Range(at_x.low[index].flatten(), at_x.high[index].flatten())
-        near = Range(ball.low[index].flatten(), ball.high[index].flatten())
+        near = Range(nearby.low[index].flatten(), nearby.high[index].flatten())
         heat.append(_heatmap(here, reach / sigma, maps.total))
         kept.append(_Kept(near))
     count = len(x)

@@ -17,6 +17,7 @@ from trompe.certificates.worst_case import Strongest, change, strongest_change
 from trompe.engine import adapted, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
+from trompe.per_image import per_image
 from trompe.types import Progress
 
 
@@ -106,7 +107,7 @@ def sandwich(
         radii: rising.
         betas: of the softplus networks explained (max pooling smoothed too); ``None`` is the model
             itself.
-        norm: ``l2`` or ``linf``.
+        norm: ``l1``, ``l2`` or ``linf``.
         target: class of each image; by default the one the model itself predicts.
         quantities: see ``Certificate``.
         restarts: and the next two: see ``strongest_change``.
@@ -192,7 +193,7 @@ def _starts(found: dict[str, list[Tensor]], within: Ball) -> Tensor | None:
     if not offsets:
         return None
     known = torch.cat(offsets)
-    size = within.size(known).clamp(min=1e-300).view(-1, *[1] * (known.dim() - 1))
+    size = per_image(within.norm.size(known).clamp(min=1e-300), known)
     return torch.cat([known, known * (within.radius / size)]).unsqueeze(0)
 
 

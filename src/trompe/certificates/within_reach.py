@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trompe.certificates.backward import Backward, backward, rates
-from trompe.certificates.ball import Ball, EuclideanBall
+from trompe.certificates.ball import Ball, ball
 from trompe.certificates.bounds import Bounds, gradients_within
 from trompe.certificates.forward import forward
 from trompe.certificates.gates import Range
@@ -102,5 +102,5 @@ def _integrate(
 def _curvature(result: Backward, smooth: bool, size: int) -> float:
     curvature = result.hessian.norm
     if smooth and result.hessian.exact is not None:
-        curvature = min(curvature, rates(result.hessian, EuclideanBall(0.0), size)[0])
+        curvature = min(curvature, rates(result.hessian, ball(0.0), size)[0])
     return curvature

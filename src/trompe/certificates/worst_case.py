@@ -125,7 +125,7 @@ def _candidates(
     drawn = drawn.to(x.device, x.dtype)
     score = explainer("gradient")(model, x, target)
     directions = torch.cat([drawn, score, -score])
-    return within.project(within.ascent(directions) * within.radius)
+    return within.project(within.norm.ascent(directions) * within.radius)
 
 
 def _search(
@@ -170,7 +170,7 @@ def _search(
             if not bool(slope.any()):
                 break  # piecewise constant: nothing to climb
             length = 2 * within.radius * 2.0 ** (-6 * step / max(1, steps - 1))
-            point = within.project(point + length * within.ascent(slope)).detach()
+            point = within.project(point + length * within.norm.ascent(slope)).detach()
             if not itself and step % 2:
                 judged(point, f"ascent ({name})")
         judged(point, f"ascent ({name})")

@@ -42,7 +42,7 @@ def _samples(
 @small_model_options
 @click.option("--radius", "radii", type=float, multiple=True, default=(0.01,), show_default=True,
               help="Of the ball, in pixel units; repeat for several with 'noise'.")  # fmt: skip
-@click.option("--norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
+@click.option("--norm", type=click.Choice(["l1", "l2", "linf"]), default="l2", show_default=True)
 @click.option("--beta", type=float, help="Certify the softplus network, pooling smoothed too.")
 @click.option("--method", type=PartName("certificate"), default="best", show_default=True,
               metavar="NAME", help=f"One of {', '.join(shipped('certificate'))}.")  # fmt: skip

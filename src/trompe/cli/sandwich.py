@@ -36,7 +36,7 @@ Examples:
 @click.option("--smallest", type=float, default=1e-6, show_default=True, help="Radius.")
 @click.option("--largest", type=float, default=1.0, show_default=True, help="Radius.")
 @click.option("--radii", type=click.IntRange(1), default=4, show_default=True, help="How many.")
-@click.option("--norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
+@click.option("--norm", type=click.Choice(["l1", "l2", "linf"]), default="l2", show_default=True)
 @click.option(
     "--beta",
     "betas",

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trompe.per_image import per_image
+
 Maps = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """``maps(model, x, target)``: what an explainer is called as."""
 
@@ -156,7 +158,7 @@ def noisy_mean(
         noise = size * chunks[i]
         if relative:
             flat = x.flatten(1)
-            spread = (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, *[1] * (x.dim() - 1))
+            spread = per_image(flat.amax(dim=1) - flat.amin(dim=1), x)
             noise = spread * noise
         points = (x + noise).flatten(0, 1)
         found = maps(model, points, target.repeat(len(chunks[i])))

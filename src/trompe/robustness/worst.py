@@ -8,6 +8,7 @@ from torch import Tensor
 from trompe.attacks import Constraint
 from trompe.attacks.observation import Observation
 from trompe.outputs import Outputs
+from trompe.per_image import per_image
 from trompe.robustness.likeness import MEASURES, compare
 from trompe.types import InputSpace
 
@@ -74,7 +75,7 @@ class Worst:
             worse = counts & measure.worse(found, self.values[name])
             self.values[name] = torch.where(worse, found, self.values[name])
             self.images[name] = torch.where(
-                worse.view(-1, 1, 1, 1), now.x.detach(), self.images[name]
+                per_image(worse, now.x), now.x.detach(), self.images[name]
             )
             for index in worse.nonzero().flatten().tolist():
                 self.found_by[name][index] = member

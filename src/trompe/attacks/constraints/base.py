@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from trompe.errors import UsageError
+from trompe.norms import Norm
 from trompe.registry import Registry
 from trompe.types import InputSpace
 
@@ -43,7 +45,9 @@ class Constraint(ABC):
 
 @dataclass(frozen=True)
 class Ball(Constraint):
-    """All valid images within a radius; certificates speak of the same balls.
+    """All valid images within a radius; certificates speak of balls of the same norms.
+
+    A class of its own for each norm names it in ``norm``, or measures changes itself in ``size``.
 
     Args:
         radius: pixel units 0..1, positive.
@@ -53,10 +57,15 @@ class Ball(Constraint):
     """
 
     radius: float
+    norm: ClassVar[Norm]
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < float("inf"):
             raise UsageError(f"the radius must be positive and finite, not {self.radius}")
+
+    def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
+        """The norm of the change, over all pixels and channels, [B]."""
+        return self.norm.size(change(x, origin, space))
 
 
 constraints: Registry[type[Constraint]] = Registry("constraint", "trompe.attacks.constraints")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trompe.attacks.constraints.base import Ball, change, constraints, noise_like
+from trompe.norms import L1
 from trompe.per_image import per_image
 from trompe.types import InputSpace
 
@@ -19,6 +20,8 @@ _SLACK = 1e-6  # of the radius: what rounding may add to an image on the ball's 
 @dataclass(frozen=True)
 class L1Ball(Ball):
     """The sum of absolute changes, over all pixels and channels, is at most the radius."""
+
+    norm = L1()
 
     def project(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
         """The valid image of the ball that is nearest in pixel units.
@@ -51,15 +54,10 @@ class L1Ball(Ball):
         kept = wanted.sign() * (wanted.abs() - by).clamp_min(0)
         return space.clamp(origin + space.scale(1.0, origin) * kept)
 
-    def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
-        """The sum of absolute changes, [B]."""
-        return change(x, origin, space).abs().flatten(1).sum(dim=1)
-
     def start(
         self, origin: Tensor, space: InputSpace, generator: torch.Generator | None = None
     ) -> Tensor:
         """Uniform noise of the radius' size, cut down to a valid image."""
         noise = noise_like(origin, generator, normal=False)
-        size = noise.abs().flatten(1).sum(dim=1).view(-1, *[1] * (origin.dim() - 1))
-        step = space.scale(self.radius, origin) * noise / size
+        step = space.scale(self.radius, origin) * noise / per_image(self.norm.size(noise), noise)
         return self.project(origin + step, origin, space)

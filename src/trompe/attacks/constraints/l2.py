@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.attacks.constraints.base import Ball, change, constraints, noise_like
+from trompe.attacks.constraints.base import Ball, constraints, noise_like
+from trompe.norms import L2
 from trompe.per_image import per_image
 from trompe.types import InputSpace
 
@@ -19,6 +20,8 @@ _SLACK = 1e-6  # of the radius: what rounding may add to an image on the ball's 
 @dataclass(frozen=True)
 class L2Ball(Ball):
     """The Euclidean norm of the change, over all pixels and channels, is at most the radius."""
+
+    norm = L2()
 
     def project(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
         """The nearest valid image of the ball.
@@ -46,15 +49,10 @@ class L2Ball(Ball):
         share = per_image(share, x)
         return space.clamp(x + share * (origin - x))
 
-    def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
-        """The Euclidean norm of the change, [B]."""
-        return change(x, origin, space).flatten(1).norm(dim=1)
-
     def start(
         self, origin: Tensor, space: InputSpace, generator: torch.Generator | None = None
     ) -> Tensor:
         """Normal noise of the radius' length, cut down to a valid image."""
         noise = noise_like(origin, generator, normal=True)
-        length = noise.flatten(1).norm(dim=1).view(-1, *[1] * (origin.dim() - 1))
-        step = space.scale(self.radius, origin) * noise / length
+        step = space.scale(self.radius, origin) * noise / per_image(self.norm.size(noise), noise)
         return self.project(origin + step, origin, space)

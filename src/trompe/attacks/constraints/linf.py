@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trompe.attacks.constraints.base import Ball, change, constraints, noise_like
+from trompe.attacks.constraints.base import Ball, constraints, noise_like
+from trompe.norms import LInf
 from trompe.types import InputSpace
 
 
@@ -16,14 +17,12 @@ from trompe.types import InputSpace
 class LInfBall(Ball):
     """No pixel changes by more than the radius in any channel, and the result is an image."""
 
+    norm = LInf()
+
     def project(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
         """Clamp every pixel to the ball and to its valid range."""
         reach = space.scale(self.radius, origin)
         return space.clamp(torch.clamp(x, origin - reach, origin + reach))
-
-    def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
-        """The largest change of a pixel's channel, [B]."""
-        return change(x, origin, space).abs().flatten(1).amax(dim=1)
 
     def start(
         self, origin: Tensor, space: InputSpace, generator: torch.Generator | None = None

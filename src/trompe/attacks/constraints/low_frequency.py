@@ -11,6 +11,8 @@ from torch import Tensor
 
 from trompe.attacks.constraints.base import Constraint, change, constraints, noise_like
 from trompe.errors import UsageError
+from trompe.norms import LInf
+from trompe.per_image import per_image
 from trompe.types import InputSpace
 
 _ROUNDS = 3000  # far more than the tolerance by default takes
@@ -110,13 +112,12 @@ class LowFrequency(Constraint):
 
     def size(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
         """The largest change of a pixel's channel, [B]."""
-        return change(x, origin, space).abs().flatten(1).amax(dim=1)
+        return LInf().size(change(x, origin, space))
 
     def start(
         self, origin: Tensor, space: InputSpace, generator: torch.Generator | None = None
     ) -> Tensor:
         """Smooth noise of the radius' size."""
         smooth = self.low(noise_like(origin, generator, normal=True))
-        largest = smooth.abs().flatten(1).amax(dim=1).view(-1, *[1] * (origin.dim() - 1))
-        step = space.scale(self.radius, origin) * smooth / largest
+        step = space.scale(self.radius, origin) * smooth / per_image(LInf().size(smooth), smooth)
         return self.project(origin + step, origin, space)

@@ -114,8 +114,7 @@ def _steepest(
     from trompe.attacks.constraints import L2Ball
 
     if isinstance(constraint, L2Ball):
-        length = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.dim() - 1))
-        return gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
+        return constraint.norm.ascent(gradient)
     return gradient.sign()
 
 

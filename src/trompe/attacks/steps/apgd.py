@@ -12,6 +12,7 @@ from torch import Tensor
 from trompe.attacks.constraints import Ball, L2Ball, LInfBall
 from trompe.attacks.steps.base import Step, check_share, check_size, scaled, steps
 from trompe.errors import UsageError
+from trompe.per_image import per_image
 from trompe.types import InputSpace
 
 _ROUNDING = 1e-9  # 0.7 * 100 is a little more than 70
@@ -105,11 +106,7 @@ class ApgdStepper:
         self._last = score
         self._better = score < self._best
         self._best = torch.where(self._better, score, self._best)
-        self._best_x = torch.where(self._images(self._better), x.detach(), self._best_x)
-
-    @staticmethod
-    def _images(values: Tensor) -> Tensor:
-        return values.view(-1, 1, 1, 1)
+        self._best_x = torch.where(per_image(self._better, self.origin), x.detach(), self._best_x)
 
     def _reconsider(self, x: Tensor, grad: Tensor, iteration: int) -> Tensor:
         """Halve steps, go back to the best; returns the gradients where the images now are."""
@@ -117,17 +114,19 @@ class ApgdStepper:
         stalled |= ~self._halved & (self._best >= self._before)
         stalled &= torch.isfinite(self._best)  # of those never judged nothing is known
         self.size = torch.where(stalled, self.size / 2, self.size)
-        x.copy_(torch.where(self._images(stalled), self._best_x, x))
+        x.copy_(torch.where(per_image(stalled, self.origin), self._best_x, x))
         if self._previous is not None:
-            self._previous = torch.where(self._images(stalled), self._best_x, self._previous)
+            self._previous = torch.where(
+                per_image(stalled, self.origin), self._best_x, self._previous
+            )
         self._halved, self._before, self._checked = stalled, self._best.clone(), iteration
         self._improved.zero_()
-        return torch.where(self._images(stalled), self._best_grad, grad)
+        return torch.where(per_image(stalled, self.origin), self._best_grad, grad)
 
     def step(self, x: Tensor, grad: Tensor, iteration: int, iterations: int) -> None:
         """See ``Stepper``."""
         options, ball = self.options, self.options.ball
-        self._best_grad = torch.where(self._images(self._better), grad, self._best_grad)
+        self._best_grad = torch.where(per_image(self._better, self.origin), grad, self._best_grad)
         if iteration in checkpoints(iterations):
             grad = self._reconsider(x, grad, iteration)
         here = x.detach().clone()
@@ -138,8 +137,8 @@ class ApgdStepper:
         else:  # in pixel units, in which the ball is round
             pixels = self._gathered * self.space.scale(1.0, x)
             length = pixels.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-            direction = pixels / self._images(length)
-        move = self._images(self.size) * self.space.scale(1.0, x) * direction
+            direction = pixels / per_image(length, self.origin)
+        move = per_image(self.size, self.origin) * self.space.scale(1.0, x) * direction
         ahead = ball.project(here - move, self.origin, self.space)
         share = options.momentum if iteration else 1.0
         moved = here + share * (ahead - here) + (1 - share) * (here - previous)

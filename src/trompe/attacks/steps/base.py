@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trompe.errors import UsageError
+from trompe.per_image import per_image
 from trompe.registry import Registry
 from trompe.types import InputSpace
 
@@ -73,7 +74,7 @@ TINY = 1e-8
 
 def scaled(grad: Tensor) -> Tensor:
     """The gradient of each image divided by its mean magnitude."""
-    scale = grad.abs().flatten(1).mean(dim=1).view(-1, *[1] * (grad.dim() - 1))
+    scale = per_image(grad.abs().flatten(1).mean(dim=1), grad)
     return grad / scale.clamp_min(torch.finfo(grad.dtype).tiny)
 
 

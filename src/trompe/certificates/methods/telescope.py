@@ -163,7 +163,7 @@ def _argument(
     entries, size, drift = Upper(torch.zeros_like(z)), Upper(0.0), Upper(0.0)
     for source, j in jacobians.items():
         if source == 0:
-            rows = ball.of_rows(l2=j.rows, l1=j.sums)
+            rows = ball.norm.dual_of(l2=j.rows, l1=j.sums)
             entries = entries + Upper(rows) * ball.radius
             size = size + Upper(j.norm) * ball.l2(reached.values[0].numel())
         else:
