@@ -8,7 +8,9 @@ Example::
 ``offsets``: int64, image i is ``jpeg[offsets[i]:offsets[i + 1]]``, ``label``: int64) or a folder
 with one subfolder of images per class. The script writes ``<output>/<model>.safetensors`` and a
 log of the accuracies, ``<output>/<model>.json``. With ``--checkpoint`` it also exports every few
-epochs, so that a run that was cut short still leaves a usable file.
+epochs, so that a run that was cut short still leaves a usable file. With ``--noise S`` every
+training image gets Gaussian noise whose standard deviation, in pixel units, is drawn evenly from
+0 to S (so that one network serves every smaller noise), and the accuracy under noise is logged.
 """
 
 from __future__ import annotations
@@ -114,6 +116,17 @@ def erase(batch: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return batch * keep.to(batch.device)
 
 
+def noisy(batch: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+    """Adds Gaussian noise of a size drawn per image from 0 to ``largest``, in pixel units.
+
+    The pixels are not clamped: a smoothed network sees the same unclamped noise.
+    """
+    std = torch.tensor(STD).view(1, 3, 1, 1)
+    sizes = torch.rand(len(batch), 1, 1, 1, generator=generator) * largest
+    noise = torch.randn(batch.shape, generator=generator) * sizes / std
+    return batch + noise.to(batch.device)
+
+
 def training_model(name: str, classes: int) -> nn.Module:
     """Returns the network in its training form (batch norm everywhere)."""
     if name == "tiny-resnet":
@@ -183,13 +196,18 @@ def load_exported(name: str, model: nn.Module, path: Path, images: Tensor) -> st
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, device: torch.device
+    model: nn.Module, images: Tensor, labels: Tensor, device: torch.device, noise: float = 0.0
 ) -> tuple[float, float]:
-    """Returns the top-1 and top-5 accuracy."""
+    """Returns the top-1 and top-5 accuracy, under Gaussian noise of a size in pixel units."""
     model.eval()
+    generator = torch.Generator().manual_seed(0)
+    std = torch.tensor(STD).view(1, 3, 1, 1)
     first = fifth = 0
     for start in range(0, len(images), 250):
-        scores = model(normalise(images[start : start + 250], device))
+        x = normalise(images[start : start + 250], device)
+        if noise:
+            x = x + (torch.randn(x.shape, generator=generator) * noise / std).to(device)
+        scores = model(x)
         top = scores.topk(min(5, scores.shape[1]), dim=1).indices.cpu()
         hits = top == labels[start : start + 250].view(-1, 1)
         first += int(hits[:, 0].sum())
@@ -302,7 +320,8 @@ def train(args: argparse.Namespace) -> None:
         f"SGD nesterov, batch {args.batch}, lr {args.lr}, decay {args.decay}, "
         f"{{done}} of {args.epochs} epochs, sizes {args.sizes or SIZE}, "
         f"label smoothing {args.smoothing}, shift {args.padding}, flip, cutout {args.cutout}, "
-        f"EMA {args.ema}, seed {args.seed}"
+        f"EMA {args.ema}, "
+        f"noise {args.noise}, seed {args.seed}"
     )
     epochs: list[dict[str, float]] = []
     log: dict[str, object] = {
@@ -336,6 +355,8 @@ def train(args: argparse.Namespace) -> None:
                 batch = batch.contiguous(memory_format=torch.channels_last)
             if args.cutout:
                 batch = erase(batch, args.cutout * size // SIZE, generator)
+            if args.noise:
+                batch = noisy(batch, args.noise, generator)
             loss = F.cross_entropy(
                 model(batch), labels[index].to(device), label_smoothing=args.smoothing
             )
@@ -358,6 +379,11 @@ def train(args: argparse.Namespace) -> None:
                 "minutes": round(minutes, 2),
             }
         )
+        if args.noise:
+            for share in (0.5, 1.0):
+                size_of = share * args.noise
+                under = evaluate(average, *val, device, noise=size_of)[0]
+                epochs[-1][f"top1 at noise {size_of:g}"] = round(under, 4)
         print(json.dumps(epochs[-1]), flush=True)
         log["minutes"] = round(minutes, 1)
         if epoch + 1 == stop or (args.checkpoint and (epoch + 1) % args.checkpoint == 0):
@@ -382,6 +408,9 @@ def main() -> None:
     parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
     parser.add_argument("--padding", type=int, default=7, help="largest random shift, pixels")
     parser.add_argument("--cutout", type=int, default=0, help="side of the erased square, pixels")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="largest Gaussian noise, pixel units"
+    )
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the weight average")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--seed", type=int, default=0)
