@@ -97,7 +97,7 @@ def test_the_correlation_is_that_of_the_formula_in_the_limit(edge: float, radius
     along = ends[0][0] + (ends[1][0] - ends[0][0]) * norm.cdf(norm.ppf(ends[1][1]) - r)
     truth = math.sqrt(1 - (shift / along) ** 2)
     found = certify(two_maps(edge), torch.zeros(1, 3).double(), radius, samples=60_000)
-    assert 1 - truth <= 1 - float(found.pcc[0, 0]) <= 1.17 * (1 - truth)
+    assert 1 - truth <= 1 - float(found.pcc[0, 0]) <= 1.2 * (1 - truth)
 
 
 def test_the_label_and_the_votes_change_where_the_half_space_says() -> None:
@@ -330,7 +330,7 @@ def test_auto_takes_as_many_copies_as_are_needed(monkeypatch: pytest.MonkeyPatch
             taken.append(confidence)
             super().__init__(counted, confidence, radii)
 
-    monkeypatch.setattr("trompe.certificates.methods.noise.NoiseBounds", Recorded)
+    monkeypatch.setattr("trompe.certificates.noisy_image.NoiseBounds", Recorded)
     torch.manual_seed(0)
     mix = 300 * torch.randn(3, 20).double()
 

@@ -22,7 +22,11 @@ from trompe.zoo import tiny
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = Path(tiny.__file__).parent / "weights"
 VAL = ROOT.parent / "shared" / "data" / "tiny_imagenet50_val.npz"
-BUILDERS = {"tiny-vgg": tiny.tiny_vgg, "tiny-resnet": tiny.tiny_resnet}
+BUILDERS = {
+    "tiny-vgg": tiny.tiny_vgg,
+    "tiny-resnet": tiny.tiny_resnet,
+    "tiny-vgg-noise": tiny.tiny_vgg,
+}
 PLAIN = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Linear, nn.Dropout)
 
 
@@ -42,6 +46,11 @@ def training_script() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def trained_as(name: str) -> str:
+    """The architecture that the training script knows a shipped network by."""
+    return name.removesuffix("-noise")
 
 
 def first_images(count: int) -> tuple[Tensor, Tensor]:
@@ -131,9 +140,9 @@ def test_folding_the_batch_norms_leaves_the_outputs_unchanged() -> None:
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_training_can_start_from_a_shipped_file(name: str) -> None:
     script = training_script()
-    model = script.training_model(name, 50)
+    model = script.training_model(trained_as(name), 50)
     images = torch.randint(0, 256, (32, 3, 64, 64), dtype=torch.uint8)
-    recipe = script.load_exported(name, model, WEIGHTS / f"{name}.safetensors", images)
+    recipe = script.load_exported(trained_as(name), model, WEIGHTS / f"{name}.safetensors", images)
     assert "seed 0" in recipe
     batch = torch.randn(4, 3, 64, 64)
     with torch.no_grad():
@@ -167,6 +176,31 @@ def test_augmentation_keeps_the_shape_and_is_seeded(
     assert first.shape == batch.shape
     assert torch.equal(first, again)
     assert not torch.equal(first, batch)
+
+
+@pytest.mark.skipif(not VAL.exists(), reason="the validation images (../shared) are absent")
+def test_training_with_noise_keeps_the_class_under_noise() -> None:
+    images, labels = first_images(250)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    noise = 0.25 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) / std
+    with torch.no_grad():
+        correct = {
+            name: float((shipped(name)(images + noise).argmax(dim=1) == labels).float().mean())
+            for name in ("tiny-vgg", "tiny-vgg-noise")
+        }
+    assert correct["tiny-vgg-noise"] >= 0.5
+    assert correct["tiny-vgg"] <= 0.15
+
+
+def test_the_noise_of_training_has_the_size_that_was_drawn() -> None:
+    script = training_script()
+    batch = torch.zeros(64, 3, 32, 32)
+    noisy = script.noisy(batch, 0.25, torch.Generator().manual_seed(0))
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    sizes = (noisy * std).flatten(1).std(dim=1)
+    assert float(sizes.max()) < 0.27
+    assert float(sizes.min()) < 0.03
+    assert 0.09 < float(sizes.mean()) < 0.16
 
 
 @pytest.mark.skipif(not VAL.exists(), reason="the validation images (../shared) are absent")

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-import trompe
 from trompe.attacks.arguments import check_choices, checked_images, checked_objective
 from trompe.attacks.batch_attack import BatchAttack
 from trompe.attacks.batches import in_batches, out_of_memory
@@ -28,6 +27,7 @@ from trompe.explain.base import Method
 from trompe.outputs import Outputs, as_outputs
 from trompe.progress import shown
 from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progress
+from trompe.version import __version__
 
 
 @torch.inference_mode(False)
@@ -193,7 +193,7 @@ def manipulate(
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),
             "torch": torch.__version__,
-            "trompe": trompe.__version__,
+            "trompe": __version__,
         },
     )
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-import trompe
 from trompe.attacks.arguments import (
     checked_classes,
     checked_images,
@@ -23,6 +22,7 @@ from trompe.attacks.queries import Queries, QueryAttacker, Spent, query_attacker
 from trompe.errors import UsageError
 from trompe.explain import explainer as explainer_by_name
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
+from trompe.version import __version__
 
 _EIGHT_LEVELS = LInfBall(8 / 255)
 
@@ -152,6 +152,6 @@ def query_attack(
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),
             "torch": torch.__version__,
-            "trompe": trompe.__version__,
+            "trompe": __version__,
         },
     )

@@ -18,6 +18,13 @@ MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, x [N, ...], target [N]) -> relevance or heat map, [N, C, H, W], [N, H, W] or [N, D]."""
 
 
+def squares(share: Tensor, pool: int) -> Tensor:
+    """Heat maps [B, H, W] added up over squares of ``pool`` pixels, [B, h, w]."""
+    if pool == 1:
+        return share
+    return F.avg_pool2d(share[:, None], pool, ceil_mode=True, divisor_override=1)[:, 0]
+
+
 class NoisyMaps(NamedTuple):
     """One batch of N noisy copies of an image.
 
@@ -66,6 +73,8 @@ class Noise:
         pool: Side of the squares over which heat maps are added up, in pixels.
         batch_size: Copies per pass.
         generator: Source of the noise.
+        denoise: What is done to a noisy copy, [N, ...] normalised, before it is classified and
+            explained (denoised smoothing, Salman et al. 2020); nothing by default.
     """
 
     model: nn.Module
@@ -77,6 +86,7 @@ class Noise:
     pool: int
     batch_size: int
     generator: torch.Generator
+    denoise: Callable[[Tensor], Tensor] | None = None
 
     def plain(self) -> tuple[NoisyMaps, torch.Size]:
         """The map of the image itself, N = 1, and the shape of a map over squares."""
@@ -96,7 +106,11 @@ class Noise:
                 step = self.sigma * noise
             else:
                 step = self.input_space.scale(self.sigma, self.x) * noise
-            yield self._explained(self.x + step)[0]
+            copies = self.x + step
+            if self.denoise is not None:
+                with torch.no_grad():
+                    copies = self.denoise(copies)
+            yield self._explained(copies)[0]
 
     def _explained(self, points: Tensor) -> tuple[NoisyMaps, torch.Size]:
         target = self.target.expand(len(points))
@@ -112,10 +126,8 @@ class Noise:
                 "[B, C, H, W], [B, H, W] or [B, D]"
             )
         share = relative(found.double())
-        if share.dim() == 3 and self.pool > 1:
-            share = F.avg_pool2d(share[:, None], self.pool, ceil_mode=True, divisor_override=1)[
-                :, 0
-            ]
+        if share.dim() == 3:
+            share = squares(share, self.pool)
         shape = share.shape[1:]
         share = share.flatten(1).cpu()
         # A map without a finite total says nothing: it counts as constant.

@@ -13,12 +13,13 @@ from trompe.certificates.ball import Ball, ball
 from trompe.certificates.bounds import QUANTITIES
 from trompe.certificates.methods import proved
 from trompe.certificates.prepared import Prepared
+from trompe.certificates.upper import WIDEN
 from trompe.certificates.worst_case import Strongest, change, strongest_change
 from trompe.engine import adapted, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
 from trompe.per_image import per_image
-from trompe.types import Progress
+from trompe.types import InputSpace, Progress
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def sandwich(
     steps: int = 40,
     samples: int = 64,
     patient: bool = False,
+    input_space: InputSpace | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
 ) -> Sandwich:
@@ -115,6 +117,9 @@ def sandwich(
         samples: random points.
         patient: also linearise large networks, for the bound by ``telescope``: for a network like
             tiny-vgg a quarter of an hour per image and beta, for all radii.
+        input_space: the model's normalisation; radii then are in pixel units (0..1), else in units
+            of x. The attack stays in a ball that the pixel ball holds, the bound is of one that
+            holds the pixel ball: channels of unlike ``std`` widen the gap by their spread.
         generator: of the attack.
         progress: called after every radius.
 
@@ -130,6 +135,8 @@ def sandwich(
     judge, x, target = given.model, given.x, given.target(target)
     layers: list[Layer] = []
     refused: str | None = None
+    space = input_space or given.space
+    inner, outer = (1.0, 1.0) if space is None else (max(space.std), min(space.std))
     done, total = 0, len(x) * len(betas) * len(radii)
     for image in range(len(x)):
         one, classes = x[image : image + 1], target[image : image + 1]
@@ -144,20 +151,20 @@ def sandwich(
             for radius in radii:
                 bounds: dict[str, dict[str, float]] = {}
                 if prepared is not None:
-                    bounds = _every_bound(prepared, ball(radius, norm), patient)
+                    bounds = _every_bound(prepared, ball(radius / outer * WIDEN, norm), patient)
                 attacks: dict[str, Strongest] = {}
                 for name in quantities:
                     attacks[name] = strongest_change(
                         network,
                         one,
-                        radius=radius,
+                        radius=radius / inner,
                         norm=norm,
                         target=classes,
                         quantity=name,
                         restarts=restarts,
                         steps=steps,
                         samples=samples,
-                        starts=_starts(found, ball(radius, norm)),
+                        starts=_starts(found, ball(radius / inner, norm)),
                         generator=generator,
                     )
                 for name, attack in attacks.items():

@@ -11,6 +11,7 @@ import trompe
 from trompe.cli.console import log, progress_bar
 from trompe.cli.options import (
     ModelOptions,
+    Number,
     json_option,
     output_folder,
     output_option,
@@ -19,12 +20,13 @@ from trompe.cli.options import (
     target_class_option,
 )
 from trompe.cli.pictures import DEFAULT_IMAGE, explained_classes, read_images
+from trompe.cli.sandwich_noise import Enclosed, NoiseSettings, enclose_noise, noise_options
 from trompe.errors import UsageError
 
 _QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
 _EXAMPLES = """\b
 Examples:
-  trompe sandwich
+  trompe sandwich --method noise --model tiny-vgg-noise --explainer lrp --pool 8
   trompe sandwich --beta 0.8 --smallest 1e-4 --largest 0.1 --patient
   trompe sandwich dog.jpg --smallest 1e-6 --largest 1 --radii 7 --beta 0.8
 """
@@ -33,8 +35,23 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("image", required=False)
 @small_model_options
-@click.option("--smallest", type=float, default=1e-6, show_default=True, help="Radius.")
-@click.option("--largest", type=float, default=1.0, show_default=True, help="Radius.")
+@click.option(
+    "--method",
+    type=click.Choice(["proof", "noise"]),
+    default="proof",
+    show_default=True,
+    help="proof: of the gradient explanation as it is; noise: of the smoothed map of any method.",
+)
+@click.option(
+    "--smallest",
+    type=Number(0, above=True),
+    help="Radius, pixel units.  [default: 1e-6; noise: a quarter of sigma]",
+)
+@click.option(
+    "--largest",
+    type=Number(0, above=True),
+    help="Radius, pixel units.  [default: 0.1; noise: sigma]",
+)
 @click.option("--radii", type=click.IntRange(1), default=4, show_default=True, help="How many.")
 @click.option("--norm", type=click.Choice(["l1", "l2", "linf"]), default="l2", show_default=True)
 @click.option(
@@ -62,14 +79,16 @@ Examples:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random points.")
 @target_class_option
+@noise_options
 @output_option("trompe-out/sandwich")
 @json_option
 @quiet_option
 def sandwich(
     image: str | None,
     network: ModelOptions,
-    smallest: float,
-    largest: float,
+    method: str,
+    smallest: float | None,
+    largest: float | None,
     radii: int,
     norm: str,
     betas: tuple[float, ...],
@@ -79,14 +98,17 @@ def sandwich(
     patient: bool,
     seed: int,
     target_class: int | None,
+    noise: NoiseSettings,
     output: Path,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Enclose the worst possible change of IMAGE's gradient explanation, for rising radii.
+    """Enclose the worst possible change of IMAGE's explanation, for rising radii.
 
-    Below: the strongest attack found (random points, ascent on the change itself). Above: every
-    certificate. The truth lies between. Radii are in normalised units.
+    Below: the strongest attack found. Above: what is proved or certified. The truth lies between.
+    With --method proof that is the gradient explanation of the network as it is; with --method
+    noise the mean map of any explanation method over noisy copies, beside an attack of the plain
+    map. Radii are in pixel units (0..1).
     """
     import torch
 
@@ -94,8 +116,10 @@ def sandwich(
     from trompe.certificates import sandwich as enclose
     from trompe.report.geometry import save_sandwich
 
-    if not 0 < smallest <= largest or (radii > 1 and smallest == largest):
-        raise UsageError("--smallest must be positive and below --largest")
+    own = (noise.sigma / 4, noise.sigma) if method == "noise" else (1e-6, 0.1)
+    smallest, largest = smallest or own[0], largest or own[1]
+    if smallest > largest or (radii > 1 and smallest == largest):
+        raise UsageError(f"--smallest ({smallest:g}) must be below --largest ({largest:g})")
     if any(beta < 0 for beta in betas):
         raise UsageError("--beta must be positive, or 0 for ReLU")
     loaded = network.load()
@@ -103,6 +127,12 @@ def sandwich(
     target = explained_classes(loaded, pictures.x, target_class)
     ratio = (largest / smallest) ** (1 / max(1, radii - 1))
     grid = [smallest * ratio**i for i in range(radii)]
+    if method == "noise":
+        if norm != "l2" or betas or quantities or patient:
+            raise UsageError("--norm linf, --beta, --quantity and --patient are for --method proof")
+        settings = Enclosed(loaded, pictures, target, grid, steps, seed, noise)
+        enclose_noise(settings, output, as_json=as_json, quiet=quiet)
+        return
     with progress_bar("sandwich", unit="radius", quiet=quiet or as_json) as progress:
         found = enclose(
             loaded.model.double(),
@@ -116,6 +146,7 @@ def sandwich(
             restarts=restarts,
             samples=8,
             patient=patient,
+            input_space=loaded.input_space,
             generator=torch.Generator().manual_seed(seed),
             progress=progress,
         )

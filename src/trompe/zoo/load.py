@@ -36,7 +36,8 @@ def load_model(
     """Load a classifier, ready to be explained: evaluation mode, float32, parameters frozen.
 
     Args:
-        name: ``efficientnet-lite0``, ``tiny-vgg``, ``tiny-resnet``, ``resnet20-cifar10``, the name
+        name: ``efficientnet-lite0``, ``tiny-vgg``, ``tiny-resnet``, ``tiny-vgg-noise``,
+            ``resnet20-cifar10``, the name
             of any torchvision classifier, ``timm:NAME`` for a model of timm, ``hf:FOLDER`` or
             ``hf:NAME`` for an image classifier of Hugging Face, or ``package.module:function`` for
             a function of your own that takes no argument and returns a module (the current

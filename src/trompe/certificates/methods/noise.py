@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,20 +15,19 @@ from torch import Tensor, nn
 from trompe.certificates.ball import ball
 from trompe.certificates.explained_class import explained_class
 from trompe.certificates.methods.base import certificates
-from trompe.certificates.noise_bounds import NoiseBounds
 from trompe.certificates.noise_certificate import NoiseCertificate
-from trompe.certificates.noise_statistics import Counted, Pilot
-from trompe.certificates.noisy_maps import MapFunction, Noise, NoisyMaps
+from trompe.certificates.noise_checkpoint import Checkpoint, digest
+from trompe.certificates.noisy_image import Bounded, Drawn, Plan, bounded
+from trompe.certificates.noisy_maps import MapFunction, Noise
 from trompe.certificates.upper import WIDEN
 from trompe.engine import frozen
-from trompe.errors import UsageError
+from trompe.errors import OutputError, UsageError
 from trompe.explain import explainer as explainer_of
 from trompe.types import Explainer, InputSpace, Progress
+from trompe.zoo.denoiser import check_noise, denoiser
 
 _LOOKS = (500, 1000, 2000, 4000, 8000)
 """With ``samples="auto"`` the bounds are taken after so many copies."""
-_SQUARES = 4096
-"""The covariance of so many squares is held at most."""
 
 
 @certificates.register("noise")
@@ -52,7 +52,13 @@ class SmoothedMap:
             the less a map moves and the more is certified.
         top: Share of the squares that count as the largest.
         batch_size: Noisy copies per pass.
-        generator: Source of the noise; seed 0 by default.
+        denoiser: Take the noise away before a copy is classified and explained (denoised smoothing,
+            Salman et al. 2020), for networks that were not trained with noise: ``True`` for
+            trompe's own (sigma up to 0.25), or a function (noisy pixels [N, C, H, W], sigma) ->
+            pixels. What is certified then is the label and the map of the pair.
+        checkpoint: A folder where the sums of each image are kept from time to time; a call with
+            the same arguments goes on from there.
+        generator: Source of the seeds, one for each image; seed 0 by default.
         progress: Called after every batch.
     """
 
@@ -65,6 +71,8 @@ class SmoothedMap:
     pool: int = 8
     top: float = 0.1
     batch_size: int = 32
+    denoiser: bool | Callable[[Tensor, float], Tensor] = False
+    checkpoint: str | Path | None = None
     generator: torch.Generator | None = None
     progress: Progress | None = None
 
@@ -89,13 +97,23 @@ class SmoothedMap:
         radii = tuple(float(r) for r in (radius if isinstance(radius, Sequence) else [radius]))
         if not radii:
             raise UsageError("radius is empty: give one or more")
-        reach = [ball(r, norm).l2(x[0].numel()) * WIDEN / self.sigma for r in radii]
+        plan = Plan(
+            looks=looks,
+            pilot=pilot,
+            reach=tuple(ball(r, norm).l2(x[0].numel()) * WIDEN / self.sigma for r in radii),
+            confidence=self.confidence,
+            wanted=self.wanted,
+            top=self.top,
+        )
         judge = frozen(model)
         target = explained_class(judge, x, target)
         method = explainer_of(self.explainer) if isinstance(self.explainer, str) else self.explainer
         generator = self.generator or torch.Generator().manual_seed(0)
+        seeds = torch.randint(2**62, (len(x),), generator=generator, device=generator.device)
+        denoise = self.denoise(input_space)
+        drawn = Drawn(self.progress, len(x) * looks[-1])
         rows = []
-        for index in range(len(x)):
+        for index, seed in enumerate(seeds.tolist()):
             noise = Noise(
                 model=judge,
                 explain=method,
@@ -105,10 +123,41 @@ class SmoothedMap:
                 input_space=input_space,
                 pool=self.pool,
                 batch_size=self.batch_size,
-                generator=generator,
+                generator=torch.Generator(generator.device).manual_seed(seed),
+                denoise=denoise,
             )
-            rows.append(_Row(noise, self, looks, pilot, reach, index, len(x)))
+            rows.append(bounded(noise, plan, drawn, self._kept(noise, plan, seed, index)))
         return self._certificate(rows, radii, norm, target, pilot)
+
+    def denoise(self, space: InputSpace | None) -> Callable[[Tensor], Tensor] | None:
+        """What takes the noise away from normalised copies."""
+        if self.denoiser is False:
+            return None
+        clean: Callable[[Tensor, float], Tensor]
+        if self.denoiser is True:
+            check_noise(self.sigma)
+            if space is None:
+                raise UsageError("denoiser=True works on pixels: give the model's input_space")
+            clean = denoiser()
+        else:
+            clean = self.denoiser
+        own = InputSpace((0.0,), (1.0,)) if space is None else space
+        return lambda copies: own.from_pixels(clean(own.to_pixels(copies), self.sigma))
+
+    def _kept(self, noise: Noise, plan: Plan, seed: int, index: int) -> Checkpoint | None:
+        """The file in which one image's sums are kept."""
+        if self.checkpoint is None:
+            return None
+        folder = Path(self.checkpoint)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make '{folder}': {error.strerror or error}: take another folder"
+            ) from error
+        settings = (plan, seed, noise.sigma, noise.pool, noise.batch_size, self.denoiser)
+        key = digest(noise.model, noise.explain, noise.x, int(noise.target), *settings)
+        return Checkpoint(folder / f"image-{index}.safetensors", key)
 
     def _check(self, looks: tuple[int, ...], pilot: int) -> None:
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
@@ -124,7 +173,7 @@ class SmoothedMap:
 
     def _certificate(
         self,
-        rows: list[_Row],
+        rows: list[Bounded],
         radii: tuple[float, ...],
         norm: str,
         target: Tensor,
@@ -165,64 +214,3 @@ class SmoothedMap:
             confidence=self.confidence,
             pool=self.pool,
         )
-
-
-class _Row:
-    """One image: drawn, counted, bounded.
-
-    Args:
-        noise: Draws its noisy copies.
-        method: The settings.
-        looks: After how many copies the bounds are taken, in rising order.
-        pilot: How many copies choose what to count.
-        reach: The radii, over sigma.
-        index: Of the image.
-        images: How many there are.
-    """
-
-    def __init__(
-        self,
-        noise: Noise,
-        method: SmoothedMap,
-        looks: tuple[int, ...],
-        pilot: int,
-        reach: list[float],
-        index: int,
-        images: int,
-    ) -> None:
-        self.done, self.total = index * looks[-1], images * looks[-1]
-        self.progress = method.progress
-        plain, self.shape = noise.plain()
-        size = plain.shares.shape[1]
-        if size < 2:
-            raise UsageError(
-                f"the map has one square of {method.pool} pixels, so no correlation: give a "
-                "smaller pool"
-            )
-        if size > _SQUARES:
-            raise UsageError(
-                f"the map has {size} squares, at most {_SQUARES} are possible: give a larger pool"
-            )
-        first = []
-        for batch in noise.batches(pilot):
-            first.append(batch)
-            self._report(batch)
-        chosen = Pilot.of(first, max(1, round(method.top * size)))
-        self.counted = Counted(chosen, int(noise.target))
-        confidence = 1 - (1 - method.confidence) / len(looks)
-        for look in looks:
-            for batch in noise.batches(look - pilot - self.counted.samples):
-                self.counted.add(batch)
-                self._report(batch)
-            bounds = NoiseBounds(self.counted, confidence, len(reach))
-            self.balls = [bounds.within(r) for r in reach]
-            if all(part.pcc >= method.wanted for part in self.balls):
-                break
-        self.label_radius = bounds.label_radius
-        mean = torch.nn.functional.normalize(self.counted.total, dim=0)
-        self.pcc_to_plain = float(plain.standardised[0] @ mean)
-
-    def _report(self, batch: NoisyMaps) -> None:
-        self.done += len(batch.classes)
-        if self.progress is not None:
-            self.progress(self.done, self.total, {})
