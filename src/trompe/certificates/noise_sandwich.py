@@ -7,22 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trompe.attacks.constraints import L2Ball
-from trompe.attacks.keep import Keep
-from trompe.attacks.manipulation import manipulate
 from trompe.certificates.explained_class import explained_class
 from trompe.certificates.methods.noise import SmoothedMap
-from trompe.certificates.noisy_maps import Noise
-from trompe.certificates.smoothed_squares import SmoothedSquares
+from trompe.certificates.smoothed_attack import SmoothedAttack
 from trompe.engine import adapted, frozen
 from trompe.errors import UsageError
 from trompe.explain import as_explainer
 from trompe.types import Explainer, InputSpace, Progress
-
-JUDGED_ON = 300
-"""Noisy copies, never seen by an attack, on which it is judged."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +117,11 @@ def noise_sandwich(
     """Enclose how far the smoothed map of any method can be moved, radius by radius.
 
     Above: ``certify(method="noise")``. Below: the objective ``unlike`` on the mean map of a few
-    noisy copies that are drawn anew in every step, within the radius, the model's class kept;
-    judged on 300 copies that no attack has seen, the same for every image, and never weaker than at
-    a smaller radius. Beside both: the same attack on the plain map, judged on the plain map.
+    noisy copies, within the radius; two attacks, one that draws the noise anew in every step and
+    one that does not (see ``SmoothedAttack``), judged on 300 copies that none has seen, the same
+    for every image, and never weaker than at a smaller radius. The certificate holds whatever the
+    label does, so the attack may change it.
+    Beside both: the same attacks on the plain map, judged on the plain map.
 
     Args:
         model: Any classifier; the attack needs its derivatives.
@@ -141,7 +136,7 @@ def noise_sandwich(
         input_space: The model's normalisation; a ``LoadedModel`` brings its own.
         denoiser: See ``SmoothedMap``; the attacks go through it.
         iterations: Steps of each attack.
-        copies: Noisy copies per step.
+        copies: Noisy copies that an attack sees in a step.
         batch_size: Noisy copies per pass of the certificate.
         generator: Of the seeds.
         progress: Called after every radius.
@@ -172,7 +167,7 @@ def noise_sandwich(
     found = method(judge, given.x, radius=list(radii), norm="l2", target=classes, input_space=space)
     layers = []
     for index in range(len(given.x)):
-        attack = _Attack(
+        attack = SmoothedAttack(
             judge, given.x[index : index + 1], classes[index : index + 1], method, space,
             iterations, copies, found.top,
         )  # fmt: skip
@@ -204,92 +199,3 @@ def noise_sandwich(
         confidence=confidence,
         pool=pool,
     )
-
-
-class _Attack:
-    """The attacks on one image, radius by radius; what a smaller ball held, a larger one holds."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        method: SmoothedMap,
-        space: InputSpace,
-        iterations: int,
-        copies: int,
-        top: int,
-    ) -> None:
-        self.model, self.x, self.target, self.space = model, x, target, space
-        self.method, self.iterations, self.top = method, iterations, top
-        self.denoise = method.denoise(space)
-        self.map = SmoothedSquares(
-            method.explainer, method.sigma, space, method.pool, copies, denoise=self.denoise
-        )
-        self.plain_map = SmoothedSquares(method.explainer, 0.0, space, method.pool)
-        self.before = self._judged(x)
-        self.plain_before = self._plain(x)
-        self.worst = (1.0, 0.0, 1.0)
-        self.plain_worst = 1.0
-
-    def smoothed(self, radius: float) -> tuple[float, float, float]:
-        """The least correlation, the largest l1 change and the least overlap found so far."""
-        u, share, vote = self._judged(self._found(self.map, radius, redraw=True))
-        here_u, here_share, here_vote = self.before
-        pcc = float(u @ here_u / (u.norm() * here_u.norm()).clamp(min=1e-300))
-        common = set(vote.topk(self.top).indices.tolist())
-        common &= set(here_vote.topk(self.top).indices.tolist())
-        now = (pcc, float((share - here_share).abs().sum()), len(common) / self.top)
-        self.worst = (
-            min(now[0], self.worst[0]),
-            max(now[1], self.worst[1]),
-            min(now[2], self.worst[2]),
-        )
-        return self.worst
-
-    def plain(self, radius: float) -> float:
-        """The least correlation of the plain map found so far."""
-        now = self._plain(self._found(self.plain_map, radius, redraw=False))
-        self.plain_worst = min(self.plain_worst, float(now @ self.plain_before))
-        return self.plain_worst
-
-    def _found(self, explainer: SmoothedSquares, radius: float, redraw: bool) -> Tensor:
-        result = manipulate(
-            self.model,
-            self.x,
-            explainer=explainer,
-            objective="unlike",
-            constraint=L2Ball(radius),
-            keep_output=Keep("class"),
-            target=self.target,
-            input_space=self.space,
-            iterations=self.iterations,
-            redraw=redraw,
-        )
-        return result.x_adv.to(self.x)
-
-    def _noise(self, x: Tensor) -> Noise:
-        return Noise(
-            model=self.model,
-            explain=self.method.explainer,  # type: ignore[arg-type]  # a name was resolved
-            x=x,
-            target=self.target,
-            sigma=self.method.sigma,
-            input_space=self.space,
-            pool=self.method.pool,
-            batch_size=self.method.batch_size,
-            generator=torch.Generator().manual_seed(12345),
-            denoise=self.denoise,
-        )
-
-    def _judged(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean standardised map, mean heat map and votes, [P] each, on copies of its own."""
-        parts = [
-            (batch.standardised.sum(0), batch.shares.sum(0), batch.top(self.top).double().sum(0))
-            for batch in self._noise(x).batches(JUDGED_ON)
-        ]
-        u, share, vote = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
-        return u, share / JUDGED_ON, vote / JUDGED_ON
-
-    def _plain(self, x: Tensor) -> Tensor:
-        return self._noise(x).plain()[0].standardised[0]

@@ -23,6 +23,7 @@ from trompe.cli.explain import explain
 from trompe.cli.models import models
 from trompe.cli.parts import take_plugins
 from trompe.cli.patterns import patterns
+from trompe.cli.probability import probability
 from trompe.cli.report import report
 from trompe.cli.reproduce import reproduce
 from trompe.cli.robustness import robustness
@@ -62,6 +63,7 @@ for _one in (
     curvature,
     certify,
     sandwich,
+    probability,
     smooth,
     animate,
     patterns,

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import trompe
 from trompe.cli.console import progress_bar
-from trompe.cli.options import ModelOptions, json_option, quiet_option, small_model_options
+from trompe.cli.options import (
+    SEED,
+    ModelOptions,
+    json_option,
+    quiet_option,
+    small_model_options,
+)
 from trompe.cli.parts import PartName, shipped
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images
 from trompe.errors import UsageError
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  trompe certify --method noise --explainer lrp --radius 0.05
+  trompe certify --method noise --model tiny-vgg-noise --sigma 0.25 --radius 0.125
+  trompe certify --method noise --model efficientnet-lite0 --denoiser --sigma 0.25 --radius 0.125
   trompe certify dog.jpg --method noise --explainer gradient --sigma 0.25 --radius 0.05 --radius 0.1
 """
 
@@ -65,7 +73,16 @@ def _samples(
               help="Side of the squares of pixels that count as one with noise.")  # fmt: skip
 @click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.99, show_default=True, help="Of statements from samples.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--denoiser", is_flag=True,
+              help="Take the noise away before the network sees a copy, with 'noise': for networks "
+              "not trained with noise; sigma up to 0.25.")  # fmt: skip
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keep the samples of 'noise' there; the same command goes on from them.",
+)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
 @json_option
 @quiet_option
 def certify(
@@ -82,6 +99,8 @@ def certify(
     sigma: float | None,
     pool: int,
     confidence: float,
+    denoiser: bool,
+    resume: Path | None,
     seed: int,
     as_json: bool,
     quiet: bool,
@@ -117,7 +136,10 @@ def certify(
     if method != "noise" and samples == "auto":
         raise UsageError("--samples auto is for --method noise")
     if method == "noise":
+        options |= {"denoiser": denoiser, "checkpoint": resume}
         options["explainer"] = fitted(explainer, loaded)
+    elif denoiser or resume is not None:
+        raise UsageError("--denoiser and --resume are for --method noise")
     elif len(radii) > 1:
         raise UsageError(f"--method {method} takes one --radius; several are for 'noise'")
     with progress_bar("certify", unit="sample", quiet=quiet or as_json) as progress:

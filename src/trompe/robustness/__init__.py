@@ -6,8 +6,10 @@ from trompe.robustness.ensemble import auto_attack, ball_of
 from trompe.robustness.evaluation import STATUS, Evaluation
 from trompe.robustness.likeness import MEASURES, chance, compare
 from trompe.robustness.many_images import evaluate
+from trompe.robustness.probability import misleading_probability
 from trompe.robustness.result import RobustnessResult, joined
 from trompe.robustness.shares import Share, share
+from trompe.robustness.subset_simulation import Probability
 
 __all__ = [
     "MEANING",
@@ -15,6 +17,7 @@ __all__ = [
     "STATUS",
     "Control",
     "Evaluation",
+    "Probability",
     "RobustnessResult",
     "Share",
     "auto_attack",
@@ -24,5 +27,6 @@ __all__ = [
     "evaluate",
     "floor",
     "joined",
+    "misleading_probability",
     "share",
 ]

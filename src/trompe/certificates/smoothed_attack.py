@@ -1,0 +1,136 @@
+"""Attacks on a smoothed map and on the plain one, within l2 balls, judged on noise of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from trompe.attacks.constraints import L2Ball
+from trompe.attacks.keep import Keep
+from trompe.attacks.manipulation import manipulate
+from trompe.attacks.presets import preset_for
+from trompe.attacks.steps import Apgd
+from trompe.certificates.methods.noise import SmoothedMap
+from trompe.certificates.noisy_maps import Noise
+from trompe.certificates.smoothed_squares import SmoothedSquares
+from trompe.explain import Method
+from trompe.types import InputSpace
+
+JUDGED_ON = 300
+"""Noisy copies, never seen by an attack, on which it is judged."""
+
+
+class SmoothedAttack:
+    """The attacks on one image, radius by radius; what a smaller ball held, a larger one holds.
+
+    Args:
+        model: The classifier.
+        x: The image, [1, C, H, W], normalised.
+        target: The class explained, [1].
+        method: What is certified: explainer, noise, squares, denoiser.
+        space: The model's normalisation.
+        iterations: Steps of each attack.
+        copies: Noisy copies that an attack sees.
+        top: How many squares count as the largest.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        method: SmoothedMap,
+        space: InputSpace,
+        iterations: int,
+        copies: int,
+        top: int,
+    ) -> None:
+        self.model, self.x, self.target, self.space = model, x, target, space
+        self.method, self.iterations, self.top = method, iterations, top
+        self.denoise = method.denoise(space)
+        self.map = SmoothedSquares(
+            method.explainer, method.sigma, space, method.pool, copies, denoise=self.denoise
+        )
+        self.plain_map = SmoothedSquares(method.explainer, 0.0, space, method.pool)
+        base = method.explainer if isinstance(method.explainer, Method) else "gradient"
+        free = preset_for("fast", base, x.shape[-2])
+        self.preset = replace(free, closeness=0.0, prefactors=(1.0, 0.0))
+        self.before = self._judged(x)
+        self.plain_before = self._plain(x)
+        self.worst = (1.0, 0.0, 1.0)
+        self.plain_worst = 1.0
+
+    def smoothed(self, radius: float) -> tuple[float, float, float]:
+        """The least correlation, the largest l1 change and the least overlap found so far."""
+        here_u, here_share, here_vote = self.before
+        held = set(here_vote.topk(self.top).indices.tolist())
+        for found in self._attempts(self.map, radius):
+            u, share, vote = self._judged(found)
+            pcc = float(u @ here_u / (u.norm() * here_u.norm()).clamp(min=1e-300))
+            common = held & set(vote.topk(self.top).indices.tolist())
+            self.worst = (
+                min(pcc, self.worst[0]),
+                max(float((share - here_share).abs().sum()), self.worst[1]),
+                min(len(common) / self.top, self.worst[2]),
+            )
+        return self.worst
+
+    def plain(self, radius: float) -> float:
+        """The least correlation of the plain map found so far."""
+        for found in self._attempts(self.plain_map, radius):
+            self.plain_worst = min(self.plain_worst, float(self._plain(found) @ self.plain_before))
+        return self.plain_worst
+
+    def _attempts(self, explainer: SmoothedSquares, radius: float) -> list[Tensor]:
+        """Two attacks: Adam's steps on noise drawn anew in each, APGD's on the same noise.
+
+        The first cannot fit the noise, but sees the difference of two draws beside that of two
+        images; the second is the other way round. Which is stronger depends on the network.
+        """
+        attempts = []
+        for step, redraw in ((None, explainer.sigma > 0), (Apgd(radius, norm="l2"), False)):
+            result = manipulate(
+                self.model,
+                self.x,
+                explainer=explainer,
+                objective="unlike",
+                constraint=L2Ball(radius),
+                keep_output=Keep("class"),
+                step=step,
+                preset=self.preset,
+                target=self.target,
+                input_space=self.space,
+                iterations=self.iterations,
+                redraw=redraw,
+                keep="last" if redraw else "best",
+            )
+            attempts.append(result.x_adv.to(self.x))
+        return attempts
+
+    def _noise(self, x: Tensor) -> Noise:
+        return Noise(
+            model=self.model,
+            explain=self.method.explainer,  # type: ignore[arg-type]  # a name was resolved
+            x=x,
+            target=self.target,
+            sigma=self.method.sigma,
+            input_space=self.space,
+            pool=self.method.pool,
+            batch_size=self.method.batch_size,
+            generator=torch.Generator().manual_seed(12345),
+            denoise=self.denoise,
+        )
+
+    def _judged(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean standardised map, mean heat map and votes, [P] each, on copies of its own."""
+        parts = [
+            (batch.standardised.sum(0), batch.shares.sum(0), batch.top(self.top).double().sum(0))
+            for batch in self._noise(x).batches(JUDGED_ON)
+        ]
+        u, share, vote = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
+        return u, share / JUDGED_ON, vote / JUDGED_ON
+
+    def _plain(self, x: Tensor) -> Tensor:
+        return self._noise(x).plain()[0].standardised[0]
