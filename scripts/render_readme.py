@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +418,30 @@ def audit_memory() -> str:
     return table(["images and cells", "MiB"], rows)
 
 
+def guarantees() -> str:
+    """What is certified of smoothed maps, beside what attacks reach."""
+    rows = []
+    for key, found in load("guarantees")["summary"].items():
+        network, method, sigma, pool, samples = key.split("/")
+        for index, radius in enumerate(found["radius"]):
+            pcc = found["pcc"][index]
+            row = [network, f"`{method}`", sigma, pool, samples, str(found["photos"])]
+            row += [f"{radius:g}", "void" if pcc <= -1 else f"{floor(1000 * pcc) / 1000:.3f}"]
+            if found["attacked"]:
+                row += [f"{found['attacked_smoothed'][index]:.4f}"]
+                row += [f"{found['attacked_plain'][index]:.3f}", f"{found['ratio'][index]:.0f}"]
+                row += [str(found["attacked"])]
+            else:
+                row += ["-", "-", "-", "0"]
+            row += [f"{found['pcc_to_plain']:.2f}", f"{found['label_share']:.0%}"]
+            row += [f"{found['label_certified'][index]} of {found['photos']}"]
+            rows.append(row)
+    header = ["network", "method", "sigma", "pool", "samples", "photos", "R", "certified"]
+    header += ["attack, smoothed", "attack, plain", "ratio", "attacked photos"]
+    header += ["smoothed with plain", "most frequent class", "class certified"]
+    return table(header, rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
@@ -435,6 +460,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "precision": precision,
     "audit_memory": audit_memory,
+    "guarantees": guarantees,
 }
 
 
