@@ -10,6 +10,7 @@ from trompe.attacks.presets import Preset
 from trompe.engine import smooth
 from trompe.engine.kinks import kinks
 from trompe.engine.smoothing import Smoothed
+from trompe.engine.surrogates import Beta
 
 
 def surrogate_of(
@@ -29,11 +30,48 @@ def surrogate_of(
     activations = settings.activations
     if not isinstance(activations, bool):
         activations = all(kink.fate != "pooling" for kink in kinks(model, x[:1]).kinks)
+    if isinstance(model, Smoothed) and model.activations:
+        return _Capped(model, settings.beta_start, settings.pooling)
     if random:
         return _Unvouched(model, settings.beta_start, settings.pooling, activations)
     return smooth(
         model, beta=settings.beta_start, pooling=settings.pooling, activations=activations
     )
+
+
+class _Capped(Smoothed):
+    """The surrogate of a model that is smoothed itself: never less smooth than the model is.
+
+    A surrogate of larger beta than the model's own would climb another network, and call a map
+    robust that it has never attacked.
+
+    Args:
+        model: the one attacked.
+        beta: asked for; may be set anew, and counts as far as it is below the model's own.
+        pooling: multiple of beta at which max pooling is smoothed, if the model does not do so.
+    """
+
+    def __init__(self, model: Smoothed, beta: float, pooling: float) -> None:
+        self.most = float(model.beta)
+        sharper = beta / min(beta, self.most)  # pooling begins where it would without the cap
+        if model.pooling:
+            pooling, sharper = min(pooling * sharper, model.pooling), 1.0
+        super().__init__(model.model, beta, pooling * sharper)
+
+    @property
+    def beta(self) -> Beta:
+        """The one that counts."""
+        return _least(self._asked, self.most)
+
+    @beta.setter
+    def beta(self, value: Beta) -> None:
+        self._asked = value
+
+
+def _least(one: Beta, other: float) -> Beta:
+    if isinstance(one, Tensor):
+        return one.clamp(max=other)
+    return min(one, other)
 
 
 class _Unvouched(Smoothed):

@@ -1,0 +1,1 @@
+"""The defences by training: one file each, found by name."""
