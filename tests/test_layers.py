@@ -17,6 +17,7 @@ LAYERS = (
     "report",
     "audit",
     "defences",
+    "training",
     "certificates",
     "robustness",
     "attacks",

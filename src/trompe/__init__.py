@@ -28,6 +28,7 @@ _HOME = {
     "detect": "trompe.defences",
     "explainer": "trompe.explain",
     "geometry": "trompe.geometry",
+    "harden": "trompe.defences",
     "heatmap": "trompe.types",
     "load_model": "trompe.zoo",
     "load_result": "trompe.saved_result",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from trompe.certificates import Certificate as Certificate
     from trompe.certificates import certify as certify
     from trompe.defences import detect as detect
+    from trompe.defences import harden as harden
     from trompe.engine import smooth as smooth
     from trompe.errors import CertificateError as CertificateError
     from trompe.errors import TrompeError as TrompeError

@@ -42,7 +42,7 @@ class SmoothSurface(Defence):
             rows.append((row * scale).flatten(1))
         jacobian = torch.stack(rows, dim=1)
         p = logits.softmax(dim=1)
-        root = p.clamp(min=1e-12).sqrt()
+        root = p.clamp(min=1e-30).sqrt()
         s = torch.diag_embed(root) - p[:, :, None] * root[:, None, :]
         inner = s.mT @ (jacobian @ jacobian.mT) @ s
         found: Tensor = torch.linalg.eigvalsh((inner + inner.mT) / 2)[:, -1]
