@@ -52,9 +52,11 @@ def made(registry: Registry[Any], text: str) -> Any:
 
 
 def number(text: str) -> Any:
-    """A number (8/255 too), true or false, or the text itself."""
+    """A number (8/255 too), true or false, none, or the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if text.lower() == "none":
+        return None
     for kind in (int, float):
         try:
             return kind(text)

@@ -130,7 +130,8 @@ def test_the_best_epoch_is_that_of_the_least_held_out_loss() -> None:
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"rate": 0.0}, "rate must be positive"),
         ({"batches": []}, "no batch"),
-        ({"l2": -1.0}, "l2 must be finite"),
+        ({"l2": -1.0}, "l2 must be a finite"),
+        ({"l2": "much"}, "l2 must be a finite"),
         ({"rate": 1e30, "epochs": 2}, "not finite"),
     ],
 )

@@ -20,6 +20,7 @@ from trompe.cli.completion import completion
 from trompe.cli.console import guarded, set_up_logging
 from trompe.cli.curvature import curvature
 from trompe.cli.explain import explain
+from trompe.cli.harden import harden
 from trompe.cli.models import models
 from trompe.cli.parts import take_plugins
 from trompe.cli.patterns import patterns
@@ -65,6 +66,7 @@ for _one in (
     sandwich,
     probability,
     smooth,
+    harden,
     animate,
     patterns,
     models,

@@ -11,9 +11,9 @@ import click
 
 import trompe
 from trompe.cli.console import INTERRUPTED, progress_bar
+from trompe.cli.fraction import Fraction
 from trompe.cli.options import (
     ModelOptions,
-    Number,
     batch_option,
     chunk_option,
     json_option,
@@ -26,7 +26,6 @@ from trompe.cli.options import (
     quiet_option,
 )
 from trompe.errors import TrompeError, UsageError
-from trompe.written_part import number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,17 +41,6 @@ Examples:
   trompe robustness photos/ --model vgg16 --method lrp --radius 2/255 --radius 8/255
   trompe robustness cifar10_test.npz --count 100 --model resnet20-cifar10 --weights F --json
 """
-
-
-class Fraction(Number):
-    """A positive number, such as ``0.03`` or ``8/255``."""
-
-    def __init__(self) -> None:
-        super().__init__(0.0, above=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See ``click.ParamType``."""
-        return super().convert(number(value) if isinstance(value, str) else value, param, ctx)
 
 
 @click.command(epilog=_EXAMPLES)

@@ -37,8 +37,10 @@ class Defence:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and not (0 <= value < math.inf):
-                raise UsageError(f"{name} must be finite and not negative, not {value}")
+            if value is None and name == "beta":
+                continue
+            if not isinstance(value, (int, float)) or not (0 <= value < math.inf):
+                raise UsageError(f"{name} must be a finite number, not negative, not {value!r}")
         if self.beta is not None and self.beta <= 0:
             raise UsageError(f"beta must be positive, not {self.beta}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,6 +59,10 @@ class LabelledImages:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.epoch(0)
+
+    def sized(self, batch_size: int) -> LabelledImages:
+        """The same in batches of another size."""
+        return replace(self, batch_size=batch_size)
 
     def part(self, numbers: Sequence[int], *, seed: int | None) -> LabelledImages:
         """Some of the images."""

@@ -1,1 +1,5 @@
 """The defences by training: one file each, found by name."""
+
+from trompe.defences.base import Defence, defences
+
+__all__ = ["Defence", "defences"]

@@ -1,0 +1,97 @@
+"""``trompe harden``: weights, a card, before and after, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from trompe.cli import main
+from trompe.cli.harden import summary
+from trompe.defences import Measured
+from trompe.robustness import share
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for number in range(2):
+        (path / f"class {number}").mkdir()
+        for index in range(10):
+            pixels = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            pixels[..., number] = 200
+            Image.fromarray(pixels).save(path / f"class {number}" / f"{index}.png")
+    return path
+
+
+def command(photos: Path, output: Path, *more: str) -> list[str]:
+    given = ["harden", "--data", str(photos), "--model", "tiny-vgg", "--epochs", "1"]
+    given += ["--defence", "lga:beta=5", "--attacked", "2", "--budget", "0.01", "--quiet"]
+    return [*given, "--output", str(output), *more]
+
+
+def test_it_leaves_weights_and_a_card(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command(photos, tmp_path), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert printed == card
+    assert card["defence"] == "lga"
+    assert card["options"]["beta"] == 5
+    assert card["trained_on"]["images"] == 18
+    assert card["held_out"] == 2
+    assert card["before"]["images"] == card["after"]["images"] == 2
+    assert "softplus of beta 5" in (tmp_path / "card.md").read_text()
+    weights = tmp_path / "model.safetensors"
+    assert load_file(weights)
+    assert main([*command(photos, tmp_path), "--json"]) == 0  # goes on, and is ready at once
+    again = json.loads(capsys.readouterr().out)
+    assert again["history"] == card["history"]
+    use = ["--model", "tiny-vgg", "--weights", str(weights), "--quiet", "--json"]
+    assert main(["certify", *use]) == 0
+    assert json.loads(capsys.readouterr().out)["class"] is not None
+    assert main([*command(photos, tmp_path), "--rate", "1e-5"]) == 2
+    assert "another model or other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--defence", "magic"], "magic"),
+        (["--defence", "lga:magic=1"], "no option 'magic'"),
+        (["--defence", "lga:cosine=much"], "cosine must be"),
+        (["--rate", "0"], "--rate"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--epochs", "0"], "--epochs"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    photos: Path, tmp_path: Path, wrong: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command(photos, tmp_path / "new"), *wrong]) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def measured(robust: int, right: int) -> Measured:
+    return Measured(
+        accuracy=share(right, 100), robust=share(robust, 100), worst_pcc=0.5, insertion=0.5,
+        deletion=0.1, entropy=0.9, images=100, radius=2 / 255, norm="linf", tau=0.5,
+    )  # fmt: skip
+
+
+def test_the_verdict_follows_from_the_intervals() -> None:
+    assert summary(measured(20, 60), measured(60, 60))[-1].startswith("More explanations")
+    assert summary(measured(60, 60), measured(20, 60))[-1].startswith("FEWER")
+    assert "no gain is shown" in summary(measured(20, 60), measured(24, 60))[-1]
+    assert "fell by 10.0 points" in summary(measured(20, 60), measured(60, 50))[-1]
+    assert torch.get_num_threads() >= 1
