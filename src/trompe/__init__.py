@@ -33,11 +33,13 @@ _HOME = {
     "load_model": "trompe.zoo",
     "load_result": "trompe.saved_result",
     "manipulate": "trompe.attacks",
+    "manipulate_all": "trompe.attacks",
     "methods": "trompe.explain",
     "metrics": "trompe.metrics",
     "models": "trompe.zoo",
     "plot": "trompe.report.plot",
     "smooth": "trompe.engine",
+    "transfer": "trompe.robustness",
 }
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from trompe import metrics as metrics
     from trompe.attacks import Keep as Keep
     from trompe.attacks import manipulate as manipulate
+    from trompe.attacks import manipulate_all as manipulate_all
     from trompe.certificates import Certificate as Certificate
     from trompe.certificates import certify as certify
     from trompe.defences import detect as detect
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from trompe.report import plot as plot
     from trompe.robustness import RobustnessResult as RobustnessResult
     from trompe.robustness import auto_attack as auto_attack
+    from trompe.robustness import transfer as transfer
     from trompe.saved_result import load_result as load_result
     from trompe.types import AttackResult as AttackResult
     from trompe.types import Explainer as Explainer

@@ -19,6 +19,8 @@ from trompe.attacks.presets import Preset, preset_for, presets
 from trompe.attacks.query_attack import query_attack
 from trompe.attacks.side_by_side import SideBySide
 from trompe.attacks.steps import Adam, Apgd, ScaledAdam, Signed, Step, Stepper, steps
+from trompe.attacks.universal import manipulate_all
+from trompe.attacks.universal_result import Universal
 
 __all__ = [
     "Adam",
@@ -43,6 +45,7 @@ __all__ = [
     "Step",
     "Stepper",
     "TopkMargin",
+    "Universal",
     "Unlike",
     "ValidImage",
     "adaptive_attack",
@@ -50,6 +53,7 @@ __all__ = [
     "constraints",
     "fresh_draws",
     "manipulate",
+    "manipulate_all",
     "objectives",
     "preset_for",
     "presets",

@@ -10,6 +10,7 @@ from trompe.robustness.probability import misleading_probability
 from trompe.robustness.result import RobustnessResult, joined
 from trompe.robustness.shares import Share, share
 from trompe.robustness.subset_simulation import Probability
+from trompe.robustness.transfers import Transfer, transfer
 
 __all__ = [
     "MEANING",
@@ -20,6 +21,7 @@ __all__ = [
     "Probability",
     "RobustnessResult",
     "Share",
+    "Transfer",
     "auto_attack",
     "ball_of",
     "chance",
@@ -29,4 +31,5 @@ __all__ = [
     "joined",
     "misleading_probability",
     "share",
+    "transfer",
 ]
