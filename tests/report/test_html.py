@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from trompe.audit import Run
 from trompe.audit.results import Row
@@ -17,7 +18,7 @@ from trompe.audit.store import Store
 from trompe.errors import UsageError
 from trompe.geometry.smoothed_method import Smoothing
 from trompe.report.advice import advice
-from trompe.report.figures import box_statistics, joint_figure, panel_figure
+from trompe.report.figures import box_statistics, draw_boxes, joint_figure, panel_figure
 from trompe.report.html import page, write_report
 from trompe.report.run_figures import figure_sets
 from trompe.report.svg import inline_svg
@@ -174,6 +175,15 @@ def test_words(run: MadeUp) -> None:
 def test_boxes_are_the_papers() -> None:
     found = box_statistics(range(101))
     assert found == {"whislo": 10, "q1": 25, "med": 50, "q3": 75, "whishi": 90}
+
+
+def test_fewer_than_five_values_are_points_and_no_box() -> None:
+    for count, boxes in ((4, 0), (5, 1)):
+        axes = Figure().subplots()
+        draw_boxes(axes, {"a": {"b": [float(value) for value in range(count)]}})
+        assert len(axes.patches) == boxes
+        drawn = [line for line in axes.lines if line.get_marker() == "o"]
+        assert [len(line.get_ydata()) for line in drawn] == ([count] if not boxes else [])
 
 
 def test_drawings_follow_the_pages_colours_and_do_not_share_names(run: MadeUp) -> None:

@@ -9,6 +9,7 @@ import click
 
 from trompe.cli.console import say
 from trompe.cli.options import json_option, quiet_option
+from trompe.errors import UsageError
 
 
 @click.command()
@@ -27,21 +28,55 @@ from trompe.cli.options import json_option, quiet_option
     metavar="N",
     help="Cells shown as pictures.",
 )
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["client", "audit"]),
+    default="client",
+    show_default=True,
+    help="Who reads it: 'audit' writes audit-report.html and audit-report.json, to be signed.",
+)
+@click.option("--author", metavar="NAME", help="Who answers for the report.")
+@click.option("--intended-use", metavar="TEXT", help="With --for audit: what the system is for.")
+@click.option("--relied-on-by", metavar="TEXT", help="With --for audit: who relies on the maps.")
 @json_option
 @quiet_option
-def report(run: Path, output: Path | None, gallery: int, as_json: bool, quiet: bool) -> int:
+def report(
+    run: Path,
+    output: Path | None,
+    gallery: int,
+    reader: str,
+    as_json: bool,
+    quiet: bool,
+    author: str | None,
+    **said: str | None,
+) -> int:
     """Make one HTML file of RUN, with its figures and tables beside it.
 
     The page needs no network and no other file. Figures are written as PDF and PNG, tables as CSV
     and LaTeX, the leaderboard's entries as JSON. With --output nothing is written into RUN. No
     model is loaded.
+
+    With --for audit: eleven sections from the system and the threat to what was not tested, how to
+    repeat it, and where standards ask for it, as a page for a browser's print and as JSON.
     """
     from trompe.audit import open_run
     from trompe.report.html import write_report
 
     opened = open_run(run)
     click.get_current_context().call_on_close(opened.store.close)
-    path = write_report(opened, output or run, most=gallery)
+    given = {name: text for name, text in said.items() if text is not None}
+    if reader == "audit":
+        from trompe.report.for_audit import Statement, write_audit_report
+
+        if author is not None:
+            given["author"] = author
+        path = write_audit_report(opened, output or run, Statement(**given))
+    elif given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{options}: give --for audit with it")
+    else:
+        path = write_report(opened, output or run, most=gallery, author=author)
     if as_json:
         click.echo(json.dumps({"report": str(path), "run": opened.digest}))
     elif not quiet:

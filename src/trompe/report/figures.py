@@ -40,6 +40,10 @@ class Panel:
     height: float = HEIGHT
 
 
+FEWEST = 5
+"""Fewer values than this have no quartiles worth a box: each is drawn as a point."""
+
+
 def box_statistics(values: Sequence[float]) -> dict[str, float]:
     """Median, quartiles, and the 10th and 90th percentile: the paper's boxes and whiskers."""
     low, first, median, third, high = np.percentile(list(values), [10, 25, 50, 75, 90])
@@ -53,7 +57,7 @@ def box_statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 def draw_boxes(axes: Axes, groups: Groups, *, log: bool = False) -> None:
-    """Box plots, groups along the axis, series side by side.
+    """Box plots, groups along the axis, series side by side; of fewer than five values, points.
 
     Args:
         axes: to draw on.
@@ -66,24 +70,28 @@ def draw_boxes(axes: Axes, groups: Groups, *, log: bool = False) -> None:
     for number, name in enumerate(series):
         statistics: list[dict[str, Any]] = []
         places = []
+        colour = COLOURS[number % len(COLOURS)]
         for place, group in enumerate(groups.values()):
             values = [v for v in group.get(name, ()) if np.isfinite(v)]
-            if values:
+            across = place + (number - (len(series) - 1) / 2) * width
+            lowest = min(lowest, *values, np.inf)
+            if len(values) >= FEWEST:
                 statistics.append(dict(box_statistics(values)))
-                places.append(place + (number - (len(series) - 1) / 2) * width)
-                lowest = min(lowest, statistics[-1]["whislo"])
-        colour = COLOURS[number % len(COLOURS)]
-        axes.bxp(
-            statistics,
-            positions=places,
-            widths=0.85 * width,
-            showfliers=False,
-            patch_artist=True,
-            boxprops={"facecolor": colour, "alpha": 0.75, "edgecolor": colour},
-            medianprops={"color": "black", "linewidth": 1.4},
-            whiskerprops={"color": colour, "linewidth": 1.2},
-            capprops={"color": colour, "linewidth": 1.2},
-        )
+                places.append(across)
+            else:
+                axes.plot([across] * len(values), values, "o", color=colour, markersize=4)
+        if statistics:
+            axes.bxp(
+                statistics,
+                positions=places,
+                widths=0.85 * width,
+                showfliers=False,
+                patch_artist=True,
+                boxprops={"facecolor": colour, "alpha": 0.75, "edgecolor": colour},
+                medianprops={"color": "black", "linewidth": 1.4},
+                whiskerprops={"color": colour, "linewidth": 1.2},
+                capprops={"color": colour, "linewidth": 1.2},
+            )
         axes.plot([], [], "s", color=colour, label=name)
     if log and lowest > 0 and np.isfinite(lowest):
         axes.set_yscale("log")

@@ -98,14 +98,14 @@ def chosen(rows: Sequence[Row], most: int) -> list[Row]:
         kinds.setdefault(row.kind, []).append(row)
     queues = []
     for some in kinds.values():
-        some = sorted(some, key=_nearness, reverse=True)
+        some = sorted(some, key=nearness, reverse=True)
         places = dict.fromkeys((0, len(some) // 2, len(some) - 1))
         queues.append([some[place] for place in places])
     found = [queue[turn] for turn in range(3) for queue in queues if turn < len(queue)]
     return sorted(found[:most], key=lambda row: row.id)
 
 
-def _nearness(row: Row) -> float:
+def nearness(row: Row) -> float:
     """How far an attack came: near to its target, or away from the original map."""
     if "map_target_pcc" in row.values:
         return row.values["map_target_pcc"]

@@ -7,23 +7,24 @@ from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import trompe
 from trompe.atomic import atomic_path
 from trompe.audit import Run
+from trompe.audit.command import command_of
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
 from trompe.errors import UsageError
 from trompe.report.advice import advice, agreement_in
-from trompe.report.figures import Panel, joint_figure, panel_figure
+from trompe.report.figures import joint_figure
 from trompe.report.files import prepare_output, safe_names
 from trompe.report.gallery import gallery
+from trompe.report.lead import lead, verdict_sentences
 from trompe.report.leaderboard_files import write_leaderboard
 from trompe.report.manifest import write_manifest
+from trompe.report.page import SCRIPT, STYLE, templates
 from trompe.report.run_figures import FigureSet, figure_sets
-from trompe.report.svg import inline_svg
 from trompe.report.tables import (
     Table,
     as_csv,
@@ -36,37 +37,16 @@ from trompe.report.tables import (
 from trompe.report.words import share, summary, verdict
 from trompe.robustness.evaluation import STATUS
 
-_HERE = Path(__file__).parent
-#: Nothing may be fetched, whatever a name in the data looks like.
-_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
+LIMITS = (
+    "What was found is possible; what was not found is not thereby impossible: another attack may "
+    "find it ('trompe robustness' looks for the worst case, 'trompe certify' bounds it).",
+    "The numbers speak of images like these, this network and these methods, and of an attacker "
+    "who knows the network.",
+    "Whether the manipulation outlives a file format or a camera was not tested here.",
 )
+"""What every run leaves open, in plain words."""
+
 _PARTS = ("summary", "trust", "tables", "figures", "gallery", "about")
-
-
-def _shown(value: float | int) -> str:
-    """A number as a table of the page shows it."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _drawing(panel: Panel, name: str) -> Markup:
-    # Safe: an SVG made here, whose texts matplotlib escapes.
-    return Markup(inline_svg(panel_figure(panel), name))  # noqa: S704
-
-
-def _templates() -> Environment:
-    """The page's templates, which escape whatever is put into them."""
-    made = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.filters |= {"shown": _shown, "drawing": _drawing}
-    return made
 
 
 def _verdicts(run: Run) -> list[dict[str, str]]:
@@ -99,13 +79,15 @@ def numbers_html(run: Run) -> str:
     raised = Counter(flag for row in run.done for flag in row.flags)
     failed = Counter((row.method, row.message or "") for row in run.rows if row.message)
     return (
-        _templates()
+        templates()
         .get_template("page.numbers.html")
         .render(
             verdicts=_verdicts(run),
+            sentences=verdict_sentences(run),
             attack=attack_in_record(run.record),
             summary=summary(run.rows),
             advice=advice(run.rows, agreement_in(run)),
+            limits=LIMITS,
             counted=_counted(run),
             done=len(run.done),
             flags=[(flag, count, MEANING.get(flag, "")) for flag, count in raised.most_common()],
@@ -143,34 +125,59 @@ def leaderboard_table(run: Run) -> Table:
     return Table("leaderboard", title, columns, rows)
 
 
-def _about(run: Run) -> str:
+def _begun(run: Run) -> str:
     began = run.store.get("began")
-    when = "" if began is None else f"{datetime.fromtimestamp(float(began), timezone.utc):%Y-%m-%d}"
+    return "" if began is None else f"{datetime.fromtimestamp(float(began), timezone.utc):%Y-%m-%d}"
+
+
+def _head(run: Run) -> list[str]:
+    """Date, data, networks with the checksum of their weights, and version, in short sentences."""
+    found = [f"Audit of {_begun(run)}."] if _begun(run) else []
+    found.append(f"Images: {run.record.get('images', run.settings.images)}.")
+    for spec in run.settings.models:
+        weights = run.facts(spec.key)["weights_of"].get(spec.key)
+        if weights is not None:
+            found.append(f"Network: {spec.key}, SHA-256 of its weights {weights[:16]}....")
+    return [*found, f"trompe {trompe.__version__}."]
+
+
+def _about(run: Run) -> str:
+    when = _begun(run)
     facts = {k: v for k, v in run.record.items() if v is not None}
-    return json.dumps({"begun": when, "settings": facts, "software": run.versions}, indent=2)
+    command = command_of(run.settings, run.folder.name)
+    return json.dumps(
+        {"command": command, "begun": when, "settings": facts, "software": run.versions}, indent=2
+    )
 
 
-def page(run: Run, sets: dict[str, list[FigureSet]], *, most: int = 12) -> str:
+def page(
+    run: Run, sets: dict[str, list[FigureSet]], *, most: int = 12, author: str | None = None
+) -> str:
     """The whole report as HTML.
 
     Args:
         run: with cells that are done.
         sets: the figures of each model.
         most: cells in the gallery.
+        author: named at the top.
     """
-    shown, problems = gallery(run, most)
+    first, problems = lead(run)
+    shown, others = gallery(run, most)
+    problems = list(dict.fromkeys([*problems, *others]))
     models = ", ".join(dict.fromkeys(row.model for row in run.done))
     return (
-        _templates()
+        templates()
         .get_template("page.html")
         .render(
             title=f"Can the explanations of {models} be trusted?",
-            policy=_POLICY,
             links=_PARTS,
             # Safe: written here, or escaped already.
-            style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704
-            script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704
+            style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704
+            script=Markup(SCRIPT.read_text(encoding="utf-8")),  # noqa: S704
             numbers=Markup(numbers_html(run)),  # noqa: S704
+            lead=first,
+            author=author,
+            facts=_head(run),
             drawn=sets,
             shown=shown,
             problems=problems,
@@ -191,7 +198,9 @@ def table_files(run: Run) -> dict[str, str]:
     return found
 
 
-def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
+def write_report(
+    run: Run, output: str | Path, *, most: int = 12, author: str | None = None
+) -> Path:
     """Write ``report.html``, ``figures/``, ``tables/``, ``leaderboard/`` and ``report.json``.
 
     The last names the run's digest and the checksum of each file. Nothing is written elsewhere.
@@ -200,6 +209,7 @@ def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
         run: with cells that are done.
         output: folder; made if it is not there.
         most: cells in the gallery.
+        author: who answers for the report, if somebody does.
 
     Returns:
         Where the page lies.
@@ -216,7 +226,7 @@ def write_report(run: Run, output: str | Path, *, most: int = 12) -> Path:
     models = list(dict.fromkeys(row.model for row in run.done))
     sets = {model: figure_sets(run, model) for model in models}
     path = folder / "report.html"
-    write_text(path, page(run, sets, most=most))
+    write_text(path, page(run, sets, most=most, author=author))
     drawings = prepare_output(folder / "figures")
     for model, name in zip(models, safe_names(models), strict=True):
         for one in sets[model]:

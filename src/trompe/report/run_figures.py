@@ -111,7 +111,7 @@ def box_panels(rows: Sequence[Row], measures: Sequence[Measure]) -> tuple[Panel,
         panels.append(
             Panel(
                 measure.words,
-                f"Box plots. {'; '.join(medians)}.",
+                f"Box plots, or points. {'; '.join(medians)}.",
                 partial(draw_boxes, groups=groups, log=measure.log),
             )
         )
@@ -237,7 +237,10 @@ def figure_sets(run: Run, model: str) -> list[FigureSet]:
     towards = any(map(aimed, rows))
     several = len({row.smoothing for row in rows}) > 1
     compare = " Colours: the plain explanation and the smoothed ones." if several else ""
-    boxes = "Boxes reach from the 25th to the 75th percentile, whiskers from the 10th to the 90th."
+    boxes = (
+        "Boxes reach from the 25th to the 75th percentile, whiskers from the 10th to the 90th; "
+        "fewer than five values are points."
+    )
     sets = [
         FigureSet(
             "maps",

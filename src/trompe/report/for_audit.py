@@ -1,0 +1,277 @@
+"""The report that an auditor signs: eleven sections, as a page and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+import trompe
+from trompe.audit import Run
+from trompe.audit.command import command_of
+from trompe.audit.completeness import whole_run_problems
+from trompe.audit.flags import MEANING
+from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
+from trompe.audit.results import Row
+from trompe.audit.verify import Verifier
+from trompe.errors import UsageError
+from trompe.report.clauses import NOTE, clause_map
+from trompe.report.files import json_ready, prepare_output
+from trompe.report.lead import lead, verdict_sentences
+from trompe.report.page import STYLE, templates
+from trompe.report.tables import write_text
+from trompe.report.words import median
+from trompe.robustness.shares import share
+
+FORMAT, FORMAT_VERSION = "trompe audit report", 1
+"""What ``audit-report.json`` says it is; its JSON Schema is ``audit-report.schema.json``."""
+
+NOT_STATED = "not stated"
+NOT_TESTED = "not tested"
+
+_WORST = (("map_original_pcc", min), ("map_original_ssim", min), ("map_original_mse", max),
+          ("map_target_pcc", max), ("map_target_ssim", max))  # fmt: skip
+"""Measures of maps, and which end of them is the attacker's."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a run does not know, and its author says.
+
+    Args:
+        author: who answers for the report.
+        intended_use: of the system.
+        relied_on_by: who takes decisions by the maps.
+    """
+
+    author: str = NOT_STATED
+    intended_use: str = NOT_STATED
+    relied_on_by: str = NOT_STATED
+
+
+def _kinds(run: Run) -> list[tuple[dict[str, str], list[Row]]]:
+    """The finished cells by model, method and defence."""
+    kinds: dict[tuple[str, str, str], list[Row]] = {}
+    for row in run.done:
+        kinds.setdefault((row.model, row.method, row.defence), []).append(row)
+    names = ("model", "method", "defence")
+    return [(dict(zip(names, kind, strict=True)), rows) for kind, rows in kinds.items()]
+
+
+def _ends(rows: Sequence[Row], key: str) -> dict[str, float | None]:
+    values = [row.values[key] for row in rows if key in row.values]
+    return {
+        "median": median(rows, key),
+        "least": min(values, default=None),
+        "largest": max(values, default=None),
+    }
+
+
+def _system(run: Run, said: Statement) -> dict[str, Any]:
+    models = []
+    for spec in run.settings.models:
+        known = run.facts(spec.key)
+        models.append(
+            {
+                "model": spec.key,
+                "weights_sha256": known["weights_of"].get(spec.key),
+                "code_sha256": known["code_of"],
+                "mean": known["mean"],
+                "std": known["std"],
+                "classes": len(known["labels"]),
+            }
+        )
+    used = {"intended_use": said.intended_use, "relied_on_by": said.relied_on_by}
+    return {"models": models, "methods": list(run.settings.methods), **used}
+
+
+def _threat(run: Run) -> dict[str, Any]:
+    chosen = run.settings
+    return {
+        "goal": f"objective {chosen.objective}: the map becomes another one, the answer stays",
+        "knowledge": "white box: the attacker knows the network, its weights and the method",
+        "budget": {"presets": list(chosen.presets), "iterations": chosen.iterations},
+        "constraint": chosen.constraint or "that of the presets: valid pixels, a small mean change",
+        "counted_within": f"largest change of a pixel {EPSILON:.4f} (8/255), pixels 0..1",
+        "largest_change_of_a_pixel": _ends(run.done, "image_linf"),
+        "channel": "none: the manipulated image reaches the network as numbers, not as a file",
+    }
+
+
+def _sample(run: Run) -> dict[str, Any]:
+    source = run.record.get("source", {})
+    if run.settings.pair_list is None:
+        drawn = f"drawn at random with seed {run.settings.seed}"
+    else:
+        drawn = "pairs given in a file"
+    return {
+        "source": str(run.record.get("images", run.settings.images)),
+        "content_sha256": source.get("content_sha256"),
+        "images": run.status.images,
+        "unreadable": run.status.corrupt,
+        "left_out_as_misclassified": dict(run.status.wrong),
+        "drawn": drawn,
+        "cells": {"done": run.status.done, "failed": run.status.errors, "open": run.status.open},
+        "intervals": "95 %, Clopper-Pearson; they speak of images like these, drawn alike",
+    }
+
+
+def _worst(run: Run) -> dict[str, Any]:
+    entries = [
+        {
+            **{key: entry[key] for key in ("model", "method", "defence", "images", "status")},
+            "robust_share": entry["robust_explanation_accuracy"],
+            "interval": list(entry["interval"]),
+        }
+        for entry in leaderboard(run)
+    ]
+    extremes = []
+    for kind, rows in _kinds(run):
+        kept = [row for row in rows if row.values.get("class_kept") == 1]
+        found = {}
+        for key, end in _WORST:
+            values = [row.values[key] for row in kept if key in row.values]
+            found[key] = end(values) if values else None
+        raised = sorted({flag for row in rows for flag in row.flags})
+        flags = [
+            {"flag": f, "cells": sum(f in r.flags for r in rows), "meaning": MEANING.get(f, "")}
+            for f in raised
+        ]
+        extremes.append({**kind, "cells": len(rows), "worst": found, "flags": flags})
+    return {
+        "tau": TAU,
+        "epsilon": EPSILON,
+        "shares": entries,
+        "extremes": extremes,
+        "limit": "the strongest of the attacks of this run, not the ensemble of 'trompe "
+        "robustness': a share of robust maps is an upper bound",
+    }
+
+
+def _equivalence(run: Run) -> list[dict[str, Any]]:
+    found = []
+    for kind, rows in _kinds(run):
+        kept = [row for row in rows if row.values.get("class_kept") == 1]
+        label = share(len(kept), len(rows))
+        changes = {key: _ends(kept, key) for key in ("softmax_l2", "logit_l2")}
+        one = {"count": label.count, "n": label.n, "interval": [label.low, label.high]}
+        found.append({**kind, "label_kept": one, "flips": len(rows) - len(kept), **changes})
+    return found
+
+
+def _verified(run: Run) -> dict[str, Any]:
+    problems = whole_run_problems(run.store)
+    checked = 0
+    for one in Verifier(run, models=False).check_all():
+        checked += 1
+        problems += [f"cell {one.row.id}: {text}" for text in one.problems]
+    how = "chain of checksums and arrays; 'trompe verify' runs the models again too"
+    return {"cells": checked, "problems": problems, "how": how}
+
+
+def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
+    """What ``audit-report.json`` says, without numbers that JSON lacks.
+
+    Args:
+        run: with cells that are done.
+        said: what its author states.
+        made: when, with a time zone.
+
+    Returns:
+        ``format``, ``format_version``, ``date``, ``author``, ``verdict`` and the ``sections``.
+    """
+    floor = [
+        {**kind, **{key: _ends(rows, key) for key in ("noise_original_pcc", "noise_target_pcc")}}
+        for kind, rows in _kinds(run)
+    ]
+    # What a run holds is attacks, judged on the network that it names; all else is other work.
+    elsewhere = {
+        "certified": "how far a map can move at most: 'trompe certify' and 'trompe sandwich'",
+        "model_side": "whether the network itself was changed to explain falsely: no reference "
+        "network was compared",
+        "files": "whether the manipulation outlives rounding, JPEG or resizing: 'trompe attack "
+        "--through'",
+        "draws": "how far two draws of a random method or two trainings of the network differ",
+        "ensemble": "the worst case that an ensemble of attacks finds: 'trompe robustness'",
+        "other_explanations": "explanations in words, by examples or prototypes, and changes of "
+        "the physical object",
+    }
+    sections = {
+        "system": _system(run, said),
+        "threat_model": _threat(run),
+        "sample": _sample(run),
+        "worst_case": _worst(run),
+        "certified": {"status": NOT_TESTED, "about": elsewhere["certified"]},
+        "floor": {"noise_of_the_same_size": floor,
+                  "files": NOT_TESTED, "two_draws": NOT_TESTED, "retraining": NOT_TESTED},
+        "functional_equivalence": _equivalence(run),
+        "model_side": {"status": NOT_TESTED, "about": elsewhere["model_side"]},
+        "not_tested": list(elsewhere.values()),
+        "reproduction": {
+            "command": command_of(run.settings, run.folder.name),
+            "run_digest": run.digest,
+            "seed": run.settings.seed,
+            "software_of_the_run": dict(run.versions),
+            "report_made_with": trompe.__version__,
+            "verification": _verified(run),
+        },
+        "clauses": {"note": NOTE, "map": clause_map()},
+    }  # fmt: skip
+    ready: dict[str, Any] = json_ready(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "date": made.isoformat(timespec="seconds"),
+            "author": asdict(said)["author"],
+            "verdict": verdict_sentences(run),
+            "sections": sections,
+        }
+    )
+    return ready
+
+
+def write_audit_report(
+    run: Run, output: str | Path, said: Statement, *, made: datetime | None = None
+) -> Path:
+    """Write ``audit-report.json`` and ``audit-report.html``, the page for a browser's print.
+
+    Args:
+        run: with cells that are done.
+        output: folder; made if it is not there.
+        said: what its author states.
+        made: when; by default now.
+
+    Returns:
+        Where the page lies.
+
+    Raises:
+        UsageError: if no cell is done yet.
+        StoreError: if the run is not as it was entered.
+        OutputError: if a file cannot be written.
+    """
+    if not run.done:
+        raise UsageError(f"'{run.folder}' has no finished cell: there is nothing to report")
+    run.store.check_chain()
+    folder = prepare_output(output)
+    found = content(run, said, made or datetime.now(timezone.utc))
+    first, problems = lead(run)
+    path = folder / "audit-report.html"
+    text = (
+        templates()
+        .get_template("page.audit.html")
+        .render(
+            report=found,
+            parts=found["sections"],
+            lead=first,
+            problems=problems,
+            style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704  # written here
+        )
+    )
+    write_text(path, text)
+    write_text(folder / "audit-report.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    return path
