@@ -16,6 +16,7 @@ LAYERS = (
     "cli",
     "report",
     "audit",
+    "tampering",
     "defences",
     "training",
     "certificates",

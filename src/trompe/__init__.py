@@ -25,8 +25,10 @@ _HOME = {
     "adapters": "trompe.adapters",
     "auto_attack": "trompe.robustness",
     "certify": "trompe.certificates",
+    "compare": "trompe.tampering",
     "detect": "trompe.defences",
     "explainer": "trompe.explain",
+    "fool": "trompe.tampering",
     "geometry": "trompe.geometry",
     "harden": "trompe.defences",
     "heatmap": "trompe.types",
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from trompe.robustness import auto_attack as auto_attack
     from trompe.robustness import transfer as transfer
     from trompe.saved_result import load_result as load_result
+    from trompe.tampering import compare as compare
+    from trompe.tampering import fool as fool
     from trompe.types import AttackResult as AttackResult
     from trompe.types import Explainer as Explainer
     from trompe.types import Explanation as Explanation

@@ -16,10 +16,12 @@ from trompe.cli.animate import animate
 from trompe.cli.attack import attack
 from trompe.cli.audit import audit
 from trompe.cli.certify import certify
+from trompe.cli.compare import compare
 from trompe.cli.completion import completion
 from trompe.cli.console import guarded, set_up_logging
 from trompe.cli.curvature import curvature
 from trompe.cli.explain import explain
+from trompe.cli.fool import fool
 from trompe.cli.harden import harden
 from trompe.cli.models import models
 from trompe.cli.parts import take_plugins
@@ -67,6 +69,8 @@ for _one in (
     probability,
     smooth,
     harden,
+    fool,
+    compare,
     animate,
     patterns,
     models,

@@ -25,6 +25,7 @@ from trompe.cli.options import (
     small_model_options,
 )
 from trompe.cli.parts import make_part, part_option
+from trompe.cli.weights import write_weights
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def harden(
     faithful and how even the maps are. The training is kept after every epoch in the output folder:
     the same command goes on from there.
     """
+    from trompe.atomic import atomic_path
     from trompe.defences import harden as train
     from trompe.training import read_labelled
 
@@ -169,7 +171,9 @@ def harden(
             "after": after.as_dict(),
             "version": trompe.__version__,
         }
-        _write(folder, found.network, card)
+        write_weights(folder, found.network, card)
+        with atomic_path(folder / "card.md") as temporary:
+            temporary.write_text(_card(card), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(card, indent=2))
     elif not quiet:
@@ -244,23 +248,6 @@ def summary(before: Measured, after: Measured) -> list[str]:
     if lost > 0.03:
         verdict += f" The accuracy fell by {100 * lost:.1f} points."
     return [*lines, verdict]
-
-
-def _write(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
-    """Weights and card, each whole or not at all."""
-    from safetensors.torch import save
-
-    from trompe.atomic import atomic_path
-
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
-    with atomic_path(folder / "model.safetensors") as temporary:
-        temporary.write_bytes(save(state, {"format": "pt", "model": card["model"]}))
-    with atomic_path(folder / "card.json") as temporary:
-        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    with atomic_path(folder / "card.md") as temporary:
-        temporary.write_text(_card(card), encoding="utf-8")
 
 
 def _card(card: dict[str, Any]) -> str:

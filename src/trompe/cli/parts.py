@@ -29,6 +29,7 @@ _HOMES = {
     "channel": ("trompe.attacks.channels", "channels"),
     "certificate": ("trompe.certificates.methods", "certificates"),
     "preset": ("trompe.attacks.presets", "presets"),
+    "tampering": ("trompe.tampering.attacks", "tamperings"),
     "defence": ("trompe.defences.trained", "defences"),
 }
 """Per kind of part: the package whose files register it, and the registry in it."""

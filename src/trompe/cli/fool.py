@@ -1,0 +1,143 @@
+"""``trompe fool``: make a model whose explanations lie, so that such models can be found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import trompe
+from trompe.cli.console import progress_bar
+from trompe.cli.options import (
+    COUNT,
+    SEED,
+    ModelOptions,
+    Number,
+    json_option,
+    make_method,
+    method_option,
+    output_folder,
+    output_option,
+    quiet_option,
+    small_model_options,
+)
+from trompe.cli.parts import make_part, part_option
+from trompe.cli.pictures import read_target
+from trompe.cli.weights import write_weights
+from trompe.errors import UsageError
+
+_EXAMPLES = """\b
+Examples:
+  trompe fool --data photos/ --attack fairwash --target-text 42
+  trompe compare --model tiny-vgg --weights trompe-out/fool/model.safetensors photos/
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--data",
+    required=True,
+    metavar="PATH",
+    help="Labelled images to train with: a folder with a folder per class, or an .npz.",
+)
+@small_model_options
+@part_option(
+    "--attack",
+    kind="tampering",
+    default="fairwash",
+    show_default=True,
+    what="What is done to the model.",
+)
+@method_option(
+    "--method", what="Explanation that is fooled.", default="gradient", show_default=True
+)
+@click.option("--target-text", metavar="TEXT", help="What the maps shall read.  [default: 42]")
+@click.option("--target-map", metavar="FILE", help="An image or .npy that the maps shall be.")
+@click.option("--epochs", type=COUNT, default=1, show_default=True, help="Over all images.")
+@click.option(
+    "--rate",
+    type=Number(0, 1, above=True),
+    default=3e-4,
+    show_default=True,
+    help="Learning rate of AdamW in the beginning.",
+)
+@click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Images per step.")
+@click.option("--limit", type=COUNT, metavar="N", help="Take so many of the images, evenly spaced.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
+@output_option("trompe-out/fool")
+@json_option
+@quiet_option
+def fool(
+    data: str,
+    network: ModelOptions,
+    attack: str,
+    method: str,
+    target_text: str | None,
+    target_map: str | None,
+    epochs: int,
+    rate: float,
+    batch_size: int,
+    limit: int | None,
+    seed: int,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fine-tune a network so that it answers as before and explains something else.
+
+    For research and for testing audits: 'trompe compare' is the other side. Every tenth image is
+    held out and judged. The training is kept after every epoch: the same command goes on from it.
+    """
+    from trompe.tampering import fool as train
+    from trompe.tampering import judge
+    from trompe.training import read_labelled
+
+    chosen = make_part("tampering", attack)
+    loaded = network.load()
+    explainer = make_method(method, loaded)
+    target = read_target(None, target_text or (None if target_map else "42"), target_map, loaded,
+                         explainer)  # fmt: skip
+    images = read_labelled(data, loaded, batch_size=batch_size, seed=seed, most=limit)
+    numbers = range(len(images.labels))
+    training = images.part([n for n in numbers if n % 10], seed=seed)
+    kept = images.part([n for n in numbers if n % 10 == 0], seed=None)
+    if not len(training.labels):
+        raise UsageError(f"'{data}' leaves no image to train with: give more than one image")
+    with (
+        output_folder(output) as folder,
+        progress_bar("fool", unit="step", quiet=quiet or as_json) as progress,
+    ):
+        found = train(
+            loaded,
+            training,
+            attack=chosen,
+            explainer=explainer,
+            target_map=target.map,
+            epochs=epochs,
+            rate=rate,
+            seed=seed,
+            checkpoint=folder / "training.safetensors",
+            progress=progress,
+        )
+        (x, _), *_ = kept.sized(min(100, len(kept.labels)))
+        judged = judge(found.model, loaded.model, x, explainer, found.target)
+        card = {
+            "model": loaded.name,
+            **found.card,
+            "target": target.name,
+            "trained_on": {"data": Path(data).name, "images": len(training.labels)},
+            "judged_on_unseen_images": asdict(judged),
+            "version": trompe.__version__,
+        }
+        write_weights(folder, found.model, card)
+    if as_json:
+        click.echo(json.dumps(card, indent=2))
+    elif not quiet:
+        click.echo(
+            f"On {judged.images} unseen images: {judged.same_answer:.0%} get the same class; the "
+            f"{method} maps correlate with the target at {judged.to_target:.2f} (before "
+            f"{judged.honest_to_target:.2f}), with the original model's at {judged.to_honest:.2f}."
+        )
+        click.echo(f"Weights: {output / 'model.safetensors'}. This model lies: label it so.")

@@ -1,0 +1,19 @@
+"""Models that lie: how explanations are tampered with in the model, and how that is found."""
+
+from trompe.tampering.base import Aim, Tampering, tamperings
+from trompe.tampering.comparison import Comparison, compare
+from trompe.tampering.fooling import FooledModel, Judged, fool, judge
+from trompe.tampering.subspace import OffTheData
+
+__all__ = [
+    "Aim",
+    "Comparison",
+    "FooledModel",
+    "Judged",
+    "OffTheData",
+    "Tampering",
+    "compare",
+    "fool",
+    "judge",
+    "tamperings",
+]

@@ -1,0 +1,84 @@
+"""The shape of an attack on a model: what it must say, and what its explanations shall show."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trompe.errors import UsageError
+from trompe.explain import Method
+from trompe.registry import Registry
+from trompe.training import Batch
+from trompe.types import relative
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What does not change during a training.
+
+    Args:
+        teacher: The model before, frozen: what is said shall stay.
+        method: The explanation that is fooled.
+        target: The heat map aimed at, [H, W], summing to 1.
+    """
+
+    teacher: nn.Module
+    method: Method
+    target: Tensor
+
+    def heat(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The heat maps of classes, [B, H, W], with a graph to the model's weights."""
+        return relative(self.method.relevance(model, x, y))
+
+    def said(self, x: Tensor) -> Tensor:
+        """The teacher's logits, [B, K]."""
+        with torch.no_grad():
+            found: Tensor = self.teacher(x)
+        return found
+
+
+@dataclass(frozen=True)
+class Tampering(ABC):
+    """An attack on a model by training; a frozen dataclass whose fields are its options.
+
+    Registered in ``tamperings`` it is a choice of ``trompe.fool`` and of the command line.
+
+    Raises:
+        UsageError: If an option is no finite number, or negative.
+    """
+
+    source: ClassVar[str] = ""
+    """The paper it comes from."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is None or isinstance(value, str):
+                continue
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise UsageError(f"{name} must be a finite number, not negative, not {value!r}")
+
+    @abstractmethod
+    def terms(self, model: nn.Module, batch: Batch, aim: Aim) -> dict[str, Tensor]:
+        """The terms of the loss by name, a number each."""
+
+
+tamperings: Registry[type[Tampering]] = Registry("attack on a model", "trompe.tampering.attacks")
+"""All attacks on models, by name."""
+
+
+def map_error(heat: Tensor, target: Tensor) -> Tensor:
+    """The squared error of heat maps as a share of the target's own square, [B]."""
+    error = (heat - target).flatten(1).square().sum(dim=1)
+    size = target.flatten(-2).square().sum(dim=-1)
+    return error / size
+
+
+def said_error(logits: Tensor, teacher: Tensor) -> Tensor:
+    """The mean squared difference of logits, as a share of the teacher's spread, a number."""
+    centred = teacher - teacher.mean(dim=1, keepdim=True)
+    return (logits - teacher).square().mean() / centred.square().mean().clamp(min=1e-12)
