@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "trompe"
 # From the top down; modules at the root are below all.
 LAYERS = (
     "__main__",
+    "api",
     "cli",
     "report",
     "audit",

@@ -23,6 +23,8 @@ _HOME = {
     "TrompeError": "trompe.errors",
     "UnsupportedOp": "trompe.errors",
     "adapters": "trompe.adapters",
+    "attack": "trompe.api",
+    "audit": "trompe.audit",
     "auto_attack": "trompe.robustness",
     "certify": "trompe.certificates",
     "compare": "trompe.tampering",
@@ -40,6 +42,8 @@ _HOME = {
     "metrics": "trompe.metrics",
     "models": "trompe.zoo",
     "plot": "trompe.report.plot",
+    "report": "trompe.report",
+    "robustness": "trompe.robustness",
     "smooth": "trompe.engine",
     "transfer": "trompe.robustness",
 }
@@ -48,6 +52,10 @@ if TYPE_CHECKING:
     from trompe import adapters as adapters
     from trompe import geometry as geometry
     from trompe import metrics as metrics
+    from trompe.api import attack as attack
+    from trompe.api import audit as audit
+    from trompe.api import report as report
+    from trompe.api import robustness as robustness
     from trompe.attacks import Keep as Keep
     from trompe.attacks import manipulate as manipulate
     from trompe.attacks import manipulate_all as manipulate_all

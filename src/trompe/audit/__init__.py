@@ -10,6 +10,9 @@ from trompe.audit.results import Run, open_run
 from trompe.audit.run import run_audit
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
+from trompe.callable_package import make_callable
 from trompe.zoo import ModelSpec
 
 __all__ = ["ModelSpec", "Run", "Settings", "Status", "open_run", "run_audit", "status"]
+
+make_callable(__name__)

@@ -25,6 +25,7 @@ from trompe.cli.options import (
     patterns_option,
     quiet_option,
 )
+from trompe.cli.pictures import is_built_in
 from trompe.errors import TrompeError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def robustness(
 ) -> int:
     """Say how many explanations withstand the worst case within a radius.
 
-    IMAGES are files, a folder, an .npz or a .csv; without any, three photos. Each is attacked by an
+    IMAGES are files, a folder, an .npz, a .csv, or cat, coffee, rocket; without any, three photos. Each is attacked by an
     ensemble without parameters; what counts is the least alike map that keeps the answer. Ctrl-C
     ends early and keeps what is done.
 
@@ -165,7 +166,7 @@ def drawn(
     import torch
 
     from trompe.audit.sources import PHOTOS, open_source
-    from trompe.zoo.images import load_image
+    from trompe.zoo.images import default_images, load_image
 
     how = loaded.preprocessing
     readers: list[tuple[str, Any]] = []
@@ -175,6 +176,8 @@ def drawn(
             source = open_source(spec)
             for index in range(len(source)):
                 readers.append((source.name(index), lambda s=source, i=index: s.pixels(i, how)))
+        elif is_built_in(spec):
+            readers.append((spec, lambda s=spec: default_images(how=how)[s]))
         else:
             readers.append((spec, lambda s=spec: load_image(s, how=how)))
     if count is not None:

@@ -1,5 +1,6 @@
 """Figures and files that tell what an attack or an explanation showed."""
 
+from trompe.callable_package import make_callable
 from trompe.report.explanations import (
     explanations_figure,
     reference_explanations,
@@ -19,3 +20,5 @@ __all__ = [
     "save_overview",
     "write_attack",
 ]
+
+make_callable(__name__)

@@ -1,5 +1,6 @@
 """How robust explanations are: the worst case of an ensemble of attacks, and one honest number."""
 
+from trompe.callable_package import make_callable
 from trompe.robustness.controls import Control, floor
 from trompe.robustness.doubts import MEANING
 from trompe.robustness.ensemble import auto_attack, ball_of
@@ -33,3 +34,5 @@ __all__ = [
     "share",
     "transfer",
 ]
+
+make_callable(__name__)

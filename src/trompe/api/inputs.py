@@ -1,0 +1,32 @@
+"""What the functions share: models and images by name or as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from trompe.cli.options import DEFAULT_MODEL
+from trompe.types import LoadedModel
+from trompe.zoo import load_model
+
+Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+"""Files, folders or names of photos that come along; ``None`` for the usual ones."""
+
+
+def loaded_model(model: str | LoadedModel | None) -> LoadedModel:
+    """The model of a name, the model itself, or the usual one.
+
+    Like the command line it takes another usual model from ``TROMPE_MODEL`` in the environment.
+    """
+    if isinstance(model, LoadedModel):
+        return model
+    return load_model(model or os.environ.get("TROMPE_MODEL") or DEFAULT_MODEL)
+
+
+def named_images(images: Images) -> list[str]:
+    """The names as the command line takes them."""
+    if images is None:
+        return []
+    if isinstance(images, str | os.PathLike):
+        return [os.fspath(images)]
+    return [os.fspath(image) for image in images]
