@@ -89,9 +89,9 @@ def robustness(
 ) -> int:
     """Say how many explanations withstand the worst case within a radius.
 
-    IMAGES are files, a folder, an .npz, a .csv, or cat, coffee, rocket; without any, three photos. Each is attacked by an
-    ensemble without parameters; what counts is the least alike map that keeps the answer. Ctrl-C
-    ends early and keeps what is done.
+    IMAGES are files, a folder, an .npz, a .csv, or cat, coffee, rocket; without any, three photos.
+    Each is attacked by an ensemble without parameters; what counts is the least alike map that
+    keeps the answer. Ctrl-C ends early and keeps what is done.
 
     The exit code is 0 if nothing was found in any image, 3 if an explanation was broken, 4 if none
     was but not all images could be judged.
