@@ -5,17 +5,24 @@ from __future__ import annotations
 import base64
 import html as markup
 import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import torch
 
 from trompe.errors import UsageError
 from trompe.report.attack_words import image_in_words
+from trompe.report.explanations import explanations_figure
 from trompe.report.files import image_metrics
 from trompe.report.overview import overview_figure
+from trompe.report.style import FONT, new_figure
 from trompe.types import AttackResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
+
+    from trompe.certificates.sandwich import Sandwich
 
 SHOWN = 4
 """How many images of a batch a notebook shows by itself."""
@@ -47,6 +54,51 @@ def overview(
         target_pixels=target_pixels,
         index=index % count,
     )
+
+
+def maps(
+    pixels: Tensor,
+    maps: Mapping[str, Sequence[Tensor]],
+    *,
+    betas: Sequence[float] = (),
+    title: str = "",
+) -> Figure:
+    """Draw heat maps in a grid: one row per name; see ``trompe.report.explanations_figure``."""
+    return explanations_figure(pixels, maps, betas, title=title)
+
+
+def curves(result: AttackResult, index: int = 0) -> Figure:
+    """Draw what an attack recorded of one image in every step, one panel per quantity.
+
+    Args:
+        result: of the attack on B images.
+        index: which of them; negative numbers count from the end.
+
+    Raises:
+        UsageError: if there is no image of that number, or nothing was recorded.
+    """
+    count = len(result.x)
+    if not -count <= index < count:
+        raise UsageError(f"there is no image {index}: the result has {count}, counted from 0")
+    names = [name for name in result.history if name != "iteration"]
+    if not names:
+        raise UsageError("the attack recorded nothing: there are no curves to draw")
+    steps = result.history.get("iteration", torch.arange(result.iterations)).tolist()
+    figure = new_figure(3.0 * len(names), 2.4)
+    figure.set_layout_engine("constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axes.plot(steps, result.history[name][:, index].tolist())
+        axes.set_title(name.replace("_", " "), fontsize=FONT)
+        axes.set_xlabel("step", fontsize=FONT)
+        axes.tick_params(labelsize=FONT - 1)
+    return figure
+
+
+def sandwich(found: Sandwich, title: str = "") -> Figure:
+    """Draw what an attack found beside what is proved; see ``trompe.certificates.sandwich``."""
+    from trompe.report.geometry import sandwich_figure
+
+    return sandwich_figure(found, title)
 
 
 def summary(result: AttackResult) -> str:
