@@ -184,3 +184,25 @@ def test_weights_computed_from_parameters_are_constants() -> None:
     relevance = trompe.explainer("lrp", composite="epsilon")(net, x, target)
     assert relevance.requires_grad
     assert relevance.any()
+
+
+class _Faint(nn.Module):
+    """Logits of 0.1, on which the image weighs as much as a last digit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(784, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.1 + 1e-13 * self.body(x)
+
+
+def test_slopes_below_rounding_are_neither_right_nor_wrong() -> None:
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    (row,) = check(_Faint(), x, ["occlusion"])
+    assert (row.status, row.derivative_error) == ("works", None)
+    assert row.reason == "slopes smaller than rounding"
+    (row,) = check(_Faint(), x, ["grad_times_input"])  # made of slopes, which are seen
+    assert row.derivative_error is not None
+    assert row.derivative_error < 1e-4

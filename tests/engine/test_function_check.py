@@ -234,6 +234,7 @@ def test_the_check_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gradient(net, X, 0)
     first = len(calls)
     gradient(net, X[:1], 0)
-    assert (first, len(calls)) == (5, 6)  # a pair, two alone, one watched, the map; then the map
+    # A pair, two alone, a step along the gradient, one watched, the map; then the map alone.
+    assert (first, len(calls)) == (6, 7)
     gradient(net, torch.rand(1, 3, 8, 8).float().double()[:, :, :, :], 0)
-    assert len(calls) == 7
+    assert len(calls) == 8

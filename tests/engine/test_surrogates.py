@@ -49,8 +49,17 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, (2, 4)),
     "adaptive_max_pool3d": lambda x: F.adaptive_max_pool3d(x, 3),
     "amax": lambda x: x.amax(dim=(2, 3)),
-    "max over a dimension": lambda x: x.max(dim=1, keepdim=True).values,
+    "max over the width": lambda x: x.max(dim=-1, keepdim=True).values,
+    "max over the tokens": lambda x: x.flatten(2).transpose(1, 2).amax(1),
     "nn.AdaptiveMaxPool2d": nn.AdaptiveMaxPool2d(1),
+}
+
+MAXOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "max over channels": lambda x: x.max(dim=1, keepdim=True).values,
+    "groups of channels": lambda x: x.unflatten(1, (2, 2)).amax(2),
+    "stacked first": lambda x: torch.stack([x, -x]).max(0).values,
+    "stacked last": lambda x: torch.stack([x, torch.zeros_like(x)], -1).amax(-1),
+    "least of a stack": lambda x: torch.stack([x, x.flip(1)], 1).min(1).values,
 }
 
 
@@ -68,9 +77,9 @@ def images() -> Tensor:
     return torch.randn(2, 4, 5, 5, generator=generator, dtype=torch.float64) * 4
 
 
-@pytest.mark.parametrize("name", [*ELEMENTWISE, *POOLS])
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *POOLS, *MAXOUTS])
 def test_tends_to_the_original(name: str) -> None:
-    net, x = Net({**ELEMENTWISE, **POOLS}[name]), images()
+    net, x = Net({**ELEMENTWISE, **POOLS, **MAXOUTS}[name]), images()
     errors = []
     for beta in (10.0, 100.0, 1000.0):
         out = trompe.smooth(net, beta=beta, pooling=True)(x)
@@ -81,10 +90,10 @@ def test_tends_to_the_original(name: str) -> None:
     assert errors[2] < errors[1] < errors[0] or errors[1] < 1e-9
 
 
-@pytest.mark.parametrize("name", [*ELEMENTWISE, *POOLS])
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *POOLS, *MAXOUTS])
 def test_is_smooth(name: str) -> None:
     """First and second derivatives agree with finite differences, even at a kink."""
-    smoothed = trompe.smooth(Net({**ELEMENTWISE, **POOLS}[name]), beta=3.0, pooling=True)
+    smoothed = trompe.smooth(Net({**ELEMENTWISE, **POOLS, **MAXOUTS}[name]), beta=3.0, pooling=True)
     x = (images()[:1, :, :3, :3] / 4).round(decimals=1).requires_grad_(True)
     assert torch.autograd.gradcheck(smoothed, (x,))
     assert torch.autograd.gradgradcheck(smoothed, (x,))
@@ -94,6 +103,19 @@ def test_is_smooth(name: str) -> None:
 def test_pooling_is_left_alone_unless_asked_for(name: str) -> None:
     net, x = Net(POOLS[name]), images()
     assert torch.equal(trompe.smooth(net, beta=2.0)(x), net(x))
+
+
+@pytest.mark.parametrize("name", MAXOUTS)
+def test_a_maximum_of_candidates_is_an_activation(name: str) -> None:
+    net, x = Net(MAXOUTS[name]), images()
+    soft = trompe.smooth(net, beta=2.0)(x)
+    assert not torch.allclose(soft, net(x))
+    assert torch.equal(soft, trompe.smooth(net, beta=2.0, pooling=True)(x))
+
+
+def test_it_is_said_where_only_pooling_could_be_smoothed(caplog: pytest.LogCaptureFixture) -> None:
+    trompe.smooth(Net(lambda x: x.flatten(1).unflatten(1, (50, 2)).amax(2)), beta=2.0)(images())
+    assert "nothing is smoothed" in caplog.text
 
 
 def test_a_guard_is_no_activation() -> None:

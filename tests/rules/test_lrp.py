@@ -382,3 +382,35 @@ def test_transposed_convolutions_without_a_graph_have_the_map_with_one(composite
     assert not found.requires_grad
     assert found.any()
     nets.close(found, expected.detach(), 1e-12)
+
+
+def _faint(scale: float, dtype: torch.dtype) -> nn.Module:
+    """The same function for every scale: the first layer's weights times it, the last over it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4, bias=False)
+    )
+    net[0].weight.data *= scale
+    net[3].weight.data /= scale
+    return net.to(dtype).eval().requires_grad_(False)
+
+
+def test_float16_has_a_stabiliser_that_it_can_hold() -> None:
+    """1e-9 is zero in half precision: where all contributions are zero, the map was none."""
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    x[..., :4] = 0
+    exact = trompe.explainer("lrp")(_faint(1.0, torch.float64), x.double(), 1)
+    found = trompe.explainer("lrp")(_faint(1.0, torch.float16), x.half(), 1)
+    assert torch.isfinite(found).all()
+    assert float((found.double() - exact).norm() / exact.norm()) < 0.02
+
+
+def test_it_is_said_where_the_signal_vanishes(caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    trompe.explainer("lrp")(_faint(1.0, torch.float64), x, 1)
+    trompe.explainer("deeplift")(_faint(1e-9, torch.float64), x, 1)  # divides by no activation
+    assert "vanishes" not in caplog.text
+    net = _faint(1e-9, torch.float64)
+    for _ in range(2):
+        trompe.explainer("lrp")(net, x, 1)
+    assert caplog.text.count("the signal nearly vanishes") == 1

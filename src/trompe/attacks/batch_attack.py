@@ -17,6 +17,7 @@ from trompe.attacks.objectives import Objective
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import Preset
 from trompe.attacks.surrogate import surrogate_of
+from trompe.geometry.own_functions import check_own_functions
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 
 
@@ -64,6 +65,7 @@ class BatchAttack:
             else checked_classes(classes, logits)
         )
         reference = self._reference(x, target)
+        check_own_functions(method, judge, x, target)
         objective = objective.prepare(reference, self._map)
         begin = objective.start(reference)
         attack = Attack(

@@ -36,7 +36,8 @@ class Coverage:
         status: ``works``: its map is finite and its derivative right; ``not defined`` for such a
             network or without more data; ``refused``: an operation has no rule; ``wrong``.
         reason: why it does not work.
-        derivative_error: relative, against finite differences in double precision.
+        derivative_error: relative, against finite differences in double precision; ``None`` if not
+            tried, or if slopes are smaller than rounding (then the reason says so).
         total: of methods that share out the logit: the sum of the map over the logit.
         magnitude: the sum of the map's magnitude over that of the logit. Under z+ and z_B neither
             is more than 1; a rule that divides by sums of both signs may exceed it by any factor.
@@ -75,15 +76,22 @@ def candidates() -> dict[str, Callable[[], Method]]:
 _STEPS = (1e-7, 1e-6, 1e-5, 1e-8, 1e-4, 1e-9, 1e-3)
 """Of the finite differences. A rule that divides by a small sum bends the map within 1e-6 of the
 image: there only the smallest steps see the slope; where maps are tiny, those drown in rounding."""
+_LAST_DIGITS = 1e-14
+"""A change of a normalised image in double precision that rounding alone answers."""
 
 
 def _derivative_error(
     method: Method, model: nn.Module, x: Tensor, target: Tensor, tolerance: float
-) -> float:
+) -> float | None:
     """Median over three lines of the relative error of the derivative along a line.
 
     The error of a line is that of the best step, tried until one is a hundred times as exact as
-    asked for; what is wrong is so at every step.
+    asked for; what is wrong is so at every step. A step on which the map changes by no more than it
+    does on a change of the image in its last digits says nothing.
+
+    Returns:
+        ``None`` if no step says anything: the slopes are smaller than rounding, as those of outputs
+        in which a signal has vanished.
     """
     import torch
 
@@ -97,18 +105,28 @@ def _derivative_error(
         with torch.no_grad():
             return float((method(model, point, target) * weights).sum())
 
+    floor = 0.0
+    if method.first_order:  # differences of outputs, which have a last digit
+        with torch.no_grad():
+            size = float(model(x).abs().max())
+        floor = torch.finfo(x.dtype).eps * size * float(weights.norm())
     errors = []
     for _ in range(3):
         line = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         slope = float((gradient * line).sum())
+        nearby = [value(x + times * _LAST_DIGITS * line) for times in range(-4, 5)]
+        rounding = max(floor, max(nearby) - min(nearby))
         best = float("inf")
         for step in _STEPS:
             found = (value(x + step * line) - value(x - step * line)) / (2 * step)
-            best = min(best, abs(slope - found) / max(abs(found), 1e-12))
+            larger = max(abs(found), abs(slope))
+            if rounding / step <= tolerance * larger:
+                best = min(best, abs(slope - found) / max(abs(found), 1e-12))
             if best <= tolerance / 100:
                 break
-        errors.append(best)
-    return median(errors)
+        if best < float("inf"):
+            errors.append(best)
+    return median(errors) if errors else None
 
 
 def _shares(name: str, relevance: Tensor, logit: Tensor) -> tuple[float, float] | None:
@@ -178,5 +196,6 @@ def check(
         else:
             fine = error is None or error <= tolerance
             found: Status = "works" if fine else "wrong"
-            rows.append(Coverage(name, found, "", error, total, magnitude))
+            unknown = "slopes smaller than rounding" if derivative and error is None else ""
+            rows.append(Coverage(name, found, unknown, error, total, magnitude))
     return rows

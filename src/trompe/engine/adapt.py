@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from trompe.engine.frozen import frozen
 from trompe.engine.function_check import try_function
 from trompe.engine.inputs import as_images, as_target
-from trompe.engine.once import watched
+from trompe.engine.once import Answers, watched
 from trompe.engine.output_meaning import found_meaning
 from trompe.engine.smoothing import Smoothed
 from trompe.errors import ModelError, UsageError
@@ -89,7 +89,7 @@ class Given:
             return self.outputs.explained(original(self.x.detach().clone()))
 
 
-_KNOWN: WeakKeyDictionary[Any, dict[Hashable, Known]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Any, Answers[Known]] = WeakKeyDictionary()
 
 
 def as_module(model: Any) -> tuple[nn.Module, InputSpace | None]:
@@ -137,10 +137,11 @@ def adapted(
     x = as_images(x, module)
     smoothed = module if isinstance(module, Smoothed) else None
     inner = module if smoothed is None else smoothed.model
-    owner, parts = (model, ()) if isinstance(inner, Function) else (inner, inner.modules())
+    owner = model if isinstance(inner, Function) else inner
+    parts = () if isinstance(inner, Function) else tuple(inner.modules())
     structure = tuple([(id(part), part.training and not evaluation) for part in parts])
     inner = frozen(inner) if evaluation else inner
-    known = _known(inner, x, structure, owner)
+    known = _known(inner, x, structure, owner, parts)
     if known is None:
         return Given(module, x, outputs or Outputs(), None, space=space)
     if differentiable and known.undifferentiable:
@@ -166,12 +167,14 @@ def _meaning_of_logarithm(known: Known) -> Any:
     return "binary" if known.classes == 1 else "labels"
 
 
-def _known(model: nn.Module, x: Tensor, structure: Hashable, owner: Any) -> Known | None:
+def _known(
+    model: nn.Module, x: Tensor, structure: Hashable, owner: Any, parts: tuple[nn.Module, ...]
+) -> Known | None:
     """What is known of the model for images of this shape; ``None`` where it cannot be tried."""
     try:
-        kept = _KNOWN.setdefault(owner, {})
+        kept = _KNOWN.setdefault(owner, Answers())
     except TypeError:  # no weak reference to it: a builtin, say
-        kept = {}
+        kept = Answers()
     key = (structure, tuple(x.shape[1:]), x.dtype, x.device)
     if key not in kept:
         if not _is_plain(x):
@@ -185,7 +188,7 @@ def _known(model: nn.Module, x: Tensor, structure: Hashable, owner: Any) -> Know
                 "place, without .data and detach()"
             )
         meaning, each = found_meaning(tried.logits)
-        kept[key] = Known(
+        known = Known(
             tried.path,
             tried.plain,
             tried.logits.shape[1],
@@ -193,6 +196,14 @@ def _known(model: nn.Module, x: Tensor, structure: Hashable, owner: Any) -> Know
             each,
             tried.undifferentiable,
         )
+        kept.keep(key, known, parts)
+        if tried.slope != 1.0:
+            log.warning(
+                "the model's gradient is not that of its output, which rises along it by %.2g "
+                "times what it says: a backward hook, an autograd function of its own, detach() or "
+                "rounding on the way; maps and attacks follow the gradient as it is",
+                tried.slope,
+            )
         if meaning.meaning == "binary":
             log.warning(
                 "the model has one output: taken as the logit of a yes-or-no decision "

@@ -34,7 +34,7 @@ def channel_axis(tape: Tape, op: OpCall) -> int | None:
     return _before(tape, op) or _after(tape, op)
 
 
-def _told(op: OpCall, like: Tensor) -> int | None:
+def told_channels(op: OpCall, like: Tensor) -> int | None:
     """The channels of an operation's input or output, if the operation itself says where."""
     name = op.func.__name__
     if like.dim() > 2 and (any(part in name for part in _SECOND) or op.func is F.interpolate):
@@ -61,7 +61,7 @@ def _reduced(op: OpCall) -> int | None:
     return left[0] if len(left) == 1 and len(dims) == len(shape) - 2 else None
 
 
-def _moved(source: Tensor, out: Tensor) -> Places:
+def moved(source: Tensor, out: Tensor) -> Places:
     """Where each axis of ``source`` is in ``out``, which an operation made of it.
 
     A view of the same memory has the same axes wherever sizes and strides are the same; any other
@@ -86,7 +86,7 @@ def _before(tape: Tape, op: OpCall) -> int | None:
     seen: set[int] = set()
     while waiting:
         call, tensor, places = waiting.pop(0)
-        told = _told(call, tensor)
+        told = told_channels(call, tensor)
         if told is not None:
             found = _index(places, told)
             if found is not None:
@@ -97,8 +97,8 @@ def _before(tape: Tape, op: OpCall) -> int | None:
         seen.add(call.index)
         for source, alias in call.edges:
             if id(source) in makers:
-                moved = _moved(alias, tensor)
-                back = tuple(None if p is None else _index(moved, p) for p in places)
+                there = moved(alias, tensor)
+                back = tuple(None if p is None else _index(there, p) for p in places)
                 waiting.append((makers[id(source)], source, back))
     return None
 
@@ -111,7 +111,7 @@ def _after(tape: Tape, op: OpCall) -> int | None:
             places = known.get(id(source))
             if places is None:
                 continue
-            told = _told(call, alias)
+            told = told_channels(call, alias)
             told = _reduced(call) if told is None else told
             if told is not None:
                 found = _index(places, told)
@@ -119,8 +119,8 @@ def _after(tape: Tape, op: OpCall) -> int | None:
                     return found
             elif call.func.__name__ not in _PRODUCTS:
                 for out in call.outputs:
-                    moved = _moved(alias, out)
-                    known[id(out)] = tuple(None if p is None else moved[p] for p in places)
+                    there = moved(alias, out)
+                    known[id(out)] = tuple(None if p is None else there[p] for p in places)
     return None
 
 

@@ -3,7 +3,8 @@
 An explanation, and far more an attack on one, means nothing for a model that answers by chance,
 mixes the images of a batch, or changes while it runs. The check needs no list of layers: it
 compares an image in a batch with the image alone, asks whether random numbers were drawn, and
-whether a buffer was written. It costs one forward pass of two images and two of one.
+whether a buffer was written, and whether the output rises along its gradient as that says. It costs
+two forward passes of two images, two of one, and a backward pass.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trompe.engine.apart import kept
 from trompe.engine.function_faults import (
     batch_statistics,
     equal,
@@ -23,6 +25,7 @@ from trompe.engine.function_faults import (
     ran_coarsely,
     random_run,
 )
+from trompe.engine.slope_check import slope_found
 from trompe.engine.tape import depends
 from trompe.errors import ModelError, TrompeError
 from trompe.model_output import Path, find_logits, follow
@@ -36,12 +39,14 @@ class Tried(NamedTuple):
         logits: of the two images, with their graph, [2, K].
         plain: whether the model returns just them, [2, K].
         undifferentiable: why no gradient reaches the images; nothing if one does.
+        slope: that of the output along its gradient, as a share of what the gradient says.
     """
 
     path: Path
     logits: Tensor
     plain: bool
     undifferentiable: str
+    slope: float
 
 
 def try_function(model: nn.Module, x: Tensor) -> Tried:
@@ -56,7 +61,7 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
             mixes the images of a batch, or changes its buffers: the place is named.
     """
     pair = two_images(x)
-    with torch.inference_mode(False), _random_state_kept(x), _buffers_kept(model):
+    with torch.inference_mode(False), kept(), _random_state_kept(x), _buffers_kept(model):
         before = _random_state(x)
         start = pair.clone().requires_grad_(True)
         with torch.enable_grad():
@@ -82,8 +87,15 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
                 raise ModelError(why)
             _refuse_random(model, pair)
             raise ModelError(mixing(model, pair) + eval_first(model))
+        slope = 1.0
+        if not why:
+
+            def again(images: Tensor) -> Tensor:
+                return follow(_run(model, images), path).reshape(2, classes)
+
+            slope = slope_found(logits, start, again)
     plain = isinstance(out, Tensor) and all(t.dim() == 2 for t in (out, *alone))
-    return Tried(path, logits, plain, why)
+    return Tried(path, logits, plain, why, slope)
 
 
 def two_images(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -17,12 +17,34 @@ from trompe.errors import TrompeError
 
 Found = TypeVar("Found")
 
-_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
-
-def structure(model: nn.Module) -> Any:
+def structure(modules: Iterable[nn.Module]) -> Any:
     """A key of the modules that a model is made of, quick to make."""
-    return tuple([(id(module), type(module), module.training) for module in modules_of(model)])
+    return tuple([(id(module), type(module), module.training) for module in modules])
+
+
+class Answers(dict[Hashable, Found]):
+    """What was found out, by a key that holds the ids of objects.
+
+    An answer is forgotten as soon as one of its objects is gone, since another may get its id.
+    """
+
+    def keep(self, key: Hashable, found: Found, objects: Iterable[Any]) -> None:
+        """Remember what was found as long as all of these objects live."""
+
+        def forget(_: object) -> None:
+            self.pop(key, None)
+            self._watched.pop(key, None)
+
+        self[key] = found
+        self._watched[key] = [weakref.ref(one, forget) for one in objects]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watched: dict[Hashable, list[weakref.ref[Any]]] = {}
+
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, Answers[Any]] = weakref.WeakKeyDictionary()
 
 
 def shapes(args: Any, kwargs: Any) -> Any:
@@ -45,11 +67,14 @@ def once(
     """
     known = _KNOWN.get(model)
     if known is None:
-        known = _KNOWN[model] = {}
-    key = (question, structure(model), shapes(args, kwargs))
-    if key not in known:
-        known[key] = find()
-    found: Found = known[key]
+        known = _KNOWN[model] = Answers()
+    modules = modules_of(model)
+    key = (question, structure(modules), shapes(args, kwargs))
+    if key in known:
+        found: Found = known[key]
+        return found
+    found = find()
+    known.keep(key, found, modules)
     return found
 
 

@@ -66,6 +66,7 @@ class Reading(NamedTuple):
         args: see ``function``.
         soft: the value of the stand-in at a beta, where it does not follow from ``args``.
         on: what was compared, if not ``args``: a kink in constants is none of the model's.
+        maxout: whether a maximum over a dimension is no pooling, but an activation.
     """
 
     operation: Operation
@@ -73,6 +74,17 @@ class Reading(NamedTuple):
     args: tuple[Any, ...] = ()
     soft: Callable[[Any], Any] | None = None
     on: tuple[Any, ...] = ()
+    maxout: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """That of this call of the operation."""
+        return "activation" if self.maxout else self.operation.kind
+
+    @property
+    def name(self) -> str:
+        """In the words of the literature."""
+        return "maxout" if self.maxout else self.operation.name
 
     def smoothed(self, beta: Any) -> Any:
         """The value of the smooth stand-in."""

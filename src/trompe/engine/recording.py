@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from trompe.engine.agreement import difference, first_difference, tolerance
 from trompe.engine.apart import apart, kept
 from trompe.engine.once import once
 from trompe.engine.smoothing import Smoothed
-from trompe.engine.tape import Tape
+from trompe.engine.tape import Faint, Tape
 from trompe.errors import ModelError, UnsupportedOp
+
+FAINT = 1e-5
+"""Activations that are all smaller are near the stabilisers of LRP, of 1e-9 and 1e-6."""
 
 
 def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
@@ -39,18 +43,23 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
     inner, kind = model, "record"
     if isinstance(model, Smoothed):
         inner, kind = model.model, f"record, smoothed {model.activations} {bool(model.pooling)}"
-    once(inner, kind, (x,), {}, lambda: _vouch(model, x, logits))
+    tape.faint = once(inner, kind, (x,), {}, lambda: _vouch(model, x, tape, logits))
     return tape, logits
 
 
 def _recorded(model: nn.Module, x: Tensor, locate: bool, within: Any = None) -> tuple[Tape, Tensor]:
     tape = Tape(x, model, locate)
     with kept(), tape:
-        if within is None:
-            logits = model(x)
-        else:
-            with within:
+        try:
+            with within or nullcontext():
                 logits = model(x)
+        except RuntimeError as error:
+            if "appears to not have been used in the graph" not in str(error):
+                raise
+            raise ModelError(
+                "the model differentiates within its forward pass (torch.autograd.grad), which "
+                "cannot be recorded: explain with 'gradient', or write its derivative out"
+            ) from error
     if not isinstance(logits, Tensor) or not logits.requires_grad:
         raise ModelError(
             f"{type(model).__name__} does not return a tensor that depends differentiably on its "
@@ -58,6 +67,19 @@ def _recorded(model: nn.Module, x: Tensor, locate: bool, within: Any = None) -> 
         )
     logits = tape.final(logits)
     return tape, logits
+
+
+def _faint(tape: Tape) -> Faint | None:
+    """The operation with the smallest activations, if these are small beside LRP's stabilisers."""
+    found = None
+    for call in tape.calls:
+        out = call.out.detach()
+        if out.dim() < 2 or out.is_meta or not out.is_floating_point() or not out.numel():
+            continue
+        size = float(out.abs().max())
+        if 0 < size < (FAINT if found is None else found.size):
+            found = Faint(call.name, call.index, size)
+    return found
 
 
 class _Precise(TorchFunctionMode):
@@ -74,8 +96,11 @@ class _Precise(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _vouch(model: nn.Module, x: Tensor, logits: Tensor) -> bool:
+def _vouch(model: nn.Module, x: Tensor, tape: Tape, logits: Tensor) -> Faint | None:
     """Compare the recorded output with that of a plain run.
+
+    Returns:
+        Where the signal nearly vanishes, if it does.
 
     Raises:
         UnsupportedOp: names the first operation whose value differs.
@@ -83,7 +108,7 @@ def _vouch(model: nn.Module, x: Tensor, logits: Tensor) -> bool:
     with apart(), torch.no_grad(), _Precise():
         expected = model(x.detach().clone())
     if difference([logits], [expected]) <= tolerance(logits, expected):
-        return True
+        return _faint(tape)
 
     def plainly() -> Any:
         with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trompe.engine import selections as sel
@@ -42,6 +43,19 @@ def _adaptive(operation: Any) -> Reader:
     return read
 
 
+def _maxout(input: Tensor, dim: Any) -> bool:
+    """Whether a maximum over these dimensions is an activation (maxout, ``stack([h, 0]).amax(0)``).
+
+    Pooling goes over the last dimensions of feature maps, or leaves a number per channel. What else
+    a maximum goes over are candidates, not places.
+    """
+    with torch._C.DisableTorchFunction():
+        count = input.dim()
+    dims = {d % count for d in ([dim] if isinstance(dim, int) else dim)}
+    last = dims == set(range(count - len(dims), count))
+    return 0 in dims or (count - len(dims) > 2 and not (last and count <= 4))
+
+
 def _over(whole: Any, operation: Any, two: Reader) -> Reader:
     """``max(x)``, ``max(x, dim)`` or ``max(x, other)``, and likewise for ``min``."""
 
@@ -55,7 +69,7 @@ def _over(whole: Any, operation: Any, two: Reader) -> Reader:
             return None
         if dim is None:
             return Reading(whole, whole.function, (input, tuple(range(input.dim())), False))
-        return operation.of(input, dim, keepdim)
+        return operation.of(input, dim, keepdim)._replace(maxout=_maxout(input, dim))
 
     return read
 
@@ -64,8 +78,9 @@ def _along(operation: Any) -> Reader:
     def read(memory: Memory, input: Tensor, dim: Any = (), keepdim: bool = False) -> Reading | None:
         if not input.is_floating_point():
             return None
-        dim = tuple(range(input.dim())) if dim in ((), [], None) else dim
-        return operation.of(input, dim, keepdim)
+        if dim in ((), [], None):
+            return operation.of(input, tuple(range(input.dim())), keepdim)
+        return operation.of(input, dim, keepdim)._replace(maxout=_maxout(input, dim))
 
     return read
 

@@ -40,7 +40,8 @@ _fft_c2c _fft_c2r _fft_r2c ger inner linear matmul miopen_convolution mkldnn_con
 mkldnn_linear mm mv outer scaled_dot_product_attention slow_conv3d slow_conv_transpose2d
 slow_conv_transpose3d slow_conv_dilated2d slow_conv_dilated3d thnn_conv2d _thnn_conv2d_forward
 tensordot vdot _thnn_fused_lstm_cell _thnn_fused_gru_cell lstm lstm_cell gru gru_cell
-mkldnn_rnn_layer rnn_tanh rnn_tanh_cell _cudnn_rnn
+mkldnn_rnn_layer rnn_tanh rnn_tanh_cell _cudnn_rnn sparse_mm _sparse_mm _sparse_addmm
+sparse_sampled_addmm _sparse_sum
 """
 
 _MOVING = """

@@ -9,111 +9,18 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from trompe.engine.agreement import difference, first_difference, tolerance, vanishes
 from trompe.engine.apart import apart, kept
 from trompe.engine.decompose import decomposed
-from trompe.engine.inplace import Redirects, out_of_place
-from trompe.engine.masks import FACTORIES, Memory, note
 from trompe.engine.once import first_image, once, shapes, watched
-from trompe.engine.operations import Reading
 from trompe.engine.pytree import swapped, tensors_in
-from trompe.engine.reading import may_be_read, read
+from trompe.engine.replacing import Careful, Smoothing
 from trompe.engine.surrogates import Beta
 from trompe.errors import ModelError, UsageError
 
 _log = logging.getLogger("trompe")
-
-
-class _Smoothing(TorchFunctionMode):
-    """While active, calls of kinked functions, from modules or plain code, are replaced."""
-
-    def __init__(self, owner: Smoothed) -> None:
-        super().__init__()
-        self.owner = owner
-        self.redirects = Redirects()
-        self.memory = Memory()
-        self._grad = torch.is_grad_enabled()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        args, kwargs = self.redirects.resolve((args, kwargs or {}))
-        memory = self.memory
-        if may_be_read(func, memory):
-            (plain, a, k), overwritten = out_of_place(func, args, kwargs)
-            reading = read(memory, plain, a, k)
-            strength = None if reading is None else self._strength(reading)
-            if reading is not None and strength is not None and self._differentiates():
-                out = reading.smoothed(strength)
-                if overwritten is not None:
-                    self._overwrite(overwritten, out)
-                    out = self.redirects.resolve(overwritten)
-                self._made(func, a, k, out)
-                return out
-        out = func(*args, **kwargs)
-        note(memory, func, args, kwargs, out)
-        self._made(func, args, kwargs, out)
-        return out
-
-    def _differentiates(self) -> bool:
-        """Whether this is no code of a custom autograd function, whose derivative is its own."""
-        return torch.is_grad_enabled() or not self._grad
-
-    def _strength(self, reading: Reading) -> Beta | None:
-        """The beta of a kink's stand-in; ``None`` leaves it."""
-        owner = self.owner
-        if reading.operation.kind == "pooling":
-            return owner.beta * owner.pooling if owner.pooling else None
-        return owner.beta if owner.activations else None
-
-    def _overwrite(self, old: Tensor, new: Tensor) -> None:
-        self.redirects.overwrite(old, new)
-
-    def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Called with the result of each call."""
-
-
-class _Careful(_Smoothing):
-    """Also where views are changed in place, or weights pass a kink, which are not smoothed.
-
-    Args:
-        owner: the smoothed model.
-        inputs: what the model is called with.
-    """
-
-    def __init__(self, owner: Smoothed, inputs: Any) -> None:
-        super().__init__(owner)
-        self._inputs = {id(tensor) for tensor in tensors_in(inputs)}
-        self._constant = {
-            id(t): t
-            for t in (*owner.model.parameters(), *owner.model.buffers())
-            if id(t) not in self._inputs
-        }
-
-    def _strength(self, reading: Reading) -> Beta | None:
-        tensors = list(tensors_in(reading.on if reading.on else reading.args))
-        if tensors and all(id(tensor) in self._constant for tensor in tensors):
-            return None
-        return super()._strength(reading)
-
-    def _overwrite(self, old: Tensor, new: Tensor) -> None:
-        if self.redirects.shared(old):
-            self.redirects.overwrite_shared(old, new)
-        else:
-            self.redirects.overwrite(old, new)
-
-    def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        given = [] if func in FACTORIES else list(tensors_in(args, kwargs))
-        constant = all(id(tensor) in self._constant for tensor in given)
-        for tensor in tensors_in(out):
-            self.redirects.track(tensor)
-            if constant and id(tensor) not in self._inputs:
-                self._constant[id(tensor)] = tensor
-            elif not constant:
-                self._constant.pop(id(tensor), None)
 
 
 class Smoothed(nn.Module):
@@ -135,12 +42,12 @@ class Smoothed(nn.Module):
         self.pooling = pooling
         self.activations = activations
         self.training = model.training
-        self._active: list[_Smoothing] = []
+        self._active: list[Smoothing] = []
         self._care: dict[Any, bool] = {}
 
     def __enter__(self) -> Smoothed:
         """Smooth all that runs until the end of the ``with`` block, be it called as it is."""
-        self._active.append(_Smoothing(self))
+        self._active.append(Smoothing(self))
         self._active[-1].__enter__()
         return self
 
@@ -176,7 +83,7 @@ class Smoothed(nn.Module):
         careful: bool,
         within: Any = None,
     ) -> Any:
-        mode = _Careful(self, (args, kwargs)) if careful else _Smoothing(self)
+        mode = Careful(self, (args, kwargs)) if careful else Smoothing(self)
         with kept(), decomposed(), mode:
             if within is None:
                 return mode.redirects.resolve(function(*args, **kwargs))
@@ -211,6 +118,13 @@ class Smoothed(nn.Module):
                 f"{remaining[0].place}): a scripted or traced model hides its operations, so give "
                 "the module it was made from; otherwise go without smoothing"
             )
+        if covered and not self.pooling and all(kink.fate == "pooling" for kink in covered):
+            _log.warning(
+                "nothing is smoothed: all kinks of the model are maxima over places or dimensions "
+                "(%s in %s), which pooling=True smooths",
+                covered[0].function,
+                covered[0].place,
+            )
         for kink in remaining:
             _log.warning(
                 "%s in %s is not smoothed: an attack by the gradient may not see past it",
@@ -229,7 +143,16 @@ class Smoothed(nn.Module):
             return limit._run(self.model, a, k, seen.careful, within)
 
         with apart(), kept(), torch.inference_mode(False), torch.no_grad():
-            expected, found = (list(tensors_in(run())) for run in (plainly, at_the_limit))
+            expected = list(tensors_in(plainly()))
+            try:
+                found = list(tensors_in(at_the_limit()))
+            except RuntimeError as error:
+                if "functorch" not in str(error):
+                    raise
+                raise ModelError(
+                    "the model computes with torch.vmap or torch.func, within which nothing can be "
+                    "smoothed: write it with operations on whole batches, or go without smoothing"
+                ) from error
             if difference(found, expected) <= max(tolerance(*expected), 1e-3):
                 return seen.careful
             limit.beta *= 1e3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine.adjoints import ADJOINTS
+from trompe.engine.candidates import over_candidates
 from trompe.engine.direct import Hook, NotDirect, directly
-from trompe.engine.once import watched
+from trompe.engine.once import once, watched
 from trompe.engine.recording import record
 from trompe.engine.smoothing import unwrapped
-from trompe.engine.tape import OpCall, Tape
+from trompe.engine.tape import Faint, OpCall, Tape
 from trompe.errors import UnsupportedOp
+
+_log = logging.getLogger("trompe")
 
 
 class Rule(Protocol):
@@ -72,6 +76,7 @@ class RuleSet:
         only: names of the operations with a kink (``trompe.engine.operations``) that the method is
             defined on; a model in which another is found is refused. ``None``: any.
         why: said of such an operation.
+        stabilised: whether rules divide by activations, with a small number added to them.
     """
 
     name: str
@@ -81,6 +86,7 @@ class RuleSet:
     hooks: Mapping[Callable[..., Any], Hook] | None = None
     only: frozenset[str] | None = None
     why: str = "has no rule"
+    stabilised: bool = False
 
 
 def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
@@ -131,9 +137,43 @@ def _check_defined(model: nn.Module, x: Tensor, rules: RuleSet) -> None:
         UnsupportedOp: names it.
     """
     inner = unwrapped(model)
-    for kink in watched(inner, (x,), {}).kinks:
-        if rules.only is not None and kink.operation not in rules.only:
+    only = rules.only or frozenset()
+    found = watched(inner, (x,), {}).kinks
+    for kink in found:
+        if kink.operation not in only:
             raise UnsupportedOp(kink.function, kink.place, rules.name, rules.why)
+    if "maxout" not in only and any(kink.fate == "pooling" for kink in found):
+        once(inner, ("places", rules.name), (x,), {}, lambda: _check_pooling(inner, x, rules))
+
+
+def _say_faint(faint: Faint) -> None:
+    """Say, once, that relevance is absorbed where activations are as small as what is added."""
+    if not faint.said:
+        faint.said = True
+        _log.warning(
+            "the signal nearly vanishes: the activations of %s (call %d) are at most %.0e, and "
+            "what is added to denominators (1e-9 or 1e-6) absorbs relevance there: the map is "
+            "worth nothing unless the weights are scaled up",
+            faint.name,
+            faint.index,
+            faint.size,
+        )
+
+
+def _check_pooling(model: nn.Module, x: Tensor, rules: RuleSet) -> bool:
+    """Refuse a model that takes maxima over candidates in the guise of pooling.
+
+    Raises:
+        UnsupportedOp: names the operation.
+    """
+    image = x.detach()[:1].clone().requires_grad_(True)
+    with torch.enable_grad():
+        tape, _ = record(model, image, locate=True)
+    call = over_candidates(tape)
+    if call is not None:
+        why = f"goes over candidates, not places: a maximum of several {rules.why}"
+        raise UnsupportedOp(call.name, call.place, rules.name, why)
+    return True
 
 
 def relevance_of(
@@ -166,6 +206,8 @@ def relevance_of(
             pass
     try:
         tape, logits = record(model, x)
+        if tape.faint is not None and chosen.stabilised:
+            _say_faint(tape.faint)
         with torch.set_grad_enabled(keep):
             return sweep(tape, logits, seed(logits), chosen), logits
     except UnsupportedOp as error:

@@ -94,6 +94,23 @@ class OpCall:
         return out
 
 
+@dataclass
+class Faint:
+    """An operation where the signal nearly vanishes.
+
+    Args:
+        name: of the operation.
+        index: its place in the order of execution.
+        size: the largest of its activations.
+        said: whether the user knows.
+    """
+
+    name: str
+    index: int
+    size: float
+    said: bool = False
+
+
 class Tape(TorchFunctionMode):
     """Records while active; see ``record``.
 
@@ -107,6 +124,7 @@ class Tape(TorchFunctionMode):
         super().__init__()
         self.calls: list[OpCall] = []
         self.input = x
+        self.faint: Faint | None = None
         self._known: dict[int, Tensor] = {id(x): x}
         self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()

@@ -25,8 +25,8 @@ from trompe.engine.masks import Memory, note, passes_mask
 from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.reading import may_be_read, read
-from trompe.engine.smooth_operations import EXPONENTS, IN_FIRST, READS, SMOOTH, VALUELESS
-from trompe.engine.spellings import GUARD
+from trompe.engine.singular import kinked
+from trompe.engine.smooth_operations import READS, VALUELESS
 
 Fate = Literal["smoothed", "pooling", "remains"]
 
@@ -69,12 +69,15 @@ class Watched:
         whole: whether the model takes no other number of images than it was given, so that it was
             watched on all of them.
         severed: the operation that changed values without the graph's knowledge, or empty.
+        custom: the names of the model's own autograd functions, whose derivatives are nobody's
+            but theirs.
     """
 
     kinks: tuple[Kink, ...]
     careful: bool
     severed: str
     whole: bool = False
+    custom: tuple[str, ...] = ()
 
 
 class _Below(TorchDispatchMode):
@@ -86,7 +89,7 @@ class _Below(TorchDispatchMode):
         self.severed = ""
         self._graph: set[int] = set()  # memory that tensors of the graph have had
         self._report = report
-        self._storages = {id_of(t): t.untyped_storage() for t in inputs}
+        self._storages = dict(map(_memory, inputs))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -95,7 +98,7 @@ class _Below(TorchDispatchMode):
     def follows(self, tensor: Tensor) -> bool:
         """Whether a tensor's numbers come from the image."""
         try:
-            return id_of(tensor) in self._storages
+            return _memory(tensor)[0] in self._storages
         except NotImplementedError:  # of a transform such as vmap, which has no memory of its own
             return True
 
@@ -103,7 +106,7 @@ class _Below(TorchDispatchMode):
         """Note a change of values that the graph does not know of (``h.data.mul_(2)``)."""
         for tensor in tensors_in(changed):
             detached = torch.is_grad_enabled() and not tensor.requires_grad
-            if detached and id_of(tensor) in self._graph:
+            if detached and _memory(tensor)[0] in self._graph:
                 self.severed = self.severed or func._schema.name.replace("aten::", "torch.")
 
     def __torch_dispatch__(
@@ -114,7 +117,7 @@ class _Below(TorchDispatchMode):
             met = [t for t in tensors_in(args, kwargs) if self.follows(t)]
             if not met or func._schema.name in VALUELESS:
                 return func(*args, **kwargs)
-            kinked = not self.paused and func._schema.name in READS
+            branches = not self.paused and func._schema.name in READS
             out = func(*args, **kwargs)
             made = list(tensors_in(out))
             changed = [
@@ -123,12 +126,31 @@ class _Below(TorchDispatchMode):
                 if a.alias_info and a.alias_info.is_write and i < len(args)
             ]
             self._sever(func, changed)
-            self._graph.update(id_of(t) for t in met if t.requires_grad)
+            self._graph.update(_memory(t)[0] for t in met if t.requires_grad)
             for tensor in (*made, *tensors_in(changed)):
-                self._storages.setdefault(id_of(tensor), tensor.untyped_storage())
-            if kinked or (not self.paused and _kinked(func, args, kwargs, met, made)):
+                self._storages.setdefault(*_memory(tensor))
+            if branches or (not self.paused and kinked(func, args, kwargs, met, made)):
                 self._report(f"torch.ops.{func._schema.name.replace('::', '.')}")
             return out
+
+
+def custom_functions(outputs: Any) -> tuple[str, ...]:
+    """The names of autograd functions, not of PyTorch or of this package, behind some outputs."""
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors_in(outputs)]
+    seen: set[Any] = {None}
+    found: dict[str, None] = {}
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(before for before, _ in node.next_functions)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            own: Any = type(node)
+            function = own._forward_cls
+            if function.__module__.split(".")[0] not in ("torch", "trompe"):
+                found[function.__name__] = None
+    return tuple(found)
 
 
 def id_of(tensor: Tensor) -> int:
@@ -137,31 +159,15 @@ def id_of(tensor: Tensor) -> int:
     return found
 
 
+def _memory(tensor: Tensor) -> tuple[int, Any]:
+    """A tensor's identity, and what keeps it from being given anew; a sparse one is its own."""
+    if tensor.layout != torch.strided:
+        return id(tensor), tensor
+    return id_of(tensor), tensor.untyped_storage()
+
+
 _LEAVING = frozenset({Tensor.numpy, Tensor.__array__, Tensor.tolist, Tensor.__dlpack__})
 """Ways out of PyTorch, on which numbers are followed no further."""
-
-
-def _kinked(func: Any, args: Any, kwargs: Any, met: list[Tensor], made: list[Tensor]) -> bool:
-    """Whether an operation may have a kink in what comes from the image."""
-    if not any(t.is_floating_point() or t.is_complex() for t in made):
-        return False  # a comparison: a kink only where it is used
-    if any(not t.is_floating_point() and not t.is_complex() for t in met):
-        return True
-    name = func._schema.name
-    name = name[:-1] if name.endswith("_") else name
-    if name in EXPONENTS and any(t.numel() == met[0].numel() for t in made):
-        return True  # of single numbers: their absolute values
-    if name in EXPONENTS:
-        order = args[1] if len(args) > 1 else kwargs.get("ord", kwargs.get("p", 2))
-        return order not in (None, 2, 2.0)
-    if name in IN_FIRST:
-        return any(t is not args[0] for t in met)
-    if name in ("aten::clamp", "aten::clamp_min"):
-        low = args[1] if len(args) > 1 else kwargs.get("min")
-        high = args[2] if len(args) > 2 else kwargs.get("max")
-        guard = high is None and isinstance(low, (int, float)) and 0 < low <= GUARD
-        return not (guard and (args[0].is_meta or bool((args[0] > low).all())))
-    return name not in SMOOTH
 
 
 class _Watch(TorchFunctionMode):
@@ -193,12 +199,10 @@ class _Watch(TorchFunctionMode):
                     depends = any(self.below.follows(t) for t in tensors)
                     quiet = True
                     if depends:
-                        fate: Fate = (
-                            "pooling" if reading.operation.kind == "pooling" else "smoothed"
-                        )
+                        fate: Fate = "pooling" if reading.kind == "pooling" else "smoothed"
                         if not torch.is_grad_enabled():  # in a function with its own derivative
                             fate = "remains"
-                        key = (_name(func), self._place(), fate, reading.operation.name)
+                        key = (_name(func), self._place(), fate, reading.name)
                         self.found[key] += 1
                     self.careful |= not depends
                     if overwritten is not None and self._redirects.shared(overwritten):
@@ -255,9 +259,9 @@ def watch(function: Callable[..., Any], args: Any, kwargs: Any) -> Watched:
         inputs = [t for t in tensors_in(args, kwargs) if t.is_floating_point()]
         seen = _Watch(function, inputs)
         with seen.below, seen:
-            function(*args, **kwargs)
+            out = function(*args, **kwargs)
     found = tuple(
         Kink(name, place, fate, count, operation)
         for (name, place, fate, operation), count in seen.found.items()
     )
-    return Watched(found, seen.careful, seen.below.severed)
+    return Watched(found, seen.careful, seen.below.severed, custom=custom_functions(out))

@@ -45,7 +45,7 @@ class Method:
             model: any module or function [B, C, H, W] -> [B, K], or a ``LoadedModel``, whose
                 input space then is the method's. It may return its logits in a tuple, a mapping
                 or an object. Before the first map of a model and a shape of images it is checked
-                that the model is a function of one image: three forward passes' time.
+                that the model is a function of one image, and its gradient that of its output.
             x: [B, C, H, W], normalised; a NumPy array, or one image [C, H, W], are a batch too.
             target: class of each image, [B], or one number for all of them.
 

@@ -70,7 +70,7 @@ class GradCAM(Method):
 
         def method(x: Tensor, keep: bool) -> Explanation:
             tape, logits = record(model, x, locate=self.layer is not None)
-            op, channels = self._features(tape, model)
+            op, channels = self._features(tape, model, logits)
             features = op.out.movedim(channels, 1)
             places = tuple(range(2, features.dim()))
             if self.weights == "gradient":
@@ -90,8 +90,12 @@ class GradCAM(Method):
 
         return explained(method, model, x)
 
-    def _features(self, tape: Tape, model: nn.Module) -> tuple[OpCall, int]:
+    def _features(self, tape: Tape, model: nn.Module, logits: Tensor) -> tuple[OpCall, int]:
         """The operation whose output the feature maps are, and the axis of their channels."""
+        used = {id(logits)}  # a second head has maps that the class is not read from
+        for op in reversed(tape.calls):
+            if any(id(tensor) in used for tensor in op.outputs):
+                used.update(id(tensor) for tensor, _ in op.edges)
         image, found, dims = tape.input.shape, [], tape.input.dim()
         whole, tokens = {id(tape.input)}, {id(tape.input)}
         for op in tape.calls:
@@ -103,7 +107,7 @@ class GradCAM(Method):
                 whole |= made
             if taken & tokens and op.out.dim() >= min(dims, 3) > 2:
                 tokens |= made
-            if made & tokens and op.out.dim() == dims and op.out.shape[0] == image[0]:
+            if made & used & tokens and op.out.dim() == dims and op.out.shape[0] == image[0]:
                 found.append(op)
             if op.func in SOFTMAX and op.out.dim() > 2 and not made & whole and self.layer is None:
                 found = []  # attention: the maps before it are not what the class is read from

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from trompe.engine import adapted, smooth
 from trompe.errors import ExplanationError, UsageError
+from trompe.explain import as_explainer
 from trompe.explain.base import pick
 from trompe.geometry.lanczos import Eigenpairs, largest
+from trompe.geometry.own_functions import check_own_functions
+from trompe.types import InputSpace
 
 DENSE = 48
 """Up to so many dimensions the Hessian is formed and its eigenvalues are all computed."""
@@ -117,6 +120,7 @@ def principal_curvatures(
         raise UsageError(f"k must be within 1..{size - 1}, not {k}")
     if steps < k or not tolerance > 0:
         raise UsageError("steps must be at least k, and tolerance positive")
+    check_own_functions(as_explainer("gradient", InputSpace()), judge, x, target)
     used = judge if beta is None else smooth(judge, beta=beta, pooling=pooling)
     gradient, product = hessian_products(used, x, target)
     norm = gradient.norm(dim=1)

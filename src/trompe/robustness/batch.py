@@ -23,6 +23,7 @@ from trompe.attacks.surrogate import surrogate_of
 from trompe.engine.kinks import kinks
 from trompe.errors import ExplanationError
 from trompe.explain.base import Method
+from trompe.geometry.own_functions import check_own_functions
 from trompe.metrics import pcc
 from trompe.outputs import Outputs
 from trompe.robustness import doubts
@@ -166,6 +167,7 @@ class Ensemble:
     def _climb(self, member: Member, reference: Observation, steps: int) -> None:
         """One member that follows derivatives."""
         plan = self.plan
+        check_own_functions(plan.base, plan.model, self.x, self.target)
         known = plan.base if isinstance(plan.base, Method) else "gradient"
         settings = preset_for("fast", known, self.x.shape[-2])
 

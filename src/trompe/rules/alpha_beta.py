@@ -11,7 +11,7 @@ from trompe.engine.tape import OpCall
 from trompe.errors import UsageError
 from trompe.rules.affine import centred, plus, whole_bias
 from trompe.rules.linear import apply, negative, positive, transposed, weight_of
-from trompe.rules.passing import stabilised
+from trompe.rules.passing import away, stabilised
 
 Part = Callable[[Tensor], Tensor]
 
@@ -67,7 +67,7 @@ class AlphaBeta:
             z = z + apply(op, *term)
         z = plus(z, None if bias is None else same(bias))
         # The positive contributions add up to nothing negative.
-        safe = z + self.stabiliser if same is positive else stabilised(z, self.stabiliser)
+        safe = away(z, self.stabiliser) if same is positive else stabilised(z, self.stabiliser)
         share = relevance / safe
         parts = [part * transposed(op, share, w) for part, w in terms]
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]

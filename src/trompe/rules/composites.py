@@ -73,7 +73,8 @@ class Composite:
             table = _kept_table(self)
         except TypeError:  # a rule of the caller's own without a hash
             table = self._table()
-        return RuleSet("lrp", {**table, **RULES} if RULES else table, default=None, prepare=prepare)
+        rules = {**table, **RULES} if RULES else table
+        return RuleSet("lrp", rules, default=None, prepare=prepare, stabilised=True)
 
     def _linear(self, relevance: Any, op: OpCall) -> Any:
         if op.notes.selects:

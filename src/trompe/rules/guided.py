@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trompe.engine.activations import ACTIVATIONS, HARDTANH, RELU
 from trompe.engine.direct import activation_hooks, grad_fn, lower_bound
-from trompe.engine.selections import POOLINGS, functions_of
+from trompe.engine.selections import LARGEST, POOLINGS, functions_of
 from trompe.engine.softplus import gated_softplus, slope_of, softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
@@ -18,7 +18,7 @@ from trompe.errors import UnsupportedOp
 
 NO_RELU = "is no ReLU, on which alone this method is defined, and has no rule"
 
-ONLY = frozenset({RELU.name, HARDTANH.name, *(pooling.name for pooling in POOLINGS)})
+ONLY = frozenset({RELU.name, HARDTANH.name, LARGEST.name, *(pooling.name for pooling in POOLINGS)})
 """The operations with a kink that a method of rectified networks is defined on."""
 
 

@@ -51,9 +51,20 @@ def clamped(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     return identity(relevance, op)
 
 
+def least(epsilon: float, dtype: torch.dtype) -> float:
+    """A stabiliser that this type can hold: to float16 a number below 3e-8 is zero."""
+    return max(epsilon, 1e-6) if dtype == torch.float16 else epsilon
+
+
 def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
     """``z`` moved away from zero by epsilon, keeping its sign."""
+    epsilon = least(epsilon, z.dtype)
     return z + epsilon * torch.where(z >= 0, 1.0, -1.0).to(z.dtype)
+
+
+def away(z: Tensor, epsilon: float = STABILISER) -> Tensor:
+    """``z``, a sum of nothing negative, moved away from zero by epsilon."""
+    return z + least(epsilon, z.dtype)
 
 
 def _all(rule: Rule, *functions: Callable[..., Any]) -> dict[Callable[..., Any], Rule]:

@@ -132,7 +132,9 @@ RULES: dict[Callable[..., Any], Rule] = {
 """The rule of each operation; what has none, such as layer norm and softmax, is refused."""
 
 
-ONLY = frozenset(operation.name for operation in OPERATIONS if operation is not WHERE)
+ONLY = frozenset(
+    {"maxout", *(operation.name for operation in OPERATIONS if operation is not WHERE)}
+)
 """A choice by a comparison is made anew for image and baseline, which no slope accounts for."""
 
 

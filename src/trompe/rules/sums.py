@@ -22,7 +22,7 @@ from trompe.engine.sweep import Rule, vjp
 from trompe.engine.tape import OpCall
 from trompe.errors import UnsupportedOp
 from trompe.rules.affine import sum_to
-from trompe.rules.passing import ADAPTIVE, ADDITIONS, passed, stabilised
+from trompe.rules.passing import ADAPTIVE, ADDITIONS, away, passed, stabilised
 
 INTERPOLATION = (F.interpolate, F.upsample)
 """Resampling on a grid."""
@@ -58,7 +58,7 @@ class SignedAddition:
             sign = torch.where(op.out.detach() >= 0, 1.0, -1.0).to(op.out.dtype)
             terms = [torch.relu(term * sign) for term in terms]
             total = terms[0] + terms[1]
-        share = relevance / (total + self.stabiliser)
+        share = relevance / away(total, self.stabiliser)
         return [
             sum_to(term * share, alias.shape)
             for term, (_, alias) in zip(terms, op.edges, strict=True)
@@ -106,12 +106,12 @@ class SignedSum:
         if op.out.shape == x.shape and op.func in ADAPTIVE:
             return [relevance, *none]  # each window is one place
         if op.notes.nonnegative:
-            share = vjp(relevance / (op.out + self.stabiliser), op)[0]
+            share = vjp(relevance / away(op.out, self.stabiliser), op)[0]
             return [None if share is None else x * share, *none]
         above, below = _halves(x)
         sums = again(op, {id(x): above})
         up = op.out.detach() >= 0
-        share = relevance / (torch.where(up, sums, sums - op.out) + self.stabiliser)
+        share = relevance / away(torch.where(up, sums, sums - op.out), self.stabiliser)
         (of_above, *_), (of_below, *_) = (
             vjp(torch.where(side, share, 0.0), op) for side in (up, ~up)
         )
@@ -165,12 +165,12 @@ class SignedProduct:
             one = {key: above for key, (above, _) in parts.items()}
             other = {key: below for key, (_, below) in parts.items()}
             signs = self._sums(op, one, other)
-        total, share = signs[0], relevance / (signs[0] + self.stabiliser)
+        total, share = signs[0], relevance / away(signs[0], self.stabiliser)
         shares = [share]
         if len(signs) > 1:
             up = op.out.detach() >= 0
             total = torch.where(up, signs[0], signs[1])
-            share = relevance / (total + self.stabiliser)
+            share = relevance / away(total, self.stabiliser)
             shares = [torch.where(up, share, 0.0), torch.where(up, 0.0, share)]
         leaves = [half for _, alias in op.edges for half in parts[id(alias)]]
         found = torch.autograd.grad(signs, leaves, shares, create_graph=carry, allow_unused=True)

@@ -22,6 +22,7 @@ from trompe.rules.linear import (
     transposed_pair,
     weight_of,
 )
+from trompe.rules.passing import away
 
 _SLACK = 4  # rounding errors by which a black pixel may lie outside, and keep its derivative
 
@@ -117,7 +118,7 @@ def _by_channel(
 
     settings = {k: v for k, v in op.kwargs.items() if not isinstance(v, Tensor)}
     key = f"offset {tuple(x.shape[1:])} {op.args[3:]} {settings}"
-    z = apply(op, x, weight) - memo(bound_weight, key, offset) + stabiliser
+    z = away(apply(op, x, weight) - memo(bound_weight, key, offset), stabiliser)
     of_x, of_bound = transposed_pair(op, relevance / z, weight, bound_weight)
     return x * of_x - of_bound
 
@@ -129,7 +130,7 @@ def _by_place(
     assert op.notes.bounds is not None  # the caller has checked
     low, high = (bound.expand_as(x) for bound in op.notes.bounds)
     up, down = weight_of(op, positive), weight_of(op, negative)
-    z = apply(op, x, weight) - apply(op, low, up) - apply(op, high, down) + stabiliser
+    z = away(apply(op, x, weight) - apply(op, low, up) - apply(op, high, down), stabiliser)
     share = relevance / z
     corner = low * transposed(op, share, up) + high * transposed(op, share, down)
     return x * transposed(op, share, weight) - corner

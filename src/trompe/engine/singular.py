@@ -1,0 +1,70 @@
+"""Whether an operation of aten may have a kink in what comes from the image, by name and numbers.
+
+Some operations are smooth by their name and not on the numbers they get: the root of a square, the
+norm of a pair of which one is zero, a power of what comes down to zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trompe.engine.smooth_operations import EXPONENTS, IN_FIRST, SMOOTH
+from trompe.engine.spellings import GUARD
+
+_ROOTS = frozenset({"aten::sqrt", "aten::rsqrt", "aten::pow", "aten::hypot"})
+_SMALL = 0.01
+"""Activations come close to zero in some places: of their squares, so large a share is so small a
+part of the mean. Variances with their guard, sums of many squares, do not."""
+
+
+def _reaches_zero(name: str, args: Any) -> bool:
+    """Whether a root is taken of numbers that come down to zero, where it has no derivative."""
+    x = args[0]
+    if not isinstance(x, Tensor) or x.is_meta or not x.is_floating_point() or x.numel() < 16:
+        return False
+    if name == "aten::pow":
+        power = args[1]
+        if not isinstance(power, (int, float)) or power >= 1 or power == int(power) > 0:
+            return False
+    sizes = x.detach().abs().double().flatten()
+    return bool((sizes < _SMALL * sizes.mean()).double().mean() > _SMALL)
+
+
+def _magnitude(args: Any, made: list[Tensor]) -> bool:
+    """Whether norms are the magnitudes of single numbers, the others beside them being zero."""
+    x, norm = args[0], made[0].detach()
+    if x.is_meta or norm.numel() < 2 or x.numel() % norm.numel() or x.numel() == norm.numel():
+        return False
+    sizes = x.detach().abs()
+    alone = (sizes > 1e-6 * sizes.max()).sum() <= norm.numel()
+    return bool(alone) and bool(torch.isfinite(norm).all())
+
+
+def kinked(func: Any, args: Any, kwargs: Any, met: list[Tensor], made: list[Tensor]) -> bool:
+    """Whether an operation may have a kink in what comes from the image."""
+    if not any(t.is_floating_point() or t.is_complex() for t in made):
+        return False  # a comparison: a kink only where it is used
+    if any(not t.is_floating_point() and not t.is_complex() for t in met):
+        return True
+    name = func._schema.name
+    name = name[:-1] if name.endswith("_") else name
+    if name in EXPONENTS and any(t.numel() == met[0].numel() for t in made):
+        return True  # of single numbers: their absolute values
+    if name in EXPONENTS and _magnitude(args, made):
+        return True
+    if name in EXPONENTS:
+        order = args[1] if len(args) > 1 else kwargs.get("ord", kwargs.get("p", 2))
+        return order not in (None, 2, 2.0)
+    if name in IN_FIRST:
+        return any(t is not args[0] for t in met)
+    if name in ("aten::clamp", "aten::clamp_min"):
+        low = args[1] if len(args) > 1 else kwargs.get("min")
+        high = args[2] if len(args) > 2 else kwargs.get("max")
+        guard = high is None and isinstance(low, (int, float)) and 0 < low <= GUARD
+        return not (guard and (args[0].is_meta or bool((args[0] > low).all())))
+    if name in _ROOTS and _reaches_zero(name, args):
+        return True
+    return name not in SMOOTH

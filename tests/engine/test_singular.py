@@ -1,0 +1,47 @@
+"""Roots and norms that are magnitudes on the numbers they get count as kinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trompe.engine import kinks
+
+X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+MAGNITUDES: dict[str, Callable[[Tensor], Tensor]] = {
+    "float_power": lambda x: torch.float_power(x * x, 0.5),
+    "fourth root": lambda x: (x**4) ** 0.25,
+    "root of a copy": lambda x: (x * x.clone()).sqrt(),
+    "norm beside zero": lambda x: torch.stack([x, torch.zeros_like(x)], -1).norm(dim=-1),
+    "over its magnitude": lambda x: (x * x.clone()) * (x * x.clone()).rsqrt(),
+}
+SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
+    "deviation": lambda x: (x.var((2, 3), keepdim=True) + 1e-5).sqrt(),
+    "norm over channels": lambda x: x.norm(dim=1),
+    "root mean square": lambda x: x.pow(2).mean(1).add(1e-6).rsqrt(),
+    "cube": lambda x: x**3,
+    "root of an exponential": lambda x: x.exp().sqrt(),
+}
+
+
+class Net(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("name", MAGNITUDES)
+def test_magnitudes_remain(name: str) -> None:
+    assert kinks(Net(MAGNITUDES[name]), X).uncovered
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_what_stays_off_zero_is_smooth(name: str) -> None:
+    assert not kinks(Net(SMOOTH[name]), X).kinks
