@@ -165,6 +165,7 @@ def test_command_status_leaderboard_and_report_name_the_parts(
 ) -> None:
     command = ["audit", "--model", "smallnet:net", "--size", "16", "--images", "images"]
     command += ["--pairs", "3", "--iterations", "10", "--output", "run", "--quiet"]
+    command += ["--no-worst-case"]
     command += ["--objective", "unlike:measure=cosine", "--constraint", "linf:8/255"]
     assert main(command) == 0
     assert main(["audit", "--status", "--output", "run"]) == 0

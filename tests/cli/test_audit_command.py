@@ -10,6 +10,7 @@ from trompe.audit.status import Status
 from trompe.cli.audit import status_in_words
 
 SHORT = ("--preset", "fast", "--iterations", 2, "--pairs", 2, "--batch-size", 2, "--threads", 1)
+SHORT += ("--no-worst-case",)
 
 
 def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path) -> None:

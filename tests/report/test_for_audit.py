@@ -115,6 +115,7 @@ def test_what_was_changed_after_the_run_is_said_in_the_report(run: Run) -> None:
             keep_wrong=True,
             iterations=9,
             chunk=2,
+            worst_case=0.3,
         ),
     ],
 )

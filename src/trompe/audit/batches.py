@@ -15,6 +15,10 @@ Pixels = Mapping[int, Tensor | str]
 """Images by their numbers: pixels 0..1 [C, H, W], or in words why they cannot be had."""
 
 
+WORST_CASE = "worst-case"
+"""In place of a preset's name: cells that look for the map least like the original one."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One pair under one model, method, smoothing and preset."""

@@ -83,10 +83,14 @@ class Worker:
                 seed=settings.seed,
                 chunk=settings.chunk,
             )
-            self.parts = attack_parts(settings, preset, self.explainer, loaded.size)
+            self.parts = self.prepared(preset, self.explainer)
         except Exception as error:  # not the run's fault but that of all cells of this kind
             self.problem = in_words(error)
         self.place = next(loaded.model.parameters(), torch.empty(0)).device
+
+    def prepared(self, preset: str, explainer: Method) -> AttackParts | None:
+        """The parts of the attack, made once for all batches."""
+        return attack_parts(self.settings, preset, explainer, self.loaded.size)
 
     def move(self, place: torch.device) -> None:
         """Compute on another device from now on."""

@@ -35,6 +35,8 @@ def command_of(settings: Settings, folder: str | Path) -> str:
     for field in _SINGLE:
         if (value := getattr(settings, field)) is not None:
             words += [f"--{field.replace('_', '-')}", str(value)]
+    budget = settings.worst_case
+    words += ["--no-worst-case"] if budget is None else ["--worst-case", str(budget)]
     if settings.keep_wrong:
         words.append("--keep-wrong")
     first = settings.models[0]

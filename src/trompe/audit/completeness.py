@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trompe.audit import chain
-from trompe.audit.planning import chosen_pairs
+from trompe.audit.planning import chosen_pairs, planned_batches
 from trompe.audit.results import Run
 from trompe.audit.seal import seal_problems
 from trompe.audit.source import Image, fingerprint
@@ -106,13 +106,9 @@ def _plan(run: Run) -> Iterator[str]:
         )
         if len(pairs) != number:
             yield f"{number} pairs are planned for {name}, where there must be {len(pairs)}"
-        expected: list[Any] = []
-        for method in settings.methods:
-            for smoothing in settings.smoothings:
-                for preset in settings.presets:
-                    kind = (name, method, smoothing, preset)
-                    for start in range(0, len(pairs), settings.batch_size):
-                        expected.append((kind, pairs[start : start + settings.batch_size]))
+        expected: list[Any] = [
+            ((name, *kind), some) for kind, some in planned_batches(settings, pairs)
+        ]
         found: list[Any] = []
         for batch in store.rows("SELECT * FROM batches WHERE model = ? ORDER BY id", (name,)):
             cells = store.rows("SELECT * FROM cells WHERE batch = ? ORDER BY id", (batch["id"],))

@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 
 from trompe.audit import chain
+from trompe.audit.batches import WORST_CASE
 from trompe.audit.image_tables import read_pairs
 from trompe.audit.settings import Settings
 from trompe.audit.source import Source
@@ -147,6 +148,27 @@ def chosen_pairs(
     return found
 
 
+def planned_batches(
+    settings: Settings, pairs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[str, str, str], list[tuple[int, int]]]]:
+    """Every batch of one model, in order: method, smoothing and preset, and its pairs of images.
+
+    Where the worst case is looked for, batches of each image with itself come last, each image
+    once, under ``WORST_CASE`` in place of a preset.
+    """
+    alone = [(image, image) for image in dict.fromkeys(image for image, _ in pairs)]
+    rounds = [[(preset, list(pairs)) for preset in settings.presets]]
+    if settings.worst_case is not None:
+        rounds.append([(WORST_CASE, alone)])
+    for work in rounds:
+        for method in settings.methods:
+            for smoothing in settings.smoothings:
+                for preset, own in work:
+                    for start in range(0, len(own), settings.batch_size):
+                        some = own[start : start + settings.batch_size]
+                        yield (method, smoothing, preset), some
+
+
 def plan_model(
     store: Store, settings: Settings, source: Source, loaded: LoadedModel, name: str
 ) -> None:
@@ -164,24 +186,16 @@ def plan_model(
     with store.transaction() as db:
         if db.execute("SELECT 1 FROM planned WHERE model = ?", (name,)).fetchone():
             return
-        for method in settings.methods:
-            for smoothing in settings.smoothings:
-                for preset in settings.presets:
-                    kind = (name, method, smoothing, preset)
-                    for start in range(0, len(pairs), settings.batch_size):
-                        batch = db.execute(
-                            "INSERT INTO batches (model, method, smoothing, preset) "
-                            "VALUES (?, ?, ?, ?)",
-                            kind,
-                        ).lastrowid
-                        db.executemany(
-                            "INSERT INTO cells (batch, model, method, smoothing, preset, image, "
-                            "target) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                            (
-                                (batch, *kind, *pair)
-                                for pair in pairs[start : start + settings.batch_size]
-                            ),
-                        )
+        for kind, some in planned_batches(settings, pairs):
+            batch = db.execute(
+                "INSERT INTO batches (model, method, smoothing, preset) VALUES (?, ?, ?, ?)",
+                (name, *kind),
+            ).lastrowid
+            db.executemany(
+                "INSERT INTO cells (batch, model, method, smoothing, preset, image, target) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((batch, name, *kind, *pair) for pair in some),
+            )
         db.execute("INSERT INTO planned VALUES (?, ?)", (name, len(pairs)))
         chain.link(db, f"plan:{name}")
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from trompe.audit import chain
+from trompe.audit.batches import WORST_CASE
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
@@ -124,6 +125,16 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
+        """The attacks that are done or failed, in order; searches for the worst case are apart."""
+        return [row for row in self.entered if row.preset != WORST_CASE]
+
+    @cached_property
+    def searches(self) -> list[Row]:
+        """The searches for the worst case that are done or failed, in order."""
+        return [row for row in self.entered if row.preset == WORST_CASE]
+
+    @cached_property
+    def entered(self) -> list[Row]:
         """All cells that are done or failed, in order."""
         values: dict[int, dict[str, float]] = {}
         for cell, name, value in self.store.rows("SELECT cell, name, value FROM metrics"):
@@ -156,7 +167,7 @@ class Run:
 
     @property
     def done(self) -> list[Row]:
-        """The cells that did not fail."""
+        """The attacks that did not fail."""
         return [row for row in self.rows if row.message is None]
 
     def arrays(self, row: Row) -> dict[str, Tensor]:

@@ -74,6 +74,8 @@ class Settings:
             it decides which, so that a resumed run repeats an undisturbed one exactly.
         recovery: betas at which the manipulated image is explained again (figure 4).
         patterns: file of learned patterns for pattern_attribution.
+        worst_case: budget of the search for the worst map of every image within 8/255, a share of
+            ``trompe.auto_attack``'s steps and queries; ``None`` for no search.
         chunk: how many copies of images are held in memory at once by explanations that average
             over many; theirs if not given.
         known: whether methods, presets, objective and constraint must be known here. A run can be
@@ -99,6 +101,7 @@ class Settings:
     recovery: tuple[float, ...] = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
     patterns: str | None = None
     chunk: int | None = None
+    worst_case: float | None = None
     known: InitVar[bool] = True
 
     def __post_init__(self, known: bool) -> None:
@@ -121,6 +124,8 @@ class Settings:
             number = getattr(self, name)
             if number is not None and not 1 <= number <= LARGEST:
                 raise UsageError(f"{name} must be at least 1, at most {LARGEST}, not {number}")
+        if self.worst_case is not None and not 0 < self.worst_case <= LARGEST:
+            raise UsageError(f"the worst case's budget must be positive, not {self.worst_case}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"the seed must be within 0..{2**32 - 1}, not {self.seed}")
         if not all(0 < beta < math.inf for beta in self.recovery):
@@ -194,7 +199,9 @@ class Settings:
         """
         plain = dataclasses.asdict(self)
         # As in the records of runs from before there were such settings.
-        usual = {"chunk": None, "objective": DEFAULT_OBJECTIVE, "constraint": None}
+        usual = dict.fromkeys(("chunk", "constraint", "worst_case")) | {
+            "objective": DEFAULT_OBJECTIVE
+        }
         for name, value in usual.items():
             if plain[name] == value:
                 del plain[name]

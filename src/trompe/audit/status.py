@@ -28,6 +28,7 @@ class Status:
         seconds: since the run was begun.
         objective: of its attacks.
         constraint: where their images must stay; ``None`` for the presets' own.
+        worst_case: budget of the search for the worst case; ``None`` for no search.
     """
 
     cells: int
@@ -42,6 +43,7 @@ class Status:
     seconds: float
     objective: str = DEFAULT_OBJECTIVE
     constraint: str | None = None
+    worst_case: float | None = None
 
     @property
     def open(self) -> int:
@@ -87,4 +89,5 @@ def status(store: Store) -> Status:
         seconds=time.time() - began,
         objective=settings.get("objective", DEFAULT_OBJECTIVE),
         constraint=settings.get("constraint"),
+        worst_case=settings.get("worst_case"),
     )

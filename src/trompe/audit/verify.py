@@ -10,13 +10,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trompe.attacks import Unlike
 from trompe.attacks.constraints import Constraint
 from trompe.attacks.objectives import takes_target
 from trompe.audit.attack_parts import attack_parts
-from trompe.audit.batches import Cell
+from trompe.audit.batches import WORST_CASE, Cell
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
 from trompe.audit.provenance import input_space, tensors_checksum
 from trompe.audit.results import Row, Run
+from trompe.audit.worst_case import NOTED, ball, search_problems
 from trompe.engine import frozen
 from trompe.errors import TrompeError
 from trompe.geometry.smoothed_method import make_method
@@ -57,6 +59,19 @@ def _same(a: float | None, b: float | None, tolerance: float) -> bool:
 def _difference(heat: Tensor, kept: Tensor) -> float:
     """The largest difference of a map from the one that is kept, as a share of its maximum."""
     return float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
+
+
+def _searches(row: Row) -> bool:
+    """Whether a cell is a search for the worst case."""
+    return row.preset == WORST_CASE
+
+
+def _others(row: Row, found: Mapping[str, Tensor]) -> Iterator[str]:
+    """The metrics of a cell, [1] each, that the model gives otherwise."""
+    for name, column in found.items():
+        if not _same(float(column[0]), row.values.get(name), TOLERANCE):
+            kept = row.values.get(name, math.nan)
+            yield f"{name} is {float(column[0]):.6g}, not {kept:.6g}"
 
 
 class Verifier:
@@ -117,7 +132,8 @@ class Verifier:
         """Check one finished cell."""
         try:
             arrays = self.run.arrays(row)
-            problems = [*self._numbers(row, arrays), *self._flags(row, arrays)]
+            problems = list(self._numbers(row, arrays))
+            problems += search_problems(row, arrays) if _searches(row) else self._flags(row, arrays)
             if self.models and self._allowed(row.model):
                 loaded, wrong = self._load(row.model)
                 problems += [*wrong, *self._anew(row, arrays, loaded)]
@@ -133,19 +149,31 @@ class Verifier:
         space = input_space(self.run.facts(row.model))
         found = metrics_of(arrays["x"], arrays, space)
         names = self.run.metric_names(row.id)
-        expected = {*found, "seconds", "iterations", "noise_target_pcc", "noise_original_pcc"}
-        if not self.run.settings.usual_objective:
-            expected |= {name for name in names if name.startswith("objective_")}
-            expected |= {f"objective_{when}" for when in ("before", "after", "noise")}
-        if row.smoothing is None:
-            for beta in self.run.settings.recovery:
-                expected |= {f"beta_{beta:g}_{k}_pcc" for k in ("target", "original", "same")}
+        expected = {*found, *self._noted(row, names)}
         if names != expected:
             wrong = ", ".join(sorted(names ^ expected)[:3])
             yield f"it has other metrics than it must have ({wrong})"
         for name, value in found.items():
             if not _same(value, row.values.get(name), ROUNDING):
                 yield f"{name} is {value:.6g}, not {row.values.get(name, math.nan):.6g}"
+        if not _searches(row):
+            yield from self._steps(row, arrays)
+
+    def _noted(self, row: Row, names: set[str]) -> set[str]:
+        """The metrics that a cell has besides those that follow from its arrays."""
+        if _searches(row):
+            return set(NOTED)
+        expected = {"seconds", "iterations", "noise_target_pcc", "noise_original_pcc"}
+        if not self.run.settings.usual_objective:
+            expected |= {name for name in names if name.startswith("objective_")}
+            expected |= {f"objective_{when}" for when in ("before", "after", "noise")}
+        if row.smoothing is None:
+            for beta in self.run.settings.recovery:
+                expected |= {f"beta_{beta:g}_{k}_pcc" for k in ("target", "original", "same")}
+        return expected
+
+    def _steps(self, row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
+        """What the arrays say of the number of steps."""
         steps = arrays.get("history_iteration")
         if steps is not None and float(steps[-1]) + 1 != row.values.get("iterations"):
             yield "the number of its iterations is not that of its history"
@@ -171,19 +199,22 @@ class Verifier:
             chunk=self.run.settings.chunk,
         )
         settings, outcome = self.run.settings, outcome_of(arrays["x"], arrays)
+        cell = Cell(row.id, row.image_number, row.target_number)
+        if _searches(row):
+            yield from self._place(outcome, ball(), loaded)
+            judge = Judge(settings, loaded, explainer, Unlike(), row.smoothing is None)
+            yield from self._maps(arrays, loaded, judge)
+            yield from _others(row, judge.control(outcome, judge.noisy(outcome, [cell])))
+            return
         parts = attack_parts(settings, row.preset, explainer, arrays["x"].shape[-2])
         yield from self._place(outcome, parts.preset.constraint, loaded)
         judge = Judge(settings, loaded, explainer, parts.objective, row.smoothing is None)
         yield from self._maps(arrays, loaded, judge)
-        cell = Cell(row.id, row.image_number, row.target_number)
         found = judge.with_model(outcome, [cell])
         for name in self.run.metric_names(row.id):
             if name.startswith("objective_") and name not in found:
                 yield f"{name} is nothing that the objective measures"
-        for name, column in found.items():
-            if not _same(float(column[0]), row.values.get(name), TOLERANCE):
-                kept = row.values.get(name, math.nan)
-                yield f"{name} is {float(column[0]):.6g}, not {kept:.6g}"
+        yield from _others(row, found)
 
     def _place(
         self, outcome: Outcome, constraint: Constraint, loaded: LoadedModel
@@ -234,5 +265,6 @@ class Verifier:
 
     def check_all(self) -> Iterator[Checked]:
         """Check every finished cell, in order."""
-        for row in self.run.done:
-            yield self.check(row)
+        for row in (*self.run.rows, *self.run.searches):
+            if row.message is None:
+                yield self.check(row)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from trompe.audit.batches import Batch, Cell, Pixels, read_images
+from trompe.audit.batches import WORST_CASE, Batch, Cell, Pixels, read_images
 from trompe.audit.cell import Finding, Worker
 from trompe.audit.claims import Claims
 from trompe.audit.findings import put, write_down
@@ -22,6 +22,7 @@ from trompe.audit.source import Source
 from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
+from trompe.audit.worst_case import Searcher
 from trompe.errors import UsageError
 from trompe.types import LoadedModel
 
@@ -68,7 +69,8 @@ class Process:
         return loaded
 
     def _worker(self, model: str, kind: tuple[str, str, str]) -> Worker:
-        return Worker(self.settings, self.load(model), kind)
+        of = Searcher if kind[2] == WORST_CASE else Worker
+        return of(self.settings, self.load(model), kind)
 
     def tell(self) -> None:
         """Say how far the run is."""

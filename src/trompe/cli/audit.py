@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trompe.cli.console import FAILED, log, progress_bar, say
+from trompe.cli.fraction import Fraction
 from trompe.cli.options import (
     COUNT,
     MANY,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trompe.audit import ModelSpec, Settings, Status
 
 DEFAULT_RUN = "trompe-out/audit"
+WORST_CASE, SHORT_WORST_CASE = 0.1, 0.02
 
 _EXAMPLES = """\b
 Examples:
@@ -113,6 +115,14 @@ Examples:
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @click.option("--keep-wrong", is_flag=True, help="Also attack images that are classified wrongly.")
 @click.option("--iterations", type=COUNT, help="Steps, in place of the preset's.")
+@click.option(
+    "--worst-case",
+    type=Fraction(),
+    metavar="BUDGET",
+    help="Share of the steps and queries of 'trompe robustness' spent on looking for the worst map "
+    f"of every image within 8/255. Default: {WORST_CASE:g}, with --short {SHORT_WORST_CASE:g}.",
+)
+@click.option("--no-worst-case", is_flag=True, help="Attack towards targets alone.")
 @click.option("--short", is_flag=True, help="50 steps, to see how it works.")
 @click.option("--classes", metavar="FILE", help="Class labels, one per line.")
 @click.option("--mean", nargs=3, type=Number(), metavar="R G B", help="Mean of the normalisation.")
@@ -162,7 +172,9 @@ def audit(
 ) -> int:
     """Attack the explanations of many images, and keep everything.
 
-    Each pair of images, model, method, smoothing and preset is one cell of the run. End it
+    Each pair of images, model, method, smoothing and preset is one cell of the run. Then comes,
+    for every image, model, method and smoothing, the search for the worst map within 8/255, from
+    which the leaderboard's number follows; the attacks show what can be made of a map. End it
     whenever you like: the same command goes on where it was. Cells that failed are tried again by
     the same command, up to three times. 'trompe report' shows the outcome.
 
@@ -218,6 +230,8 @@ def _settings(
     models: tuple[str, ...],
     iterations: int | None,
     short: bool,
+    worst_case: float | None,
+    no_worst_case: bool,
     classes: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
@@ -230,6 +244,11 @@ def _settings(
     if short and iterations is not None:
         raise UsageError("give one of --short and --iterations")
 
+    if no_worst_case and worst_case is not None:
+        raise UsageError("give one of --worst-case and --no-worst-case")
+    usual = SHORT_WORST_CASE if short else WORST_CASE
+    budget = usual if worst_case is None else worst_case
+
     def spec(text: str) -> ModelSpec:
         name, _, weights = text.partition("=")
         return ModelSpec(name, weights or None, classes, mean, std, size)
@@ -237,6 +256,7 @@ def _settings(
     return Settings(
         models=tuple(spec(text) for text in models),
         iterations=50 if short else iterations,
+        worst_case=None if no_worst_case else budget,
         **others,
     )
 
@@ -252,6 +272,8 @@ def status_in_words(found: Status, folder: Path) -> str:
     ]
     if found.objective != "reach_map":
         lines.append(f"  objective    {found.objective}")
+    if found.worst_case is not None:
+        lines.append(f"  worst case   looked for with a budget of {found.worst_case:g}")
     if found.constraint is not None:
         lines.append(f"  constraint   {found.constraint}")
     for model, count in found.wrong.items():

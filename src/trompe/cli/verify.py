@@ -90,7 +90,7 @@ def verify(
             checked += 1
             problems += [f"cell {one.row.id}: {text}" for text in one.problems]
             if bar is not None:
-                bar(checked, len(opened.done), {})
+                bar(checked, opened.status.done, {})
     found, renewed = _files(opened)
     problems += found
     skipped = [] if arrays_only else verifier.distrusted()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trompe.audit import Run
-from trompe.audit.leaderboard import EPSILON, TAU, by_image, status
+from trompe.audit.leaderboard import EPSILON, TAU, accuracy, by_image, status
 from trompe.audit.results import Row
 from trompe.errors import StoreError
 from trompe.metrics import pcc
@@ -68,8 +68,18 @@ def agreement_in(run: Run) -> Agreement:
     return compare
 
 
-def comparisons(rows: Sequence[Row], agreement: Agreement) -> Iterator[Comparison]:
-    """Every defence of a run beside its method, model by model, method by method."""
+def comparisons(
+    rows: Sequence[Row], agreement: Agreement, searches: Sequence[Row] = ()
+) -> Iterator[Comparison]:
+    """Every defence of a run beside its method, model by model, method by method.
+
+    Args:
+        rows: the attacks of the run.
+        agreement: of a plain and a defended cell of one clean image.
+        searches: for the worst case, if the run has any.
+    """
+    searching = bool(searches)
+    rows = (*rows, *searches)
     kinds = dict.fromkeys((r.model, r.method, r.smoothing) for r in rows if r.smoothing)
     for model, method, smoothing in kinds:
         own = [r for r in rows if (r.model, r.method) == (model, method) and r.message is None]
@@ -80,7 +90,9 @@ def comparisons(rows: Sequence[Row], agreement: Agreement) -> Iterator[Compariso
         for image in plain:
             if image not in defended:
                 continue
-            words = [status(some[image], TAU, EPSILON) for some in (plain, defended)]
+            words = [
+                status(some[image], TAU, EPSILON, searching=searching) for some in (plain, defended)
+            ]
             if not set(words) <= {SUCCESS, NOTHING}:
                 continue
             known += 1
@@ -98,8 +110,8 @@ def comparisons(rows: Sequence[Row], agreement: Agreement) -> Iterator[Compariso
         )
 
 
-def _defences(rows: Sequence[Row], agreement: Agreement) -> Iterator[str]:
-    for one in comparisons(rows, agreement):
+def _defences(rows: Sequence[Row], agreement: Agreement, searches: Sequence[Row]) -> Iterator[str]:
+    for one in comparisons(rows, agreement, searches):
         if not one.helps:
             continue
         name = f"{one.method.replace('_', ' ')} on {one.model}"
@@ -120,7 +132,11 @@ def _defences(rows: Sequence[Row], agreement: Agreement) -> Iterator[str]:
             )
 
 
-def advice(rows: Sequence[Row], agreement: Agreement = lambda plain, defended: None) -> list[str]:
+def advice(
+    rows: Sequence[Row],
+    agreement: Agreement = lambda plain, defended: None,
+    searches: Sequence[Row] = (),
+) -> list[str]:
     """What to do, given the cells of all models; those that failed prove nothing.
 
     A defence is advised for a method only where, on the same images, more explanations withstand
@@ -129,6 +145,7 @@ def advice(rows: Sequence[Row], agreement: Agreement = lambda plain, defended: N
     Args:
         rows: of the run.
         agreement: of a plain and a defended cell of one clean image.
+        searches: for the worst case, if the run has any.
     """
     found = []
     done = [row for row in rows if row.message is None]
@@ -137,18 +154,32 @@ def advice(rows: Sequence[Row], agreement: Agreement = lambda plain, defended: N
         own = [row for row in plain if (row.model, row.method) == (model, method)]
         name = f"{method.replace('_', ' ')} on {model}"
         count = sum(map(fooled, own))
+        looked = [
+            row
+            for row in searches
+            if (row.model, row.method, row.smoothing) == (model, method, None)
+        ]
         if share(own) >= 0.3:
             what = "decide what it shows" if any(map(aimed, own)) else "make it another one"
             found.append(
                 f"{name}: do not take a single unsmoothed explanation as evidence: whoever "
                 f"provides the image can {what} ({count} of {len(own)} cases)."
             )
-        else:
+        elif not looked:
             found.append(
                 f"{name}: an attack that finds nothing proves nothing ({len(own) - count} of "
                 f"{len(own)} cases): look for the worst case with 'trompe robustness' before you "
                 "rely on these explanations."
             )
+        if looked:
+            every = [r for r in rows if (r.model, r.method, r.smoothing) == (model, method, None)]
+            worst = accuracy((*every, *looked), TAU, EPSILON, searching=True)
+            found.append(
+                f"{name}: looking for the worst map within {255 * EPSILON:.0f}/255, {worst} keep "
+                f"their explanation (a correlation of {TAU} with the original map): an upper bound "
+                "of what nobody could break."
+            )
+            continue
         words = [status(some, TAU, EPSILON) for some in by_image(own).values()]
         if words.count(UNKNOWN) > 0.5 * len(words):
             found.append(
@@ -156,7 +187,7 @@ def advice(rows: Sequence[Row], agreement: Agreement = lambda plain, defended: N
                 f"{words.count(UNKNOWN)} of {len(words)} images, the attacks lie outside or "
                 "changed the class: 'trompe robustness' stays inside."
             )
-    found += _defences(rows, agreement)
+    found += _defences(rows, agreement, searches)
     if plain and share(plain) > 0 and all(row.smoothing is None for row in rows):
         found.append("Try what smoothing buys: run the audit with --smoothing beta=0.8.")
     flagged = sum(bool(row.flags) for row in done)

@@ -121,6 +121,19 @@ def _sample(run: Run) -> dict[str, Any]:
     }
 
 
+def _limit(budget: float | None) -> str:
+    if budget is None:
+        return (
+            "the strongest of the attacks of this run, not the ensemble of 'trompe robustness': a "
+            "share of robust maps is an upper bound"
+        )
+    return (
+        f"shares: the ensemble of 'trompe robustness' on every image, {budget:g} of its steps and "
+        "queries, and the attacks of this run: a share of robust maps is an upper bound; extremes: "
+        "the attacks alone"
+    )
+
+
 def _worst(run: Run) -> dict[str, Any]:
     entries = [
         {
@@ -148,8 +161,7 @@ def _worst(run: Run) -> dict[str, Any]:
         "epsilon": EPSILON,
         "shares": entries,
         "extremes": extremes,
-        "limit": "the strongest of the attacks of this run, not the ensemble of 'trompe "
-        "robustness': a share of robust maps is an upper bound",
+        "limit": _limit(run.settings.worst_case),
     }
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -15,6 +16,7 @@ from trompe.audit import Run
 from trompe.audit.command import command_of
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
+from trompe.audit.results import Row
 from trompe.errors import UsageError
 from trompe.report.advice import advice, agreement_in
 from trompe.report.figures import joint_figure
@@ -35,6 +37,7 @@ from trompe.report.tables import (
     write_text,
 )
 from trompe.report.words import share, summary, verdict
+from trompe.robustness.doubts import MEANING as OF_SEARCHES
 from trompe.robustness.evaluation import STATUS
 
 LIMITS = (
@@ -60,6 +63,11 @@ def _verdicts(run: Run) -> list[dict[str, str]]:
     return found
 
 
+def _done(run: Run) -> list[Row]:
+    """The attacks and searches that did not fail."""
+    return [row for row in (*run.rows, *run.searches) if row.message is None]
+
+
 def _counted(run: Run) -> str:
     """How many cells and images there are, and what was left out."""
     state = run.status
@@ -69,15 +77,17 @@ def _counted(run: Run) -> str:
     left_out = f" Images left out: {', '.join(skipped)}." if skipped else ""
     open_cells = f" {state.open} cells are still open." if state.open else ""
     return (
-        f"{state.done} cells done, {state.errors} failed, {len(run.done)} judged on the "
+        f"{state.done} cells done, {state.errors} failed, {len(_done(run))} judged on the "
         f"original network.{open_cells}{left_out}"
     )
 
 
 def numbers_html(run: Run) -> str:
     """The part of the page that says in words and tables what follows from the run's numbers."""
-    raised = Counter(flag for row in run.done for flag in row.flags)
-    failed = Counter((row.method, row.message or "") for row in run.rows if row.message)
+    raised = Counter(flag for row in _done(run) for flag in row.flags)
+    cells = (*run.rows, *run.searches)
+    failed = Counter((row.method, row.message or "") for row in cells if row.message)
+    meaning = {**OF_SEARCHES, **MEANING}
     return (
         templates()
         .get_template("page.numbers.html")
@@ -86,11 +96,11 @@ def numbers_html(run: Run) -> str:
             sentences=verdict_sentences(run),
             attack=attack_in_record(run.record),
             summary=summary(run.rows),
-            advice=advice(run.rows, agreement_in(run)),
+            advice=advice(run.rows, agreement_in(run), run.searches),
             limits=LIMITS,
             counted=_counted(run),
-            done=len(run.done),
-            flags=[(flag, count, MEANING.get(flag, "")) for flag, count in raised.most_common()],
+            done=len(_done(run)),
+            flags=[(flag, count, meaning.get(flag, "")) for flag, count in raised.most_common()],
             failed=[f"{method}, {n} cells: {text}" for (method, text), n in failed.items()],
             tables=[summary_table(run), leaderboard_table(run), cell_table(run)],
         )
@@ -108,6 +118,7 @@ def leaderboard_table(run: Run) -> Table:
             100 * entry["robust_explanation_accuracy"],
             *(100 * end for end in entry["interval"]),
             *(entry["status"][word] for word in STATUS),
+            *_of_search(entry),
             100 * entry["robust_explanation_accuracy_any_radius"],
         )
         for entry in leaderboard(run)
@@ -115,14 +126,25 @@ def leaderboard_table(run: Run) -> Table:
     columns = (
         *("model", "method", "defence", "images", "robust, %", "from, %", "to, %"),
         *STATUS,
+        *(() if run.settings.worst_case is None else ("unreadable", "worst PCC, mean")),
         "robust at any size, %",
     )
+    budget = run.settings.worst_case
     title = (
         f"Robust-explanation accuracy: of all images those that keep a map correlation of {TAU} "
         f"under every attack that changes no pixel by more than {255 * EPSILON:.0f}/255 and keeps "
         "the class, with the 95 % interval; an upper bound"
     )
+    if budget is not None:
+        title += f"; the worst case was looked for with a budget of {budget:g}"
     return Table("leaderboard", title, columns, rows)
+
+
+def _of_search(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Images that cannot be read, and the mean of the worst correlations, where it was looked."""
+    if "worst_case" not in entry:
+        return ()
+    return (entry["unreadable"], entry["worst_case"]["mean_pcc"])
 
 
 def _begun(run: Run) -> str:

@@ -89,4 +89,5 @@ def _rows_at(run: Run, state: int) -> list[Row]:
         for subject, number in chain.latest(run.store.db).items()
         if subject.startswith("batch:")
     }
-    return [row for row in run.rows if entered.get(row.batch, state + 1) <= state]
+    cells = (*run.rows, *run.searches)
+    return [row for row in cells if entered.get(row.batch, state + 1) <= state]
