@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 import trompe
+from trompe.api.inputs import usual_model
 from trompe.audit import Settings, open_run
-from trompe.cli import main
+from trompe.cli import command, main
 from trompe.errors import UsageError
 from trompe.types import AttackResult
 
@@ -91,3 +92,14 @@ def test_whatever_is_imported_first_the_name_can_be_called(first: str) -> None:
 def test_the_functions_settings_are_those_of_an_audit() -> None:
     named = inspect.signature(trompe.audit).parameters
     assert {"models", "methods"} <= named.keys() & set(Settings.__dataclass_fields__)
+
+
+def test_the_usual_model_is_one_and_the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in an audit, whose option may be given several times."""
+    for wanted in ("tiny-resnet", "efficientnet-lite0"):
+        monkeypatch.setenv("TROMPE_MODEL", wanted)
+        if wanted == "efficientnet-lite0":
+            monkeypatch.delenv("TROMPE_MODEL")
+        context = command.commands["audit"].make_context("audit", [])
+        assert context.params["models"] == (wanted,)
+        assert usual_model() == wanted

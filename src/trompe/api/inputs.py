@@ -13,14 +13,19 @@ Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 """Files, folders or names of photos that come along; ``None`` for the usual ones."""
 
 
-def loaded_model(model: str | LoadedModel | None) -> LoadedModel:
-    """The model of a name, the model itself, or the usual one.
+def usual_model() -> str:
+    """The model that is taken where none is named.
 
     Like the command line it takes another usual model from ``TROMPE_MODEL`` in the environment.
     """
+    return os.environ.get("TROMPE_MODEL") or DEFAULT_MODEL
+
+
+def loaded_model(model: str | LoadedModel | None) -> LoadedModel:
+    """The model of a name, the model itself, or the usual one."""
     if isinstance(model, LoadedModel):
         return model
-    return load_model(model or os.environ.get("TROMPE_MODEL") or DEFAULT_MODEL)
+    return load_model(model or usual_model())
 
 
 def named_images(images: Images) -> list[str]:

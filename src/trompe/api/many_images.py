@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from trompe.api.inputs import usual_model
 from trompe.audit import Run, Settings, Status, open_run, run_audit
 from trompe.errors import UsageError
 from trompe.progress import shown
@@ -17,7 +18,7 @@ from trompe.zoo import ModelSpec
 def audit(
     output: str | os.PathLike[str],
     *,
-    models: str | ModelSpec | tuple[str | ModelSpec, ...] = "tiny-vgg",
+    models: str | ModelSpec | tuple[str | ModelSpec, ...] | None = None,
     methods: str | tuple[str, ...] = "gradient",
     device: str = "cpu",
     workers: int | None = None,
@@ -30,7 +31,8 @@ def audit(
 
     Args:
         output: folder of the run.
-        models: names of networks, ``NAME=WEIGHTS`` for weights of your own, or specifications.
+        models: names of networks, ``NAME=WEIGHTS`` for weights of your own, or specifications; by
+            default ``efficientnet-lite0``.
         methods: explanations attacked.
         device: where to compute.
         workers: processes; one by default.
@@ -56,7 +58,8 @@ def audit(
         raise UsageError(
             f"an audit has no setting '{unknown[0]}'; it has {', '.join(sorted(known))}"
         )
-    wanted = models if isinstance(models, tuple) else (models,)
+    named = usual_model() if models is None else models
+    wanted = named if isinstance(named, tuple) else (named,)
     chosen = Settings(
         models=tuple(map(spec, wanted)),
         methods=methods if isinstance(methods, tuple) else (methods,),

@@ -15,6 +15,7 @@ from trompe.cli.console import FAILED, log, progress_bar, say
 from trompe.cli.fraction import Fraction
 from trompe.cli.options import (
     COUNT,
+    DEFAULT_MODEL,
     MANY,
     SEED,
     SIDE,
@@ -68,9 +69,10 @@ Examples:
     "models",
     multiple=True,
     metavar="NAME[=WEIGHTS]",
-    default=["tiny-vgg"],
+    default=[DEFAULT_MODEL],
     show_default=True,
-    help="Networks; give the option once for each.",
+    envvar="TROMPE_MODEL",
+    help="Networks; give the option once for each. TROMPE_MODEL in the environment names others.",
 )
 @method_option(
     "--method",
