@@ -17,6 +17,7 @@ import trompe
 from trompe.api.inputs import usual_model
 from trompe.audit import Settings, open_run
 from trompe.cli import command, main
+from trompe.cli.audit import WORST_CASE
 from trompe.errors import UsageError
 from trompe.types import AttackResult
 
@@ -40,8 +41,9 @@ def test_an_attack_without_a_target_refuses_one() -> None:
 
 def test_an_audit_is_that_of_the_command_and_its_report_is_written(tmp_path: Path) -> None:
     folder, other = tmp_path / "function", tmp_path / "command"
-    run = trompe.audit(folder, methods="gradient", pairs=2, iterations=4, progress=False)
-    options = ["--pairs", "2", "--iterations", "4", "--quiet"]
+    how = {"pairs": 2, "iterations": 4, "worst_case": 0.01}
+    run = trompe.audit(folder, methods="gradient", progress=False, **how)
+    options = ["--pairs", "2", "--iterations", "4", "--worst-case", "0.01", "--quiet"]
     assert main(["audit", "--model", "tiny-vgg", "--output", str(other), *options]) == 0
     again = open_run(other)
     timed = {"seconds"}
@@ -91,7 +93,8 @@ def test_whatever_is_imported_first_the_name_can_be_called(first: str) -> None:
 
 def test_the_functions_settings_are_those_of_an_audit() -> None:
     named = inspect.signature(trompe.audit).parameters
-    assert {"models", "methods"} <= named.keys() & set(Settings.__dataclass_fields__)
+    assert named["worst_case"].default == WORST_CASE
+    assert {"models", "methods", "worst_case"} <= named.keys() & set(Settings.__dataclass_fields__)
 
 
 def test_the_usual_model_is_one_and_the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:

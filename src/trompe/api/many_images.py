@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from trompe.api.inputs import usual_model
 from trompe.audit import Run, Settings, Status, open_run, run_audit
+from trompe.cli.audit import WORST_CASE
 from trompe.errors import UsageError
 from trompe.progress import shown
 from trompe.report.for_audit import Statement, write_audit_report
@@ -20,6 +21,7 @@ def audit(
     *,
     models: str | ModelSpec | tuple[str | ModelSpec, ...] | None = None,
     methods: str | tuple[str, ...] = "gradient",
+    worst_case: float | None = WORST_CASE,
     device: str = "cpu",
     workers: int | None = None,
     progress: bool = True,
@@ -34,6 +36,8 @@ def audit(
         models: names of networks, ``NAME=WEIGHTS`` for weights of your own, or specifications; by
             default ``efficientnet-lite0``.
         methods: explanations attacked.
+        worst_case: share of the full search that is spent on the worst map of every image; ``None``
+            for attacks towards targets alone.
         device: where to compute.
         workers: processes; one by default.
         progress: whether to draw a bar.
@@ -63,6 +67,7 @@ def audit(
     chosen = Settings(
         models=tuple(map(spec, wanted)),
         methods=methods if isinstance(methods, tuple) else (methods,),
+        worst_case=worst_case,
         **settings,
     )
     bar = shown(progress, "audit")
