@@ -18,11 +18,11 @@ from trompe.audit.leaderboard import EPSILON, leaderboard, status
 from trompe.audit.results import Row, Run
 from trompe.audit.store import Store
 from trompe.audit.verify import Verifier
-from trompe.audit.worst_case import Searcher
+from trompe.audit.worst_case import Searcher, search_problems
 from trompe.cli import main
 from trompe.errors import UsageError
 from trompe.metrics import pcc
-from trompe.robustness import batch
+from trompe.robustness import RobustnessResult, batch
 from trompe.robustness.evaluation import FAILED, NOTHING, SUCCESS, UNKNOWN
 from trompe.robustness.shares import share
 
@@ -50,9 +50,21 @@ def searching(**changes: object) -> Settings:
     return small(worst_case=0.05, smoothings=("none", "beta=0.8"), **changes)
 
 
-def test_each_image_is_searched_once_and_the_number_follows_from_it() -> None:
+def test_each_image_is_searched_once_and_the_number_follows_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[float] = []
+
+    def noted(*args: object, **options: object) -> RobustnessResult:
+        found = trompe.auto_attack(*args, **options)  # type: ignore[arg-type]
+        told.extend(found.worst["pcc"].tolist())
+        return found
+
+    monkeypatch.setattr("trompe.audit.worst_case.auto_attack", noted)
     assert run_audit("run", searching()).complete
     run = open_run("run")
+    worst = [row.values["map_original_pcc"] for row in run.searches]
+    assert worst == pytest.approx(told, abs=1e-4), "the worst image of the search is kept"
     images = {row.image for row in run.rows}
     assert len(run.rows) == 8
     for smoothing in ("none", "beta=0.8"):
@@ -197,6 +209,22 @@ def test_only_the_search_shows_that_an_explanation_withstands() -> None:
     assert found(dataclasses.replace(search, values=lost)) == SUCCESS, "no map is left"
 
 
+def test_a_search_that_looked_at_nothing_or_moved_the_class_cannot_be() -> None:
+    x = torch.rand(1, 3, 4, 4)
+    search = cell(WORST_CASE, size=0.0, pcc=1.0)
+    good = dataclasses.replace(search, values={**search.values, "flipped": 0.0})
+
+    def wrong(x_adv: torch.Tensor = x, **values: float) -> str:
+        row = dataclasses.replace(good, values={**good.values, **values})
+        return "; ".join(search_problems(row, {"x": x, "x_adv": x_adv}))
+
+    assert wrong() == ""
+    assert "not looked at a single image" in wrong(judged=0.0)
+    assert wrong(judged=0.0, flipped=3.0) == ""
+    assert "judged none" in wrong(x + 0.01, judged=0.0, flipped=3.0)
+    assert "another class" in wrong(class_kept=0.0)
+
+
 #: What a forger might do to a search; the checksums are made to fit.
 FORGED = {
     "nothing was judged": "UPDATE metrics SET value = 0 WHERE name IN ('judged', 'flipped')",
@@ -206,7 +234,8 @@ FORGED = {
     f"WHERE preset = '{WORST_CASE}'",
     "the images of others": "UPDATE cells SET arrays = (SELECT MIN(arrays) FROM cells WHERE "
     f"preset = '{WORST_CASE}') WHERE preset = '{WORST_CASE}'",
-    "the control": "UPDATE metrics SET value = 0.0123 WHERE name = 'noise_original_pcc'",
+    "the control": "UPDATE metrics SET value = 0.0123 WHERE name = 'noise_original_pcc' "
+    f"AND cell IN (SELECT id FROM cells WHERE preset = '{WORST_CASE}')",
     "fewer images searched": "DELETE FROM metrics WHERE cell = (SELECT MAX(id) FROM cells);"
     "DELETE FROM cells WHERE id = (SELECT MAX(id) FROM cells)",
 }
