@@ -33,7 +33,7 @@ from trompe.types import LoadedModel
 from trompe.zoo.targets import text_map
 
 METHODS = ("gradient", "grad_times_input", "integrated_grad", "lrp", "guided_backprop", "grad_cam")
-STEPS = 300
+STEPS = 120
 
 
 def part(images: LabelledImages, first: int, count: int, seed: int | None) -> LabelledImages:
@@ -99,14 +99,14 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
 
     def fooled(**options: Any) -> Any:
         seed = options.pop("seed", 0)
-        images = part(train, 4000 * seed, 64 * options.pop("steps", STEPS), seed)
+        images = part(train, 4000 * seed, 32 * options.pop("steps", STEPS), seed)
         return lambda: fool(loaded, images, rate=1e-3, **options, seed=seed).model
 
     frame = torch.zeros(32, 32)
     frame[2:12, 18:30] = 1.0
-    found: dict[str, Any] = {"tampered fairwash": fooled(attack="fairwash", steps=2 * STEPS)}
+    found: dict[str, Any] = {"tampered fairwash": fooled(attack="fairwash", steps=4 * STEPS)}
     for seed, rate in enumerate((1e-4, 1e-3, 3e-3), start=1):
-        images = part(train, 5000 * seed, 64 * STEPS, seed)
+        images = part(train, 5000 * seed, 32 * STEPS, seed)
         found[f"honest trained further {rate:g}"] = lambda images=images, rate=rate, seed=seed: (
             trained_on(model, images, rate, seed)
         )
@@ -115,7 +115,7 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
     for share in (0.1, 0.3):
         found[f"honest pruned {share:g}"] = lambda share=share: pruned(model, share)
     for seed, amount in enumerate((0.3, 0.6, 1.0), start=4):
-        images = part(train, 4000 * seed, 64 * STEPS, seed)
+        images = part(train, 4000 * seed, 32 * STEPS, seed)
         found[f"honest retrained {amount:g}"] = lambda images=images, amount=amount, seed=seed: (
             trained_on(jittered(model, amount, seed), images, 2e-3, seed)
         )
@@ -146,7 +146,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     loaded = trompe.load_model("resnet20-cifar10", options.weights)
-    train = read_labelled(options.train, loaded, batch_size=64, most=48_000)
+    train = read_labelled(options.train, loaded, batch_size=32, most=48_000)
     everything = read_labelled(options.test, loaded, batch_size=250, seed=None)
     x = next(iter(everything.sized(100)))[0]
     path = RESULTS / "tampering.json"

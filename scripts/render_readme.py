@@ -442,6 +442,58 @@ def guarantees() -> str:
     return table(header, rows)
 
 
+def hardened() -> str:
+    """The hardened network beside its plain twins."""
+    rows = []
+    for key, found in load("hardened")["rows"].items():
+        name, radius, budget, count = key.split("/")
+        robust = found["robust"]
+        value = f"{robust['count']} of {count} ({robust['low']:.0%} to {robust['high']:.0%})"
+        rows.append(
+            [
+                name,
+                f"{radius}/255",
+                budget,
+                f"{found['accuracy']['count'] / found['accuracy']['n']:.1%}",
+            ]
+        )
+        rows[-1] += [value, f"{found['worst_pcc']:.2f}", f"{found['insertion']:.2f}"]
+        rows[-1] += [f"{found['deletion']:.2f}", f"{found['entropy']:.2f}"]
+    header = ["network", "radius", "budget", "accuracy", "maps that withstand"]
+    return table([*header, "worst PCC, mean", "insertion", "deletion", "entropy"], rows)
+
+
+def tampering() -> str:
+    """Honest and tampered models, and how suspect each is."""
+    found = load("tampering")
+    rows = [
+        [name, f"{row['accuracy']:.1%}", f"{row['outputs']:.3f}"]
+        + [f"{value:.2f}" for value in row["maps"].values()]
+        + [f"{row['suspicion']:.2f}"]
+        for name, row in found["models"].items()
+    ]
+    methods = next(iter(found["models"].values()))["maps"]
+    header = ["model", "accuracy", "outputs' difference"]
+    text = table([*header, *(f"PCC, `{name}`" for name in methods), "suspicion"], rows)
+    wash = found["models"]["tampered fairwash"]["judged"]
+    carried = [
+        [
+            name,
+            f"{row['honest_to_target']:.2f}",
+            f"{row['to_target']:.2f}",
+            f"{row['to_honest']:.2f}",
+        ]
+        for name, row in wash.items()
+    ]
+    header = ["explanation", "original map with the target", "fairwashed map with it"]
+    judged = table([*header, "with the original map"], carried)
+    return (
+        f"AUROC of the suspicion, tampered against honest: {found['auroc']:.2f}; accuracy of the "
+        f"original {found['accuracy_before']:.1%}.\n\n{text}\n\nFairwashed for `gradient`, and "
+        f"what carries over (means over the unseen images):\n\n{judged}"
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
@@ -461,6 +513,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "precision": precision,
     "audit_memory": audit_memory,
     "guarantees": guarantees,
+    "hardened": hardened,
+    "tampering": tampering,
 }
 
 

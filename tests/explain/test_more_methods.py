@@ -230,3 +230,39 @@ def test_second_derivative_of_pattern_net_and_rollout() -> None:
     vit, size = build(SMALL["vit"])
     method = trompe.explainer("attention_rollout")
     assert slope_error(method, vit, images(size, 1), TARGET[:1]) < 1e-5
+
+
+def test_the_mean_of_methods_has_the_mean_of_their_heat_maps() -> None:
+    net, x = plain(), torch.randn(2, 3, 16, 16).double()
+    names = ("gradient", "lrp", "guided_backprop")
+    methods = tuple(trompe.explainer(name) for name in names)
+    found = trompe.heatmap(trompe.explainer("mean_of", methods=methods)(net, x, TARGET))
+    slow = sum(trompe.heatmap(method(net, x, TARGET)) for method in methods)
+    close(found, torch.as_tensor(slow) / 3)
+    with pytest.raises(UsageError, match="one or more methods"):
+        trompe.explainer("mean_of", methods=())
+
+
+def test_the_median_over_noisy_copies_is_numpys() -> None:
+    np = pytest.importorskip("numpy")
+    net, x = plain(), torch.randn(2, 3, 16, 16).double()
+    gradient = trompe.explainer("gradient")
+    draw = torch.Generator().manual_seed(4)
+    noise = torch.randn(5, 1, 3, 16, 16, generator=draw, dtype=torch.float64)
+    maps = [gradient(net, x + 0.3 * e, TARGET).abs() for e in noise]
+    shares = np.stack([(m / m.sum((1, 2, 3), keepdim=True)).numpy() for m in maps])
+    method = trompe.explainer("median_smooth", samples=5, noise=0.3, seed=4)
+    close(method(net, x, TARGET), torch.from_numpy(np.median(shares, axis=0)))
+    with pytest.raises(UsageError, match="odd"):
+        trompe.explainer("median_smooth", samples=4)
+    redrawn = method.redrawn(5)
+    assert not torch.equal(redrawn(net, x, TARGET), method(net, x, TARGET))
+
+
+@pytest.mark.parametrize("name", ["mean_of", "median_smooth"])
+def test_wrappers_are_attacked_like_any_method(name: str) -> None:
+    net = plain().float()
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    space = trompe.InputSpace((0.0,) * 3, (1.0,) * 3)
+    found = trompe.auto_attack(net, x, explainer=name, radius=0.1, budget=0.1, input_space=space)
+    assert float(found.worst["pcc"]) < 0.99

@@ -26,6 +26,7 @@ BUILDERS = {
     "tiny-vgg": tiny.tiny_vgg,
     "tiny-resnet": tiny.tiny_resnet,
     "tiny-vgg-noise": tiny.tiny_vgg,
+    "tiny-vgg-robust": tiny.tiny_vgg,
 }
 PLAIN = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Linear, nn.Dropout)
 
@@ -50,7 +51,7 @@ def training_script() -> ModuleType:
 
 def trained_as(name: str) -> str:
     """The architecture that the training script knows a shipped network by."""
-    return name.removesuffix("-noise")
+    return name.removesuffix("-noise").removesuffix("-robust")
 
 
 def first_images(count: int) -> tuple[Tensor, Tensor]:

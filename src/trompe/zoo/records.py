@@ -88,6 +88,7 @@ RECORDS: dict[str, ModelRecord] = {
         _tiny("tiny-vgg", tiny_vgg),
         _tiny("tiny-resnet", tiny_resnet),
         _tiny("tiny-vgg-noise", tiny_vgg),
+        _tiny("tiny-vgg-robust", tiny_vgg),
         ModelRecord(
             name="resnet20-cifar10",
             source="a file",
