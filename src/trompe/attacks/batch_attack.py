@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ from trompe.attacks.presets import Preset
 from trompe.attacks.surrogate import surrogate_of
 from trompe.geometry.own_functions import check_own_functions
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
+
+log = logging.getLogger("trompe")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,12 @@ class BatchAttack:
         )
         with named_derivatives(getattr(method, "name", type(method).__name__)):
             attack.run(start if begin is None else begin + (start - x), settings.iterations)
+        if bool(attack.unmoved.any()):
+            log.warning(
+                "the explanation of image %s did not change at all while the image did: it does "
+                "not depend on the image there, so this attack says nothing about it",
+                attack.unmoved.nonzero().flatten().tolist(),
+            )
         found = attack.x.detach() if self.keep == "last" else attack.best.x
         with torch.no_grad():
             final = observe(judge, method, found, target)
@@ -115,6 +124,7 @@ class BatchAttack:
             after={repr(way): self._after(way, x, found, target) for way in self.through},
             provenance={
                 "vanishing_gradient": attack.vanished.tolist(),
+                "unmoved": attack.unmoved.tolist(),
                 "runner": attack.steps.ran,
             },
             outputs=self.keep_output.outputs,

@@ -126,7 +126,10 @@ def joined(results: Sequence[AttackResult]) -> AttackResult:
         for key in results[0].after
     }
     stopped = next((r.stopped for r in results if r.stopped != "finished"), "finished")
-    vanished = [image for r in results for image in r.provenance["vanishing_gradient"]]
+    noted = {
+        name: [image for r in results for image in r.provenance[name]]
+        for name in ("vanishing_gradient", "unmoved")
+    }
     return dataclasses.replace(
         results[0],
         **per_image,
@@ -134,7 +137,7 @@ def joined(results: Sequence[AttackResult]) -> AttackResult:
         after=after,
         iterations=iterations,
         stopped=stopped,
-        provenance={**results[0].provenance, "vanishing_gradient": vanished},
+        provenance={**results[0].provenance, **noted},
     )
 
 

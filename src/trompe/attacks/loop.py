@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from trompe.attacks.constraints import Constraint
 from trompe.attacks.differentiate import Differentiate
 from trompe.attacks.level_set import LevelSet
 from trompe.attacks.loss import Loss
+from trompe.attacks.means import Means
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.steps import Heeding, Stepper
 from trompe.engine.smoothing import Smoothed
@@ -27,27 +28,8 @@ NOTED = ("output_mse", "image_mse", "beta")
 """What is noted of every image in every step, beside the loss and the objective's own measures."""
 
 
-class Means(Mapping[str, float]):
-    """Means over a batch, NaN left out.
-
-    Each is taken when it is looked at: reading a number waits for a GPU to finish, and a bar that
-    is drawn five times a second looks at few.
-
-    Args:
-        values: per name the numbers of the images, [B].
-    """
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> float:
-        return float(self._values[name].nanmean())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+_ROUNDING = 64
+"""Maps that differ by so many units in the last place of the largest entry are the same."""
 
 
 @dataclass
@@ -139,6 +121,7 @@ class Attack:
         self._told = torch.full_like(first, torch.inf)
         self.done = 0
         self.vanished = torch.zeros_like(first, dtype=torch.bool)
+        self.changed, self.moved = self.vanished.clone(), self.vanished.clone()
         self._broken = torch.zeros_like(first, dtype=torch.bool)
         self._ends = self._broken.new_zeros(iterations)
         self._good = self.x.detach().clone()
@@ -196,6 +179,11 @@ class Attack:
         """Whether each iterate is offered as it is differentiated, with no look of its own."""
         return self.surrogate is None and self._level is None
 
+    @property
+    def unmoved(self) -> Tensor:
+        """Images that changed while their map stayed the same but for rounding, bool [B]."""
+        return self.changed & ~self.moved
+
     def judge(self) -> None:
         """Offer the current iterate, seen by the original model, as the best."""
         with torch.no_grad():
@@ -210,8 +198,16 @@ class Attack:
         self.best.offer(now.x, score, kept)
         # An iterate without the output is worse than any with it, and no place to go back to.
         self._told = torch.where(kept, score, torch.inf)
+        self.changed |= (now.x != self.reference.x).flatten(1).any(dim=1)
+        self.moved |= self._differs(now.map)
         if self.watch is not None:
             self.watch(now)
+
+    def _differs(self, heat: Tensor) -> Tensor:
+        """Whether maps differ from the original ones by more than rounding, [B]."""
+        before = self.reference.map.flatten(1)
+        least = _ROUNDING * torch.finfo(before.dtype).eps * before.amax(dim=1)
+        return (heat.flatten(1) - before).abs().amax(dim=1) > least
 
     def _score(self, now: Observation) -> Tensor:
         """The score of images, [B]: its mean over them as they are and after each channel."""

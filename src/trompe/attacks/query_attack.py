@@ -149,6 +149,7 @@ def query_attack(
             "queries": queries,
             "asked": asks.asked,
             "vanishing_gradient": [False] * len(x),
+            "unmoved": [False] * len(x),
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),
             "torch": torch.__version__,
