@@ -71,6 +71,11 @@ RELUS: dict[str, Act] = {
     "wide hard tanh": lambda h: F.hardtanh(h, 0.0, 1e9),
 }
 
+
+def _leaky(h: Tensor) -> Tensor:
+    return F.leaky_relu(h, 0.1)
+
+
 OTHERS: dict[str, tuple[Act, Act]] = {
     "relu6": (nn.ReLU6(inplace=True), lambda h: h.clamp(0, 6)),
     "leaky": (_ignoring(lambda h: F.leaky_relu_(h, 0.1)), lambda h: F.leaky_relu(h, 0.1)),
@@ -83,6 +88,24 @@ OTHERS: dict[str, tuple[Act, Act]] = {
     "softshrink": (F.softshrink, lambda h: h - h.clamp(-0.5, 0.5)),
     "maxout": (lambda h: torch.max(h, h.flip(1)), lambda h: torch.maximum(h, h.flip(1))),
     "own elu": (lambda h: torch.where(h > 0, h, torch.expm1(h)), F.elu),
+    # PyTorch keeps 1 / alpha, and the 1 / 6 of hard sigmoid's derivative, in single precision.
+    "celu": (_ignoring(lambda h: F.celu_(h, 2.0)), lambda h: 2 * F.elu(h / 2)),
+    "selu": (_ignoring(F.selu_), F.selu),
+    "rrelu": (_ignoring(F.rrelu_), lambda h: F.leaky_relu(h, (1 / 8 + 1 / 3) / 2)),
+    "gate": (
+        lambda h: h * F.hardsigmoid(h.clone(), inplace=True),
+        lambda h: h * F.hardsigmoid(h),
+    ),
+    "addcmul": (lambda h: torch.addcmul(torch.zeros_like(h), h, (h > 0).to(h.dtype)), F.relu),
+    "lerp": (lambda h: torch.lerp(torch.zeros_like(h), h, (h > 0).to(h.dtype)), F.relu),
+    "where of a cast": (lambda h: torch.where(h.float() > 0, h, h.new_zeros(())), F.relu),
+    "stacked first": (lambda h: torch.stack([h, torch.zeros_like(h)]).amax(0), F.relu),
+    "stacked last": (lambda h: torch.stack([h, 0.1 * h], -1).max(-1).values, _leaky),
+    "joined": (lambda h: torch.cat([h[:, None], -h[:, None]], 1).amax(1), torch.abs),
+    "groups": (
+        lambda h: h.unflatten(1, (2, 2)).amax(2).repeat(1, 2, 1, 1),
+        lambda h: torch.maximum(h[:, ::2], h[:, 1::2]).repeat(1, 2, 1, 1),
+    ),
     "two steps": (lambda h: h.relu().clamp(max=1), lambda h: h.clamp(0, 1)),
 }
 SMOOTH: dict[str, Act] = {"gelu": F.gelu, "tanh": torch.tanh, "silu": F.silu}

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trompe.engine import explained
+from trompe.engine import Smoothed, explained
+from trompe.engine.agreement import tolerance
+from trompe.engine.apart import apart
+from trompe.engine.once import once
 from trompe.engine.sweep import relevance_of
+from trompe.errors import ModelError
 from trompe.explain.base import Method, explainers, pick
 from trompe.rules.rescale import rescale_rules
 from trompe.types import Explanation
@@ -24,6 +28,9 @@ class DeepLIFT(Method):
     Args:
         baseline: x0, in normalised units: one number for every pixel, or a tensor that broadcasts
             to [B, C, H, W].
+
+    Raises:
+        ModelError: if maps do not add up so, which is looked at once per model and shape.
     """
 
     name = "deeplift"
@@ -46,6 +53,33 @@ class DeepLIFT(Method):
 
             pairs = torch.cat([x, origin])
             multiplier, logits = relevance_of(model, pairs, seed, lambda _: rescale_rules())
-            return Explanation((x - origin) * multiplier[:batch], logits[:batch])
+            relevance = (x - origin) * multiplier[:batch]
+            if not isinstance(model, Smoothed):
+                once(model, self.name, (x,), {}, lambda: _vouch(model, relevance, logits, target))
+            return Explanation(relevance, logits[:batch])
 
         return explained(method, model, x)
+
+
+def _vouch(model: nn.Module, relevance: Tensor, logits: Tensor, target: Tensor) -> bool:
+    """Compare what maps add up to with the difference of the scores, which they have to share out.
+
+    Raises:
+        ModelError: if it is something else: the rules take the first half of every activation for
+            the images and the second for the baselines, and the model has its batch elsewhere.
+    """
+    with apart(), torch.no_grad():
+        image, baseline = (half.detach().double() for half in logits.chunk(2))
+        expected = (image - baseline).gather(1, target.view(-1, 1)).squeeze(1)
+        shares = relevance.detach().double().flatten(1)
+        size = shares.abs().sum(dim=1) + expected.abs()
+        error = (shares.sum(dim=1) - expected).abs()
+        right = bool((error <= tolerance(logits) * size).all())
+        if not right and bool(torch.isfinite(shares).all()):
+            raise ModelError(
+                f"the maps of 'deeplift' do not add up to the difference of the scores on this "
+                f"{type(model).__name__}: most likely it computes with the batch in another "
+                "dimension than the first (a stack, a transposition); move it there, or explain "
+                "with 'integrated_grad'"
+            )
+    return True
