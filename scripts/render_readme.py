@@ -24,7 +24,9 @@ PAGES = (
     ROOT / "benchmarks" / "README.md",
     ROOT / "docs" / "architectures.md",
     ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "certificates.md",
     ROOT / "docs" / "command-line.md",
+    ROOT / "docs" / "models" / "tiny-vgg-robust.md",
 )
 
 
