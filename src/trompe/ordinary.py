@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from trompe.errors import ImageError
+from trompe.errors import ImageError, TrompeError
 
 #: No image and no table is larger, in bytes.
 MAX_BYTES = 1 << 29
@@ -18,6 +18,27 @@ def is_ordinary(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def refuse_odd(path: str | os.PathLike[str], error: type[TrompeError], what: str) -> None:
+    """Refuse a pipe or device, which would be waited for, or read, without end.
+
+    A missing file or a folder passes: whoever opens it has better words for that.
+
+    Args:
+        path: of what is to be opened.
+        error: raised.
+        what: it is, in the message.
+
+    Raises:
+        TrompeError: the ``error``, if there is something that is neither a file nor a folder.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        raise error(f"{what} is no ordinary file: name one")
 
 
 def read_ordinary(path: str | os.PathLike[str], most: int = MAX_BYTES) -> bytes:

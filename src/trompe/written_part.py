@@ -52,16 +52,21 @@ def made(registry: Registry[Any], text: str) -> Any:
 
 
 def number(text: str) -> Any:
-    """A number (8/255 too), true or false, none, or the text itself."""
+    """A number (8/255 too), true or false, none, or the text itself.
+
+    A whole number that no float can hold is text, too: nothing could be computed with it.
+    """
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if text.lower() == "none":
         return None
     for kind in (int, float):
         try:
-            return kind(text)
-        except ValueError:
+            found = kind(text)
+            float(found)
+        except (ValueError, OverflowError):
             continue
+        return found
     above, slash, below = text.partition("/")
     if slash:
         try:

@@ -29,7 +29,7 @@ def plainly(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into one line that names the file."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: of a damaged name
         text = str(error)
         if "disk is full" in text or "disk I/O" in text or "unable to open" in text:
             raise OutputError(

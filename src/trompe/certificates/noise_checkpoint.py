@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trompe.atomic import atomic_path
 from trompe.certificates.noise_statistics import Counted, Pilot
 from trompe.errors import UsageError
+from trompe.ordinary import refuse_odd
 
 _PILOT = ("direction", "along", "centre", "away")
 _SUMS = ("total", "square", "shares", "along", "away", "marked")
@@ -72,6 +73,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
+        refuse_odd(self.path, UsageError, f"'{self.path}'")
         try:
             with safe_open(self.path, framework="pt") as file:
                 numbers = dict(file.metadata() or {})

@@ -11,8 +11,13 @@ import click
 import trompe
 from trompe.cli.console import progress_bar
 from trompe.cli.options import (
+    COUNT,
+    FRAMES,
+    SECONDS,
+    SEED,
     Command,
     ModelOptions,
+    Number,
     make_method,
     method_option,
     model_options,
@@ -26,12 +31,10 @@ if TYPE_CHECKING:
 
     from trompe.explain import Method
 
-_FRAMES = click.option(
-    "--frames", type=click.IntRange(2), default=24, show_default=True, help="How many."
-)
+_FRAMES = click.option("--frames", type=FRAMES, default=24, show_default=True, help="How many.")
 _SECONDS = click.option(
     "--seconds",
-    type=click.FloatRange(0.1),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     help="How long it runs.",
@@ -55,9 +58,9 @@ def animate() -> None:
 
 
 @animate.command()
-@click.option("--first", type=float, default=20.0, show_default=True, help="beta at the start.")
-@click.option("--last", type=float, default=0.8, show_default=True, help="beta at the end.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the network's weights.")
+@click.option("--first", type=Number(), default=20.0, show_default=True, help="beta at the start.")
+@click.option("--last", type=Number(), default=0.8, show_default=True, help="beta at the end.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the network's weights.")
 @_FRAMES
 @_SECONDS
 @_output("trompe-out/smoothing.gif")
@@ -85,7 +88,7 @@ def smoothing(
 @click.option("--target", metavar="IMAGE", help="Whose explanation is aimed at.")
 @click.option("--target-text", metavar="TEXT", help="A text to be shown instead.")
 @preset_option("Of the attack:")
-@click.option("--iterations", type=click.IntRange(1), help="Default: the preset's.")
+@click.option("--iterations", type=COUNT, help="Default: the preset's.")
 @_FRAMES
 @_SECONDS
 @_output("trompe-out/attack.gif")

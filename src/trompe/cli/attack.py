@@ -13,7 +13,11 @@ import trompe
 from trompe.cli.attack_settings import attack_options
 from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.options import (
+    CLASS,
+    COUNT,
+    SEED,
     ModelOptions,
+    Number,
     batch_option,
     chunk_option,
     json_option,
@@ -65,11 +69,15 @@ Next:
 @click.option("--target-map", metavar="FILE", help="Map that it is to show: .npy or .png.")
 @model_options
 @method_option("--method", what="Explanation attacked.", default="gradient", show_default=True)
-@click.option("--beta", type=float, help="Attack the explanation smoothed with this beta.")
-@click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
+@click.option("--beta", type=Number(), help="Attack the explanation smoothed with this beta.")
+@click.option("--smoothgrad", type=COUNT, metavar="N", help="Attack the mean over N noisy copies.")
 @patterns_option
 @click.option(
-    "--class", "explained", type=int, metavar="NUMBER", help="Class explained. Default: predicted."
+    "--class",
+    "explained",
+    type=CLASS,
+    metavar="NUMBER",
+    help="Class explained. Default: the predicted one.",
 )
 @part_option(
     "--objective",
@@ -89,18 +97,18 @@ Next:
     multiple=True,
 )
 @preset_option("Settings by method:")
-@click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
-@click.option("--lr", type=float, help="Short for --step adam:RATE.")
+@click.option("--iterations", type=COUNT, help="Steps, in place of the preset's.")
+@click.option("--lr", type=Number(), help="Short for --step adam:RATE.")
 @click.option(
-    "--prefactors", nargs=2, type=float, metavar="C1 C2", help="Weights of map and output error."
+    "--prefactors", nargs=2, type=Number(), metavar="C1 C2", help="Weights of map and output error."
 )
 @click.option(
-    "--beta-growth", nargs=2, type=float, metavar="START END", help="Smoothing of the surrogate."
+    "--beta-growth", nargs=2, type=Number(), metavar="START END", help="Smoothing of the surrogate."
 )
 @click.option("--no-beta-growth", is_flag=True, help="Attack the network itself, no surrogate.")
 @click.option(
     "--smooth-pooling",
-    type=click.FloatRange(0),
+    type=Number(0.0),
     metavar="FACTOR",
     help="Smooth the surrogate's max pooling too, with FACTOR times its beta; 0: do not.",
 )
@@ -114,7 +122,7 @@ Next:
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=Number(0.0),
     help="Largest change of a softmax or logit that a result may have. Default: any.",
 )
 @click.option(
@@ -129,7 +137,7 @@ Next:
     show_default=True,
     help="Run steps as one captured graph: where faster, never, or in this way.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @batch_option
 @chunk_option
 @output_option("trompe-out/attack")

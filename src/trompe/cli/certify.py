@@ -12,8 +12,12 @@ import click
 import trompe
 from trompe.cli.console import progress_bar
 from trompe.cli.options import (
+    CLASS,
+    COUNT,
+    PROBABILITY,
     SEED,
     ModelOptions,
+    Number,
     json_option,
     quiet_option,
     small_model_options,
@@ -48,17 +52,17 @@ def _samples(
 @click.command(epilog=_EXAMPLES)
 @click.argument("image", required=False)
 @small_model_options
-@click.option("--radius", "radii", type=float, multiple=True, default=(0.01,), show_default=True,
+@click.option("--radius", "radii", type=Number(), multiple=True, default=(0.01,), show_default=True,
               help="Of the ball, in pixel units; repeat for several with 'noise'.")  # fmt: skip
 @click.option("--norm", type=click.Choice(["l1", "l2", "linf"]), default="l2", show_default=True)
-@click.option("--beta", type=float, help="Certify the softplus network, pooling smoothed too.")
+@click.option("--beta", type=Number(), help="Certify the softplus network, pooling smoothed too.")
 @click.option("--method", type=PartName("certificate"), default="best", show_default=True,
               metavar="NAME", help=f"One of {', '.join(shipped('certificate'))}.")  # fmt: skip
 @click.option("--explainer", type=PartName("method"), default="lrp", show_default=True,
               metavar="NAME", help="Whose smoothed map 'noise' certifies.")  # fmt: skip
-@click.option("--target-class", type=int, metavar="K",
+@click.option("--target-class", type=CLASS, metavar="K",
               help="Class explained. Default: the predicted one.")  # fmt: skip
-@click.option("-k", "top", type=click.IntRange(1), default=100, show_default=True,
+@click.option("-k", "top", type=COUNT, default=100, show_default=True,
               help="The largest pixels whose overlap a proof guarantees.")  # fmt: skip
 @click.option(
     "--samples",
@@ -66,12 +70,12 @@ def _samples(
     metavar="N|auto",
     help="Noisy copies; auto: until a correlation of 0.9 is certain.  [default: 1000]",
 )
-@click.option("--sigma", type=float,
+@click.option("--sigma", type=Number(),
               help="Standard deviation of the noise: of 'noise' in pixel units [default: 0.1], of "
               "'smoothgrad' in normalised ones.")  # fmt: skip
-@click.option("--pool", "--block", "pool", type=click.IntRange(1), default=8, show_default=True,
+@click.option("--pool", "--block", "pool", type=COUNT, default=8, show_default=True,
               help="Side of the squares of pixels that count as one with noise.")  # fmt: skip
-@click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+@click.option("--confidence", type=PROBABILITY,
               default=0.99, show_default=True, help="Of statements from samples.")  # fmt: skip
 @click.option("--denoiser", is_flag=True,
               help="Take the noise away before the network sees a copy, with 'noise': for networks "

@@ -23,6 +23,10 @@ BAD_INPUT, UNEXPECTED, FAILED, INTERRUPTED = 2, 1, 3, 130
 """Exit codes: something the user can put right; a bug; some of the work failed; Ctrl-C."""
 
 
+_LONGEST = 1200
+"""Letters of an error or a notice; of a longer one the middle is left out."""
+
+
 class _Notices(logging.Handler):
     """Writes each record as one line to stderr, without tearing a progress bar."""
 
@@ -64,7 +68,10 @@ def say(text: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
+    line = printable(" ".join(text.split()))
+    if len(line) > _LONGEST:  # a name of thousands of letters hides what is said about it
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    return line
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -93,6 +100,12 @@ def guarded(work: Callable[[], Any]) -> int:
         message = str(error)
     except SystemExit as error:  # click's own do not come so far
         message = f"the code of a model ended the program (exit code {error.code})"
+    except OSError as error:  # the system's own word about a file or folder is the user's to mend
+        if log.isEnabledFor(logging.DEBUG):
+            raise
+        message = f"{error.strerror or error}: '{error.filename}'"
+        if error.filename is None:
+            message = f"the system refused to go on: {error.strerror or error}"
     except Exception as error:
         if log.isEnabledFor(logging.DEBUG):
             raise

@@ -11,7 +11,9 @@ import click
 import trompe
 from trompe.cli.console import log
 from trompe.cli.options import (
+    COUNT,
     ModelOptions,
+    Number,
     json_option,
     model_options,
     output_folder,
@@ -36,22 +38,28 @@ Examples:
 @click.option(
     "--beta",
     "betas",
-    type=float,
+    type=Number(),
     multiple=True,
     help="Of the softplus network; repeat for several.  [default: 100, 30, 10, 3, 1, 0.8]",
 )
 @click.option(
     "-k",
     "count",
-    type=click.IntRange(1),
+    type=COUNT,
     default=5,
     show_default=True,
     help="How many curvatures, of largest magnitude.",
 )
 @click.option(
-    "--steps", type=click.IntRange(2), default=100, show_default=True, help="Lanczos steps at most."
+    "--steps",
+    type=click.IntRange(2, 10_000_000),
+    default=100,
+    show_default=True,
+    help="Lanczos steps at most.",
 )
-@click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Of the residuals.")
+@click.option(
+    "--tolerance", type=Number(), default=1e-4, show_default=True, help="Of the residuals."
+)
 @target_class_option
 @output_option("trompe-out/curvature")
 @json_option

@@ -11,7 +11,11 @@ import click
 import trompe
 from trompe.cli.console import log
 from trompe.cli.options import (
+    CLASS,
+    COUNT,
+    SEED,
     ModelOptions,
+    Number,
     batch_option,
     json_option,
     make_method,
@@ -53,16 +57,16 @@ Examples:
 @click.option(
     "--beta",
     "betas",
-    type=float,
+    type=Number(),
     multiple=True,
     help="Of the softplus network; repeat for several.  [default: 10, 3, 1]",
 )
-@click.option("--smoothgrad", type=int, metavar="N", help="Average all over N noisy copies.")
+@click.option("--smoothgrad", type=COUNT, metavar="N", help="Average all over N noisy copies.")
 @patterns_option
 @click.option(
-    "--target-class", type=int, metavar="K", help="Class explained. Default: the predicted one."
+    "--target-class", type=CLASS, metavar="K", help="Class explained. Default: the predicted one."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of SmoothGrad's noise.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of SmoothGrad's noise.")
 @batch_option
 @output_option("trompe-out/explain")
 @json_option

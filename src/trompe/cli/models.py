@@ -7,7 +7,10 @@ import json
 
 import click
 
-from trompe.cli.options import json_option
+from trompe.cli.options import (
+    SIDE,
+    json_option,
+)
 
 _OTHERS = """
 Others:
@@ -18,7 +21,7 @@ Others:
 
 @click.command()
 @click.option("--check", metavar="NAME", help="Try every method on this network instead.")
-@click.option("--size", type=int, metavar="N", help="Height and width for --check, in pixels.")
+@click.option("--size", type=SIDE, metavar="N", help="Height and width for --check, in pixels.")
 @json_option
 def models(check: str | None, size: int | None, as_json: bool) -> None:
     """List the networks that can be loaded by name, or check what explains one of them."""

@@ -35,21 +35,31 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have on
         least: allowed.
         most: allowed.
         above: whether it must be larger than ``least``.
+        below: whether it must be smaller than ``most``.
     """
 
     name = "float"
 
-    def __init__(self, least: float = -1e30, most: float = 1e30, *, above: bool = False) -> None:
-        self.least, self.most, self.above = least, most, above
+    def __init__(
+        self,
+        least: float = -1e30,
+        most: float = 1e30,
+        *,
+        above: bool = False,
+        below: bool = False,
+    ) -> None:
+        self.least, self.most, self.above, self.below = least, most, above, below
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See ``click.ParamType``."""
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             self.fail(f"'{value}' is no number", param, ctx)
         if self.above and number == self.least:
             self.fail(f"{value} must be larger than {self.least:g}", param, ctx)
+        if self.below and number == self.most:
+            self.fail(f"{value} must be smaller than {self.most:g}", param, ctx)
         if not self.least <= number <= self.most:  # so written, it stops NaN too
             self.fail(f"{value} is not within {self.least:g} and {self.most:g}", param, ctx)
         return number
@@ -61,6 +71,12 @@ MANY = click.IntRange(1, max(64, os.cpu_count() or 1))
 SEED = click.IntRange(0, 2**32 - 1)
 #: Counts of steps, images or copies.
 COUNT = click.IntRange(1, 10_000_000)
+#: Classes of a network; a tensor holds no larger number than its index type does.
+CLASS = click.IntRange(0, 10_000_000)
+#: Probabilities that are neither impossible nor certain.
+PROBABILITY = Number(0.0, 1.0, above=True, below=True)
+#: Pictures in an animation, and how long it runs, in seconds.
+FRAMES, SECONDS = click.IntRange(2, 10_000), Number(0.1, 3600.0)
 #: Sides of images, in pixels.
 SIDE = click.IntRange(1, 8192)
 
@@ -206,7 +222,7 @@ chunk_option = click.option(
     help="Copies held in memory at once, of explanations that average over many.",
 )
 target_class_option = click.option(
-    "--target-class", type=int, metavar="K", help="Class explained. Default: the predicted one."
+    "--target-class", type=CLASS, metavar="K", help="Class explained. Default: the predicted one."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 quiet_option = click.option(

@@ -11,6 +11,7 @@ import click
 
 from trompe.cli.console import progress_bar
 from trompe.cli.options import (
+    COUNT,
     ModelOptions,
     json_option,
     model_options,
@@ -42,14 +43,12 @@ Examples:
 @model_options
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=COUNT,
     default=2000,
     show_default=True,
     help="Images to learn from, at most.",
 )
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once."
-)
+@click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Images at once.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

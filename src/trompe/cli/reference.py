@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from trompe.cli.options import make_method
 from trompe.cli.pictures import Images, read_images
 from trompe.errors import ImageError, PatternError, UsageError
+from trompe.ordinary import refuse_odd
 
 if TYPE_CHECKING:
     from trompe.explain import Method
@@ -116,6 +117,7 @@ def read_x(path: str, loaded: LoadedModel) -> Images:
     """
     import torch
 
+    refuse_odd(path, ImageError, f"'{path}'")
     try:
         x = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from trompe.cli.console import say
-from trompe.cli.options import json_option, quiet_option
+from trompe.cli.options import (
+    json_option,
+    quiet_option,
+)
 from trompe.errors import UsageError
 
 
@@ -22,7 +25,7 @@ from trompe.errors import UsageError
 )
 @click.option(
     "--gallery",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 10_000_000),
     default=12,
     show_default=True,
     metavar="N",

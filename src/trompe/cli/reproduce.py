@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trompe.cli.console import progress_bar
-from trompe.cli.options import json_option, quiet_option
+from trompe.cli.options import (
+    COUNT,
+    json_option,
+    quiet_option,
+)
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +31,10 @@ if TYPE_CHECKING:
 )
 @click.option("--images", metavar="SOURCE", help="Photos; needed for the scales small and paper.")
 @click.option("--model", metavar="NAME[=WEIGHTS]", help="Network, in place of the scale's.")
-@click.option("--pairs", type=click.IntRange(1), help="Image pairs, in place of the scale's.")
-@click.option("--iterations", type=click.IntRange(1), help="Steps, in place of the preset's.")
+@click.option("--pairs", type=COUNT, help="Image pairs, in place of the scale's.")
+@click.option("--iterations", type=COUNT, help="Steps, in place of the preset's.")
 @click.option("--preset", metavar="NAME", help="Settings of the attack, in place of the scale's.")
-@click.option("--batch-size", type=click.IntRange(1), help="Images worked on at once.")
+@click.option("--batch-size", type=COUNT, help="Images worked on at once.")
 @click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
 @click.option(
     "--device", metavar="[cpu|cuda|auto]", default="cpu", show_default=True, help="Where to work."

@@ -13,7 +13,10 @@ import trompe
 from trompe.cli.console import INTERRUPTED, progress_bar
 from trompe.cli.fraction import Fraction
 from trompe.cli.options import (
+    COUNT,
+    SEED,
     ModelOptions,
+    Number,
     batch_option,
     chunk_option,
     json_option,
@@ -46,23 +49,23 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
-@click.option("--count", type=click.IntRange(1), help="Draw so many of the images. Default: all.")
+@click.option("--count", type=COUNT, help="Draw so many of the images. Default: all.")
 @model_options
 @method_option("--method", what="Explanation attacked.", default="gradient", show_default=True)
-@click.option("--beta", type=float, help="Attack the explanation smoothed with this beta.")
-@click.option("--smoothgrad", type=int, metavar="N", help="Attack the mean over N noisy copies.")
+@click.option("--beta", type=Number(), help="Attack the explanation smoothed with this beta.")
+@click.option("--smoothgrad", type=COUNT, metavar="N", help="Attack the mean over N noisy copies.")
 @patterns_option
 @click.option("--radius", "radii", type=Fraction(), multiple=True, default=["8/255"],
               show_default=True, metavar="R",
               help="Of the ball, pixels 0..1; repeat for a curve.")  # fmt: skip
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
-@click.option("--tau", type=click.FloatRange(-1, 1), default=0.5, show_default=True,
+@click.option("--tau", type=Number(-1.0, 1.0), default=0.5, show_default=True,
               help="Least correlation of a map that counts as robust.")  # fmt: skip
 @click.option("--budget", type=Fraction(), default="1", show_default=True, metavar="SHARE",
               help="Share of the attack's 100 steps and 5,000 queries.")  # fmt: skip
 @click.option("--version", "version", type=click.Choice(["standard", "rand"]), default="standard",
               show_default=True, help="'rand' for methods that answer by chance.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @batch_option
 @chunk_option
 @output_option("trompe-out/robustness")

@@ -10,6 +10,8 @@ import click
 import trompe
 from trompe.cli.console import log, progress_bar
 from trompe.cli.options import (
+    COUNT,
+    SEED,
     ModelOptions,
     Number,
     json_option,
@@ -52,12 +54,12 @@ Examples:
     type=Number(0, above=True),
     help="Radius, pixel units.  [default: 0.1; noise: sigma]",
 )
-@click.option("--radii", type=click.IntRange(1), default=4, show_default=True, help="How many.")
+@click.option("--radii", type=COUNT, default=4, show_default=True, help="How many.")
 @click.option("--norm", type=click.Choice(["l1", "l2", "linf"]), default="l2", show_default=True)
 @click.option(
     "--beta",
     "betas",
-    type=float,
+    type=Number(),
     multiple=True,
     help="Of the softplus network; 0 is ReLU; repeat.  [default: 0, 10, 1, 0.8]",
 )
@@ -68,16 +70,14 @@ Examples:
     multiple=True,
     help="Repeat for several. Default: all.",
 )
-@click.option(
-    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Of each ascent."
-)
-@click.option("--restarts", type=click.IntRange(1), default=2, show_default=True, help="Of it.")
+@click.option("--steps", type=COUNT, default=10, show_default=True, help="Of each ascent.")
+@click.option("--restarts", type=COUNT, default=2, show_default=True, help="Of it.")
 @click.option(
     "--patient",
     is_flag=True,
     help="Also the bound from exact Jacobians where it takes long (tiny-vgg: 15 minutes per beta).",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random points.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the random points.")
 @target_class_option
 @noise_options
 @output_option("trompe-out/sandwich")

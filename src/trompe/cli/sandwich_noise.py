@@ -14,7 +14,13 @@ import click
 import trompe
 from trompe.atomic import atomic_path
 from trompe.cli.console import progress_bar
-from trompe.cli.options import COUNT, Number, method_option, output_folder
+from trompe.cli.options import (
+    COUNT,
+    PROBABILITY,
+    Number,
+    method_option,
+    output_folder,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +74,7 @@ def noise_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--confidence",
-                type=click.FloatRange(0, 1, min_open=True, max_open=True),
+                type=PROBABILITY,
                 default=0.99,
                 show_default=True,
                 help="Of what is certified.",

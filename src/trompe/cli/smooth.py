@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from trompe.cli.options import (
+    COUNT,
+    PROBABILITY,
     ModelOptions,
+    Number,
     json_option,
     model_options,
     output_option,
@@ -62,24 +65,22 @@ def _common(function: Command) -> Command:
 
 
 _betas = click.option(
-    "--beta", "betas", type=float, multiple=True, help="To be measured; repeat for several."
+    "--beta", "betas", type=Number(), multiple=True, help="To be measured; repeat for several."
 )
 _faithful = click.option(
     "--faithful",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.7,
     show_default=True,
     help="Correlation with the plain map that counts as faithful.",
 )
-_steps = click.option(
-    "--steps", type=click.IntRange(1), default=20, show_default=True, help="Lanczos steps."
-)
+_steps = click.option("--steps", type=COUNT, default=20, show_default=True, help="Lanczos steps.")
 _at = click.option(
-    "--beta", "at", type=float, default=0.8, show_default=True, help="Of the smoothing."
+    "--beta", "at", type=Number(), default=0.8, show_default=True, help="Of the smoothing."
 )
 _target = click.option("--target", metavar="IMAGE", help="Whose explanation the attack aims at.")
 _iterations = click.option(
-    "--iterations", type=click.IntRange(1), help="Of the attack, in place of the preset's."
+    "--iterations", type=COUNT, help="Of the attack, in place of the preset's."
 )
 
 
@@ -177,7 +178,7 @@ def attack(
 @click.option("--compare", is_flag=True)
 @click.option("--attack", is_flag=True)
 @_betas
-@click.option("--at", type=float, default=0.8)
+@click.option("--at", type=Number(), default=0.8)
 @_target
 @preset_option("Of the attack:")
 @_iterations

@@ -32,6 +32,7 @@ from trompe.metrics.attack import (
     compared,
 )
 from trompe.report.overview import save_overview
+from trompe.report.tables import neutral
 from trompe.types import AttackResult, Explainer, InputSpace, heatmap
 from trompe.zoo.images import SUFFIXES, read_pixels, save_png
 
@@ -111,7 +112,7 @@ def _write_history(path: Path, result: AttackResult, names: Sequence[str]) -> No
         for row, iteration in enumerate(iterations):
             for index, name in enumerate(names):
                 numbers = [values[row][index] for values in columns.values()]
-                writer.writerow([iteration, name, *numbers])
+                writer.writerow([iteration, neutral(name), *numbers])
 
 
 def json_ready(value: Any) -> Any:

@@ -18,6 +18,7 @@ from trompe.engine.frozen import frozen
 from trompe.engine.recording import record
 from trompe.engine.tape import OpCall, Tape
 from trompe.errors import PatternError
+from trompe.ordinary import refuse_odd
 from trompe.rules.linear import LINEAR
 from trompe.rules.passing import ACTIVATIONS
 
@@ -161,6 +162,7 @@ def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
         PatternError: if the file is missing or broken, a pattern is all zero or does not fit, or
             a layer has none.
     """
+    refuse_odd(path, PatternError, f"patterns file '{path}'")
     try:
         if str(path).endswith(".safetensors"):
             stored = load_file(str(path))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trompe.atomic import atomic_path
 from trompe.errors import UsageError
+from trompe.ordinary import refuse_odd
 
 
 def digest(model: nn.Module) -> str:
@@ -78,6 +79,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
+        refuse_odd(self.path, UsageError, f"checkpoint '{self.path}'")
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = dict(file.metadata() or {})

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trompe.errors import WeightsError
+from trompe.ordinary import refuse_odd
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -30,6 +31,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: if the file is missing, broken, or holds something else than tensors.
     """
+    refuse_odd(path, WeightsError, f"weights file '{path}'")
     try:
         if path.suffix == ".safetensors":
             stored: Any = load_file(path)
@@ -57,7 +59,9 @@ def _unnested(stored: Any, path: Path) -> Mapping[str, Tensor]:
     for nest in _NESTS:
         if isinstance(stored, Mapping) and isinstance(stored.get(nest), Mapping):
             stored = stored[nest]
-    tensors = isinstance(stored, Mapping) and all(isinstance(v, Tensor) for v in stored.values())
+    tensors = isinstance(stored, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in stored.items()
+    )
     if not tensors or not stored:
         raise WeightsError(
             f"weights file '{path}' holds no state dict: save the model's state_dict()"

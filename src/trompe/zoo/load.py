@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from trompe.errors import ModelError, UsageError
+from trompe.ordinary import refuse_odd
 from trompe.types import LoadedModel
 from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weights
 from trompe.zoo.probe import as_classifier, input_channels, input_space
@@ -177,9 +178,10 @@ def _labels(
     source = "the list of labels"
     if isinstance(classes, (str, Path)):
         source = f"'{classes}'"
+        refuse_odd(classes, UsageError, source)
         try:
             text = Path(classes).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"{source} cannot be read as a text file of labels") from error
         classes = [line.strip() for line in text.splitlines() if line.strip()]
     if len(classes) != outputs:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trompe.errors import ImageError, TargetError
+from trompe.ordinary import refuse_odd
 from trompe.zoo.decoding import decode
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def text_map(text: str, height: int, width: int) -> Tensor:
 
 def _array(path: Path, name: str) -> Tensor:
     """The numbers [H, W] in a ``.npy`` file, float64."""
+    refuse_odd(path, TargetError, f"target map '{name}'")
     try:
         array = np.load(path, allow_pickle=False)  # a pickle could run code
     except FileNotFoundError as error:
