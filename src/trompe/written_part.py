@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from trompe.errors import UsageError
@@ -36,6 +37,9 @@ def made(registry: Registry[Any], text: str) -> Any:
             names = ", ".join(fields) or "none"
             raise UsageError(f"{kind} {name} has no option '{key}': it has {names}")
         options[key] = number(value)
+        declared = next(field.type for field in known if field.name == key)
+        if wanted := _unlike(options[key], declared):
+            raise UsageError(f"{kind} {name}: {key} cannot be '{value}': {wanted}")
     try:
         return part(**options)
     except TypeError as error:
@@ -49,6 +53,41 @@ def made(registry: Registry[Any], text: str) -> Any:
         ]
         missing = f"needs {', '.join(required)}, as in {name}:{required[0]}=..." if required else ""
         raise UsageError(f"{kind} {name} {missing or f'cannot be made: {error}'}") from error
+
+
+def _unlike(value: Any, declared: Any) -> str | None:
+    """What should be given in place of a value that is not of the declared type of its option.
+
+    Args:
+        value: as ``number`` read it.
+        declared: type, or its text, such as ``int | None``.
+    """
+    text = declared.__name__ if isinstance(declared, type) else str(declared)
+    kinds = {kind.strip() for kind in text.split("|")}
+    found: list[str] = []
+    if kinds & {"Any", "object"}:
+        return None
+    if "None" in kinds and value is None:
+        return None
+    if "bool" in kinds:
+        found.append("true or false")
+        if isinstance(value, bool):
+            return None
+    if "float" in kinds:
+        found.append("a finite number")
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return None
+    elif "int" in kinds:
+        found.append("a whole number")
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+            return None
+    if "str" in kinds or text.startswith(("Literal", "typing.Literal")):
+        found.append("a word")
+        if isinstance(value, str):
+            return None
+    if not found:
+        return "it can be given from Python only"
+    return f"give {' or '.join(found)}"
 
 
 def number(text: str) -> Any:

@@ -96,7 +96,7 @@ def test_images(refused: Callable, folder: Path, command: str, kind: str) -> Non
         (("--beta", "0"), "beta must be positive"),
         (("--beta", "-1"), "beta must be positive"),
         (("--beta-growth", "0", "100"), "beta"),
-        (("--smoothgrad", "0"), "samples"),
+        (("--smoothgrad", "0"), "--smoothgrad"),
         (("--iterations", "0"), "--iterations"),
         (("--device", "cuda:99"), "no device 'cuda:99'"),
         (("--device", "abacus"), "unknown device 'abacus'"),

@@ -33,6 +33,7 @@ from trompe.cli.robustness import robustness
 from trompe.cli.sandwich import sandwich
 from trompe.cli.smooth import smooth
 from trompe.cli.verify import verify
+from trompe.errors import UsageError
 
 __all__ = ["command", "main"]
 
@@ -79,6 +80,27 @@ for _one in (
     command.add_command(_one)
 
 
+def _readable(arguments: list[str]) -> list[str]:
+    """The arguments, none of them empty: a variable of a script may not have been set.
+
+    An empty folder for results would silently be the current one.
+
+    Raises:
+        UsageError: if one is empty, or holds a null character, which no file's name can.
+    """
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = word.partition("=")
+        if "\0" in word:
+            shown = word.replace("\0", "\\0")
+            raise UsageError(f"'{shown}' holds a null character: leave it out")
+        if not word:
+            after = f" after '{before}'" if before else ""
+            raise UsageError(f"there is an empty argument{after}: give a value, or leave it out")
+        if option.startswith("--") and equals and not value:
+            raise UsageError(f"'{option}' is empty: give a value, or leave it out")
+    return arguments
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
@@ -88,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     return guarded(
         lambda: command.main(
-            take_plugins(given),
+            take_plugins(_readable(given)),
             prog_name="trompe",
             standalone_mode=False,
         )

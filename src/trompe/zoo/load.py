@@ -78,7 +78,12 @@ def load_model(
         raise UsageError("num_classes goes with a named model, and must be at least 2")
     pixels = size or record.size
     model = _with_weights(record, weights, num_classes)
-    model = model.to(place, torch.float32).eval().requires_grad_(False)
+    try:
+        model = model.to(place, torch.float32).eval().requires_grad_(False)
+    except NotImplementedError as error:  # as torch refuses tensors of the device 'meta'
+        raise ModelError(
+            f"the model '{name}' has weights without values (device meta): load them first"
+        ) from error
     space = input_space(mean, std, record, input_channels(model))
     model, outputs = as_classifier(model, space, pixels, place, name)
     return LoadedModel(
@@ -108,6 +113,10 @@ def choose_device(device: str | torch.device) -> torch.device:
         raise UsageError(f"unknown device '{name}': choose cpu, cuda or auto") from error
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"no device '{name}' on this machine: choose cpu, or auto")
+    try:
+        torch.zeros(1, device=place).item()
+    except Exception as error:  # of 'meta', or of devices that this torch was built without
+        raise UsageError(f"cannot compute on '{name}' here: choose cpu, or auto") from error
     return place
 
 

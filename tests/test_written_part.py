@@ -1,0 +1,49 @@
+"""What is written for a part is of the type that the part declares, or refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from trompe.cli.parts import _HOMES, make_part, registry_of
+from trompe.errors import TrompeError, UsageError
+
+ODD = ("nan", "inf", "-inf", "1e999", "9" * 400, "x", "'", " ", "true", "1/0")
+PARTS = [
+    (kind, name, field.name, str(field.type))
+    for kind in _HOMES
+    if kind not in ("method", "certificate", "preset")
+    for name in registry_of(kind).names()
+    if dataclasses.is_dataclass(registry_of(kind)[name])
+    for field in dataclasses.fields(registry_of(kind)[name])
+    if field.init
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "option", "declared"), PARTS)
+def test_options_of_another_type_are_refused(
+    kind: str, name: str, option: str, declared: str
+) -> None:
+    for word in ODD:
+        if (word == "true" and "bool" in declared) or "str" in declared.split(" | "):
+            continue
+        with pytest.raises(UsageError):
+            make_part(kind, f"{name}:{option}={word}")
+
+
+def test_what_cannot_be_written_says_so() -> None:
+    with pytest.raises(UsageError, match="box cannot be 'x': it can be given from Python only"):
+        make_part("objective", "region:x")
+    with pytest.raises(UsageError, match="k cannot be 'true': give a whole number"):
+        make_part("objective", "topk:true")
+
+
+def test_every_number_that_a_part_takes_may_be_written() -> None:
+    assert make_part("constraint", "linf:8/255").radius == 8 / 255
+    assert make_part("constraint", "linf:1").radius == 1
+    assert make_part("objective", "topk:none").k is None
+    assert make_part("objective", "reach_map:relative=true").relative is True
+    assert make_part("channel", "jpeg:75,4:2:0").subsampling == "4:2:0"
+    with pytest.raises(TrompeError):
+        make_part("channel", "jpeg:75.5")
