@@ -193,6 +193,35 @@ def test_what_cannot_be_captured_runs_eagerly_or_is_refused(
     assert why in caplog.text
 
 
+def test_a_way_that_fails_is_refused_though_another_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise CaptureError("no compiler")
+
+    model = nets.plain()
+    attack(model, capture="graph")
+    monkeypatch.setitem(capturing.RUNNERS, "compile", fails)
+    with pytest.raises(CaptureError, match=r"cannot be captured: no compiler.*to never"):
+        attack(model, capture="compile")
+    assert attack(model, capture="graph").provenance["runner"] == "graph"
+
+
+def test_auto_times_a_graph_that_was_asked_for_by_name_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capturing, "_WORTH", 10)
+
+    def timed(self: Any, way: str, inputs: Any) -> Any:
+        self._times.setdefault(way, []).append(0.0 if way == "graph" else 1.0)
+        return self._run(way, inputs)
+
+    monkeypatch.setattr(capturing.CapturedStep, "_timed", timed)
+    model = nets.plain()
+    attack(model, capture="graph")
+    assert attack(model, iterations=30, capture="auto").provenance["runner"] == "graph"
+
+
 def test_hooks_run_in_every_step_unless_a_capture_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

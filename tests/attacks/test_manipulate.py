@@ -341,6 +341,26 @@ def test_a_relu_network_without_growth_warns_that_nothing_can_move(
     assert moving.provenance["vanishing_gradient"] == [False] * 3
 
 
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_a_map_that_no_image_can_change_is_told_before_the_first_step(
+    preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(7)
+    ).double()
+    net(X)
+    # Without max pooling deconvnet uses nothing of the image: J^T of the weights alone.
+    settings = {**SOON, "preset": preset, "explainer": "deconvnet"}
+    with caplog.at_level(logging.WARNING, "trompe"):
+        still = manipulate(net, X, AIM, **settings)
+    assert "deconvnet is not attacked: its map of this model is the same" in caplog.text
+    assert (still.iterations, still.stopped) == (0, "the map does not depend on the image")
+    assert torch.equal(still.x_adv, X)
+    pooled = nn.Sequential(net[0], nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(7))
+    pooled.double()(X)
+    assert manipulate(pooled, X, AIM, **settings).stopped == "finished"
+
+
 @pytest.mark.parametrize("output", ["softmax", "logits"])
 def test_a_heavy_output_term_keeps_the_output(output: Any) -> None:
     def change(weight: float) -> float:

@@ -31,7 +31,7 @@ def test_a_map_that_does_not_depend_on_the_image_is_named(
             batch_size=batch_size,
         )  # fmt: skip
     assert result.provenance["unmoved"] == [True, True]
-    assert "says nothing about it" in caplog.text
+    assert "no attack says anything about it" in caplog.text
     assert not bool(result.success.any())
 
 

@@ -18,10 +18,14 @@ from trompe.attacks.objectives import Objective
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import Preset
 from trompe.attacks.surrogate import surrogate_of
+from trompe.explain.base import Method
 from trompe.geometry.own_functions import check_own_functions
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 
 log = logging.getLogger("trompe")
+
+CONSTANT_MAP = "the map does not depend on the image"
+"""Why an attack ends before its first step where no change of the image could change the map."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,12 @@ class BatchAttack:
             generator=self.generator,
             redraw=self.redraw,
         )
+        constant = settings.iterations > 0 and self._is_constant(x, target, reference)
         with named_derivatives(getattr(method, "name", type(method).__name__)):
-            attack.run(start if begin is None else begin + (start - x), settings.iterations)
+            attack.run(
+                start if begin is None else begin + (start - x),
+                0 if constant else settings.iterations,
+            )
         if bool(attack.unmoved.any()):
             log.warning(
                 "the explanation of image %s did not change at all while the image did: it does "
@@ -120,11 +128,11 @@ class BatchAttack:
             logits_adv=final.logits.cpu(),
             history={key: noted.cpu() for key, noted in attack.history.items()},
             iterations=attack.done,
-            stopped=attack.stopped,
+            stopped=CONSTANT_MAP if constant else attack.stopped,
             after={repr(way): self._after(way, x, found, target) for way in self.through},
             provenance={
                 "vanishing_gradient": attack.vanished.tolist(),
-                "unmoved": attack.unmoved.tolist(),
+                "unmoved": (attack.unmoved | constant).tolist(),
                 "runner": attack.steps.ran,
             },
             outputs=self.keep_output.outputs,
@@ -136,6 +144,30 @@ class BatchAttack:
             if not bool(torch.isfinite(reference.map).all()):
                 heatmap(self.method(self.judge, x, target))  # raises: which image has no map
         return reference
+
+    def _is_constant(self, x: Tensor, target: Tensor, reference: Observation) -> bool:
+        """Whether noise has the maps that the images have, but for rounding; a warning says so.
+
+        That is so for the gradient of a linear model, and for deconvnet without max pooling, whose
+        backward pass uses nothing of the forward one. Methods made of masks are not asked: their
+        maps are made of outputs, and cost many passes.
+        """
+        if isinstance(self.method, Method) and self.method.masked:
+            return False
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        with torch.no_grad():
+            seen = observe(self.judge, self.method, noise, target)
+        error = (seen.relevance - reference.relevance).abs().max()
+        rounding = 100 * torch.finfo(x.dtype).eps * reference.relevance.abs().max()
+        if not bool(error <= rounding):
+            return False
+        log.warning(
+            "%s is not attacked: its map of this model is the same for every image, so that no "
+            "attack says anything about it; explain by another method",
+            getattr(self.method, "name", type(self.method).__name__),
+        )
+        return True
 
     def _after(self, way: Channel, x: Tensor, found: Tensor, target: Tensor) -> AfterChannel:
         """What the real channel leaves of the manipulated images, and does to the original ones."""
