@@ -66,7 +66,7 @@ def test_it_leaves_weights_and_a_card(
     [
         (["--defence", "magic"], "magic"),
         (["--defence", "lga:magic=1"], "no option 'magic'"),
-        (["--defence", "lga:cosine=much"], "cosine must be"),
+        (["--defence", "lga:cosine=much"], "cosine cannot be"),
         (["--rate", "0"], "--rate"),
         (["--data", "nowhere"], "nowhere"),
         (["--epochs", "0"], "--epochs"),

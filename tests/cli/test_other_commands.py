@@ -85,7 +85,7 @@ def test_explain_json_and_another_class(run: Callable, photos: Path) -> None:
 
 def test_explain_refuses_a_class_that_there_is_not(refused: Callable) -> None:
     assert "50" in refused("explain", "--method", "gradient", "--target-class", 50)
-    assert "50" in refused("explain", "--method", "gradient", "--target-class", -1)
+    assert "-1" in refused("explain", "--method", "gradient", "--target-class", -1)
 
 
 def test_explain_leaves_out_what_the_network_does_not_allow(run: Callable) -> None:
