@@ -47,3 +47,18 @@ def test_without_a_step_nothing_is_said() -> None:
     x = torch.rand(1, 3, 8, 8)
     result = trompe.manipulate(network(), x, torch.rand(8, 8), explainer="deconvnet", iterations=0)
     assert result.provenance["unmoved"] == [False]
+
+
+def test_a_map_that_stays_while_the_image_changes_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A gradient of ReLU is constant around an image, and another one at another image."""
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    with caplog.at_level(logging.WARNING, "trompe"):
+        result = trompe.manipulate(
+            network().double(), x, torch.rand(8, 8).double(), iterations=6,
+            constraint=trompe.attacks.LInfBall(1e-9),
+        )  # fmt: skip
+    assert result.iterations == 6
+    assert result.provenance["unmoved"] == [True, True]
+    assert "did not change at all while the image did" in caplog.text

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import trompe
+from trompe.attacks import batch_attack
 from trompe.audit import Settings, chain, open_run, run_audit
 from trompe.audit.batches import WORST_CASE
 from trompe.audit.leaderboard import EPSILON, leaderboard, status
@@ -119,6 +120,21 @@ def test_a_linear_network_withstands_the_search_and_is_said_to(place: Path) -> N
     assert entry["robust_explanation_accuracy"] == 1.0
     assert entry["worst_case"]["mean_pcc"] == pytest.approx(1.0)
     assert not [p for one in Verifier(run, trusted=None).check_all() for p in one.problems]
+    run.store.close()
+
+
+def test_an_attack_without_a_step_is_one_of_a_constant_map_or_forged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The linear network above is verified; a map that depends on the image needs its steps."""
+    with monkeypatch.context() as patched:
+        patched.setattr(batch_attack, "is_constant", lambda *args: True)
+        run_audit("run", small(iterations=2))
+    run = open_run("run")
+    assert all(row.values["iterations"] == 0 for row in run.rows)
+    said = [p for one in Verifier(run, trusted=None).check_all() for p in one.problems]
+    assert len(said) == len(run.rows)
+    assert all("not a single step although its map depends" in problem for problem in said)
     run.store.close()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trompe.attack_result import AfterChannel
 from trompe.attacks.arguments import checked_classes, checked_logits, named_derivatives
 from trompe.attacks.channels import Channel
+from trompe.attacks.constant_map import CONSTANT_MAP, is_constant
 from trompe.attacks.keep import Keep
 from trompe.attacks.loop import Attack
 from trompe.attacks.loss import Loss
@@ -18,14 +19,10 @@ from trompe.attacks.objectives import Objective
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import Preset
 from trompe.attacks.surrogate import surrogate_of
-from trompe.explain.base import Method
 from trompe.geometry.own_functions import check_own_functions
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 
 log = logging.getLogger("trompe")
-
-CONSTANT_MAP = "the map does not depend on the image"
-"""Why an attack ends before its first step where no change of the image could change the map."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +143,8 @@ class BatchAttack:
         return reference
 
     def _is_constant(self, x: Tensor, target: Tensor, reference: Observation) -> bool:
-        """Whether noise has the maps that the images have, but for rounding; a warning says so.
-
-        That is so for the gradient of a linear model, and for deconvnet without max pooling, whose
-        backward pass uses nothing of the forward one. Methods made of masks are not asked: their
-        maps are made of outputs, and cost many passes.
-        """
-        if isinstance(self.method, Method) and self.method.masked:
-            return False
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        with torch.no_grad():
-            seen = observe(self.judge, self.method, noise, target)
-        error = (seen.relevance - reference.relevance).abs().max()
-        rounding = 100 * torch.finfo(x.dtype).eps * reference.relevance.abs().max()
-        if not bool(error <= rounding):
+        """Whether no change of the images could change their maps; a warning says so."""
+        if not is_constant(self.judge, self.method, x, target, reference):
             return False
         log.warning(
             "%s is not attacked: its map of this model is the same for every image, so that no "

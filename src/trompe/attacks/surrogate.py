@@ -27,11 +27,11 @@ def surrogate_of(
     """
     if settings.beta_start is None:
         return None
+    if isinstance(model, Smoothed) and model.activations:
+        return _Capped(model, settings.beta_start, settings.pooling)
     activations = settings.activations
     if not isinstance(activations, bool):
         activations = all(kink.fate != "pooling" for kink in kinks(model, x[:1]).kinks)
-    if isinstance(model, Smoothed) and model.activations:
-        return _Capped(model, settings.beta_start, settings.pooling)
     if random:
         return _Unvouched(model, settings.beta_start, settings.pooling, activations)
     return smooth(

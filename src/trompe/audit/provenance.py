@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import trompe
+from trompe.kept import tensors_checksum
 from trompe.types import InputSpace, LoadedModel
 from trompe.zoo import ModelSpec
 
@@ -35,16 +35,6 @@ def versions() -> dict[str, str]:
         "sqlite": sqlite3.sqlite_version,
         "platform": platform.platform(),
     }
-
-
-def tensors_checksum(model: nn.Module) -> str:
-    """The checksum of all parameters and buffers of a model, wherever they lie."""
-    digest = hashlib.sha256()
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _named(tree: ast.Module, package: str) -> Iterator[str]:

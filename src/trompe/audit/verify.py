@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 from trompe.attacks import Unlike
+from trompe.attacks.constant_map import is_constant
 from trompe.attacks.constraints import Constraint
 from trompe.attacks.objectives import takes_target
+from trompe.attacks.observation import observe
 from trompe.audit.attack_parts import attack_parts
 from trompe.audit.batches import WORST_CASE, Cell
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
-from trompe.audit.provenance import input_space, tensors_checksum
+from trompe.audit.provenance import input_space
 from trompe.audit.results import Row, Run
 from trompe.audit.worst_case import NOTED, ball, search_problems
 from trompe.engine import frozen
 from trompe.errors import TrompeError
 from trompe.geometry.smoothed_method import make_method
+from trompe.kept import tensors_checksum
 from trompe.metrics import linf
 from trompe.metrics.attack import Outcome
 from trompe.types import LoadedModel, relative
@@ -213,11 +216,23 @@ class Verifier:
         yield from self._place(outcome, parts.preset.constraint, loaded)
         judge = Judge(settings, loaded, explainer, parts.objective, row.smoothing is None)
         yield from self._maps(arrays, loaded, judge)
+        if row.values.get("iterations") == 0:
+            yield from self._no_steps(outcome, loaded, judge)
         found = judge.with_model(outcome, [cell])
         for name in self.run.metric_names(row.id):
             if name.startswith("objective_") and name not in found:
                 yield f"{name} is nothing that the objective measures"
         yield from _others(row, found)
+
+    def _no_steps(self, outcome: Outcome, loaded: LoadedModel, judge: Judge) -> Iterator[str]:
+        """Whether an attack without a step is one of a map that no image could change."""
+        asked = self.run.settings.iterations
+        model, x = frozen(loaded.model), outcome.x.to(self.device)
+        target = outcome.target_class.to(self.device)
+        with torch.no_grad():
+            before = observe(model, judge.explainer, x, target)
+        if asked != 0 and not is_constant(model, judge.explainer, x, target, before):
+            yield "it has not a single step although its map depends on the image"
 
     def _place(
         self, outcome: Outcome, constraint: Constraint, loaded: LoadedModel

@@ -15,7 +15,6 @@ from trompe.audit.cell import Finding, Worker
 from trompe.audit.claims import Claims
 from trompe.audit.findings import put, write_down
 from trompe.audit.planning import plan_model, unplanned
-from trompe.audit.provenance import tensors_checksum
 from trompe.audit.results import Run
 from trompe.audit.settings import Settings
 from trompe.audit.source import Source
@@ -24,6 +23,7 @@ from trompe.audit.status import Status, status
 from trompe.audit.store import Store
 from trompe.audit.worst_case import Searcher
 from trompe.errors import UsageError
+from trompe.kept import tensors_checksum
 from trompe.types import LoadedModel
 
 log = logging.getLogger("trompe")

@@ -1,0 +1,40 @@
+"""Whether an explanation is the same for every image, so that nothing could move it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trompe.attacks.observation import Observation, observe
+from trompe.explain.base import Method
+from trompe.types import Explainer
+
+CONSTANT_MAP = "the map does not depend on the image"
+"""Why an attack ends before its first step where no change of the image could change the map."""
+
+
+def is_constant(
+    model: nn.Module, method: Explainer, x: Tensor, target: Tensor, reference: Observation
+) -> bool:
+    """Whether noise has the maps that the images have, but for rounding.
+
+    That is so for the gradient of a linear model, and for deconvnet without max pooling, whose
+    backward pass uses nothing of the forward one. Methods made of masks are not asked: their maps
+    are made of outputs, and cost many passes.
+
+    Args:
+        model: the one explained, frozen.
+        method: the explanation.
+        x: images, normalised, [B, C, H, W].
+        target: the classes explained, [B].
+        reference: what model and method make of the images, on the device of x.
+    """
+    if isinstance(method, Method) and method.masked:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    with torch.no_grad():
+        seen = observe(model, method, noise, target)
+    error = (seen.relevance - reference.relevance).abs().max()
+    rounding = 100 * torch.finfo(x.dtype).eps * reference.relevance.abs().max()
+    return bool(error <= rounding)
