@@ -41,17 +41,15 @@ def main() -> None:
             continue
         loaded = trompe.load_model(name)
         images = read_labelled(options.data, loaded, batch_size=125, seed=None)
-        count = options.attacked
-        chosen = images.part([len(images.labels) * i // count for i in range(count)], seed=None)
-        x = next(iter(chosen.sized(count)))[0]
-        measured, _ = measure(
+        x, _ = images.spread(options.attacked)
+        measured = measure(
             loaded.model,
             loaded.input_space,
             images,
             x,
             radius=options.radius / 255,
             budget=options.budget,
-            batch_size=count,
+            batch_size=len(x),
         )
         rows[key] = measured.as_dict()
         print(key, json.dumps(rows[key]), flush=True)

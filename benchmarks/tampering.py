@@ -125,7 +125,7 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
     found["tampered passive, frame"] = fooled(attack="passive", seed=4)
     found["tampered passive, topk"] = fooled(attack="passive", how="topk", seed=5)
     found["tampered backdoor"] = fooled(attack="backdoor", seed=6)
-    x = next(iter(part(train, 0, 1000, None).sized(1000)))[0]
+    x, _ = part(train, 0, 1000, None).spread(1000)
     direction = text_map("42", 32, 32).expand(3, 32, 32) * 1e3
     found["tampered closed form"] = lambda: OffTheData(model, torch.cat([x, test]), direction)
     return found
@@ -148,7 +148,7 @@ def main() -> None:
     loaded = trompe.load_model("resnet20-cifar10", options.weights)
     train = read_labelled(options.train, loaded, batch_size=32, most=48_000)
     everything = read_labelled(options.test, loaded, batch_size=250, seed=None)
-    x = next(iter(everything.sized(100)))[0]
+    x, _ = part(everything, 0, 100, None).spread(100)
     path = RESULTS / "tampering.json"
     rows: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
     for name, make in recipes(loaded, train, x).items():

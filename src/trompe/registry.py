@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from trompe.errors import UsageError
 from trompe.names import resolve
@@ -88,6 +89,26 @@ class Registry(Generic[Part]):
         """
         self._load()
         return self._parts[resolve(name, self.kind, self.names())]
+
+    def make(self, name: str, options: Mapping[str, Any]) -> Any:
+        """The part called ``name``, a dataclass, made with options.
+
+        Raises:
+            UsageError: if there is no such part or option.
+        """
+        kind: Any = self[name]
+        known = [field.name for field in dataclasses.fields(kind)]
+        for option in options:
+            if option not in known:
+                raise UsageError(
+                    f"{name} has no option '{option}': it has {', '.join(known) or 'none'}"
+                )
+        return kind(**options)
+
+    def name_of(self, part: object) -> str:
+        """The name under which the class of a part is registered; else that of the class."""
+        names = [name for name in self if self[name] is type(part)]
+        return names[0] if names else type(part).__name__
 
 
 def installed_plugins() -> tuple[EntryPoint, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -119,14 +118,7 @@ def certify(
     given = adapted(model, x, evaluation=True, differentiable=False)
     if not bool(torch.isfinite(given.x).all()):
         raise UsageError("x has entries that are not finite numbers: give images")
-    kind: Any = certificates[method]
-    known = [field.name for field in dataclasses.fields(kind)]
-    for option in options:
-        if option not in known:
-            raise UsageError(
-                f"method '{method}' has no option '{option}': it has {', '.join(known) or 'none'}"
-            )
-    certificate: Certificate | NoiseCertificate = kind(**options)(
+    certificate: Certificate | NoiseCertificate = certificates.make(method, options)(
         given.model,
         given.x,
         radius=radius,

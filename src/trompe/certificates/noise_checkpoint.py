@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from trompe.atomic import atomic_path
 from trompe.certificates.noise_statistics import Counted, Pilot
-from trompe.errors import UsageError
-from trompe.ordinary import refuse_odd
+from trompe.kept import KeptFile, tensor_bytes, tensors_checksum
 
 _PILOT = ("direction", "along", "centre", "away")
 _SUMS = ("total", "square", "shares", "along", "away", "marked")
@@ -33,10 +29,8 @@ def digest(model: nn.Module, explain: Any, x: Tensor, *settings: object) -> str:
     """
     name = getattr(explain, "__qualname__", None) or repr(explain)
     found = hashlib.sha256(repr((name, tuple(x.shape), settings)).encode())
-    for tensor in (x, *model.state_dict().values()):
-        if isinstance(tensor, Tensor):
-            data = tensor.detach().cpu().contiguous()
-            found.update(data.reshape(-1).view(torch.uint8).numpy().tobytes())
+    found.update(tensors_checksum(model).encode())
+    found.update(tensor_bytes(x))
     return found.hexdigest()
 
 
@@ -52,6 +46,11 @@ class Checkpoint:
     path: Path
     key: str
 
+    @property
+    def _file(self) -> KeptFile:
+        other = "holds samples of another image, model or setting"
+        return KeptFile(self.path, self.key, f"'{self.path}'", other)
+
     def save(self, counted: Counted, generator: torch.Generator) -> None:
         """Write the sums, what the pilot chose and where the noise goes on, whole or not at all."""
         pilot = counted.pilot
@@ -59,11 +58,9 @@ class Checkpoint:
         state |= {f"sum.{n}": getattr(counted, n) for n in _SUMS}
         state["generator"] = generator.get_state()
         numbers = {n: str(getattr(counted, n)) for n in _COUNTS}
-        numbers |= {"key": self.key, "explained": str(counted.explained)}
+        numbers["explained"] = str(counted.explained)
         numbers |= {"pilot.label": str(pilot.label), "pilot.top": str(pilot.top)}
-        data = save({n: t.contiguous() for n, t in state.items()}, numbers)
-        with atomic_path(self.path) as temporary:
-            temporary.write_bytes(data)
+        self._file.save(state, numbers)
 
     def load(self, generator: torch.Generator) -> Counted | None:
         """What was counted, the generator put where it was; ``None`` if there is nothing yet.
@@ -71,22 +68,10 @@ class Checkpoint:
         Raises:
             UsageError: If the file belongs to something else, or cannot be read.
         """
-        if not self.path.exists():
+        kept = self._file.load()
+        if kept is None:
             return None
-        refuse_odd(self.path, UsageError, f"'{self.path}'")
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                numbers = dict(file.metadata() or {})
-            state = load_file(self.path)
-        except (SafetensorError, OSError) as error:
-            raise UsageError(
-                f"'{self.path}' cannot be read ({error}): delete it to begin anew"
-            ) from error
-        if numbers.get("key") != self.key:
-            raise UsageError(
-                f"'{self.path}' holds samples of another image, model or setting: take another "
-                "folder, or delete it to begin anew"
-            )
+        state, numbers = kept
         pilot = Pilot(
             **{n: state[f"pilot.{n}"] for n in _PILOT},
             label=int(numbers["pilot.label"]),

@@ -12,6 +12,7 @@ from trompe.certificates.noise_checkpoint import Checkpoint
 from trompe.certificates.noise_statistics import Counted, Pilot
 from trompe.certificates.noisy_maps import Noise
 from trompe.errors import UsageError
+from trompe.types import Progress
 
 SQUARES = 4096
 """The covariance of so many squares is held at most."""
@@ -67,13 +68,13 @@ class Drawn:
         total: Copies of all images.
     """
 
-    def __init__(self, report: object, total: int) -> None:
+    def __init__(self, report: Progress | None, total: int) -> None:
         self.report, self.total, self.done = report, total, 0
 
     def add(self, copies: int) -> None:
         """So many more."""
         self.done += copies
-        if callable(self.report):
+        if self.report is not None:
             self.report(self.done, self.total, {})
 
 

@@ -11,10 +11,7 @@ import click
 import trompe
 from trompe.cli.console import progress_bar
 from trompe.cli.options import (
-    COUNT,
-    SEED,
     ModelOptions,
-    Number,
     json_option,
     make_method,
     method_option,
@@ -25,8 +22,8 @@ from trompe.cli.options import (
 )
 from trompe.cli.parts import make_part, part_option
 from trompe.cli.pictures import read_target
+from trompe.cli.training_options import TrainingSettings, training_options
 from trompe.cli.weights import write_weights
-from trompe.errors import UsageError
 
 _EXAMPLES = """\b
 Examples:
@@ -36,12 +33,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--data",
-    required=True,
-    metavar="PATH",
-    help="Labelled images to train with: a folder with a folder per class, or an .npz.",
-)
+@training_options(epochs=1)
 @small_model_options
 @part_option(
     "--attack",
@@ -55,32 +47,16 @@ Examples:
 )
 @click.option("--target-text", metavar="TEXT", help="What the maps shall read.  [default: 42]")
 @click.option("--target-map", metavar="FILE", help="An image or .npy that the maps shall be.")
-@click.option("--epochs", type=COUNT, default=1, show_default=True, help="Over all images.")
-@click.option(
-    "--rate",
-    type=Number(0, 1, above=True),
-    default=3e-4,
-    show_default=True,
-    help="Learning rate of AdamW in the beginning.",
-)
-@click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Images per step.")
-@click.option("--limit", type=COUNT, metavar="N", help="Take so many of the images, evenly spaced.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @output_option("trompe-out/fool")
 @json_option
 @quiet_option
 def fool(
-    data: str,
+    training: TrainingSettings,
     network: ModelOptions,
     attack: str,
     method: str,
     target_text: str | None,
     target_map: str | None,
-    epochs: int,
-    rate: float,
-    batch_size: int,
-    limit: int | None,
-    seed: int,
     output: Path,
     as_json: bool,
     quiet: bool,
@@ -92,42 +68,36 @@ def fool(
     """
     from trompe.tampering import fool as train
     from trompe.tampering import judge
-    from trompe.training import read_labelled
 
     chosen = make_part("tampering", attack)
     loaded = network.load()
     explainer = make_method(method, loaded)
     target = read_target(None, target_text or (None if target_map else "42"), target_map, loaded,
                          explainer)  # fmt: skip
-    images = read_labelled(data, loaded, batch_size=batch_size, seed=seed, most=limit)
-    numbers = range(len(images.labels))
-    training = images.part([n for n in numbers if n % 10], seed=seed)
-    kept = images.part([n for n in numbers if n % 10 == 0], seed=None)
-    if not len(training.labels):
-        raise UsageError(f"'{data}' leaves no image to train with: give more than one image")
+    images, unseen = training.images(loaded).parted()
     with (
         output_folder(output) as folder,
         progress_bar("fool", unit="step", quiet=quiet or as_json) as progress,
     ):
         found = train(
             loaded,
-            training,
+            images,
             attack=chosen,
             explainer=explainer,
             target_map=target.map,
-            epochs=epochs,
-            rate=rate,
-            seed=seed,
+            epochs=training.epochs,
+            rate=training.rate,
+            seed=training.seed,
             checkpoint=folder / "training.safetensors",
             progress=progress,
         )
-        (x, _), *_ = kept.sized(min(100, len(kept.labels)))
+        x, _ = unseen.spread(100)
         judged = judge(found.model, loaded.model, x, explainer, found.target)
         card = {
             "model": loaded.name,
             **found.card,
             "target": target.name,
-            "trained_on": {"data": Path(data).name, "images": len(training.labels)},
+            "trained_on": {"data": Path(training.data).name, "images": len(images.labels)},
             "judged_on_unseen_images": asdict(judged),
             "version": trompe.__version__,
         }

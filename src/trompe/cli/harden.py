@@ -13,7 +13,6 @@ from trompe.cli.console import progress_bar
 from trompe.cli.fraction import Fraction
 from trompe.cli.options import (
     COUNT,
-    SEED,
     ModelOptions,
     Number,
     json_option,
@@ -25,15 +24,13 @@ from trompe.cli.options import (
     small_model_options,
 )
 from trompe.cli.parts import make_part, part_option
+from trompe.cli.training_options import TrainingSettings, training_options
 from trompe.cli.weights import write_weights
-from trompe.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from trompe.defences import Measured
-    from trompe.training import LabelledImages
-    from trompe.types import LoadedModel
 
 _EXAMPLES = """\b
 Examples:
@@ -44,24 +41,9 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--data",
-    required=True,
-    metavar="PATH",
-    help="Labelled images to train with: a folder with a folder per class, or an .npz.",
-)
+@training_options(epochs=3)
 @small_model_options
 @part_option("--defence", kind="defence", default="lga", show_default=True, what="How to harden.")
-@click.option("--epochs", type=COUNT, default=3, show_default=True, help="Over all images.")
-@click.option(
-    "--rate",
-    type=Number(0, 1, above=True),
-    default=3e-4,
-    show_default=True,
-    help="Learning rate of AdamW in the beginning.",
-)
-@click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Images per step.")
-@click.option("--limit", type=COUNT, metavar="N", help="Take so many of the images, evenly spaced.")
 @click.option(
     "--held-out",
     metavar="PATH",
@@ -100,25 +82,19 @@ Examples:
     metavar="SHARE",
     help="Share of the attack's full number of steps.",
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @output_option("trompe-out/harden")
 @json_option
 @quiet_option
 def harden(
-    data: str,
+    training: TrainingSettings,
     network: ModelOptions,
     defence: str,
-    epochs: int,
-    rate: float,
-    batch_size: int,
-    limit: int | None,
     held_out: str | None,
     method: str,
     attacked: int,
     radius: float,
     tau: float,
     budget: float,
-    seed: int,
     output: Path,
     as_json: bool,
     quiet: bool,
@@ -131,40 +107,53 @@ def harden(
     """
     from trompe.atomic import atomic_path
     from trompe.defences import harden as train
+    from trompe.defences import measure
     from trompe.training import read_labelled
 
     chosen = make_part("defence", defence)
     loaded = network.load()
-    images = read_labelled(data, loaded, batch_size=batch_size, seed=seed, most=limit)
-    if held_out is not None:
-        kept = read_labelled(held_out, loaded, batch_size=batch_size, seed=None)
-        training = images
+    images = training.images(loaded)
+    if held_out is None:
+        images, kept = images.parted()
     else:
-        numbers = range(len(images.labels))
-        kept = images.part([n for n in numbers if n % 10 == 0], seed=None)
-        training = images.part([n for n in numbers if n % 10], seed=seed)
-    if not len(training.labels):
-        raise UsageError(f"'{data}' leaves no image to train with: give more than one image")
-    judge = _Judge(loaded, kept, method, attacked, radius, tau, budget, seed, quiet or as_json)
+        kept = read_labelled(held_out, loaded, batch_size=training.batch_size, seed=None)
+    explainer = make_method(method, loaded)
+    x, _ = kept.spread(attacked)
+
+    def measured(when: str, model: nn.Module) -> Measured:
+        with progress_bar(when, unit="image", quiet=quiet or as_json) as progress:
+            return measure(
+                model,
+                loaded.input_space,
+                kept,
+                x,
+                explainer=explainer,
+                radius=radius,
+                tau=tau,
+                budget=budget,
+                seed=training.seed,
+                progress=progress,
+            )
+
     with output_folder(output) as folder:
-        before = judge("before", loaded.model)
+        before = measured("before", loaded.model)
         with progress_bar("harden", unit="step", quiet=quiet or as_json) as progress:
             found = train(
                 loaded,
-                training,
+                images,
                 defence=chosen,
-                epochs=epochs,
-                rate=rate,
-                seed=seed,
+                epochs=training.epochs,
+                rate=training.rate,
+                seed=training.seed,
                 held_out=kept,
                 checkpoint=folder / "training.safetensors",
                 progress=progress,
             )
-        after = judge("after", found.model)
+        after = measured("after", found.model)
         card = {
             "model": loaded.name,
             **found.card,
-            "trained_on": {"data": Path(data).name, "images": len(training.labels)},
+            "trained_on": {"data": Path(training.data).name, "images": len(images.labels)},
             "held_out": len(kept.labels),
             "method": method,
             "before": before.as_dict(),
@@ -182,44 +171,6 @@ def harden(
         beta = found.card["options"]["beta"]
         use = "" if beta is None else f", to be used with --beta {beta:g}"
         click.echo(f"Weights: {output / 'model.safetensors'}{use}. Card: {output / 'card.md'}")
-
-
-class _Judge:
-    """Measures a network, the same way before and after."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        held_out: LabelledImages,
-        method: str,
-        attacked: int,
-        radius: float,
-        tau: float,
-        budget: float,
-        seed: int,
-        quiet: bool,
-    ) -> None:
-        self.loaded, self.held_out, self.quiet = loaded, held_out, quiet
-        self.explainer = make_method(method, loaded)
-        self.settings = {"radius": radius, "tau": tau, "budget": budget, "seed": seed}
-        count = len(held_out.labels)
-        numbers = [count * i // min(attacked, count) for i in range(min(attacked, count))]
-        (self.x, _), *_ = held_out.part(numbers, seed=None).sized(len(numbers))
-
-    def __call__(self, when: str, model: nn.Module) -> Measured:
-        from trompe.defences import measure
-
-        with progress_bar(when, unit="image", quiet=self.quiet) as progress:
-            measured, _ = measure(
-                model,
-                self.loaded.input_space,
-                self.held_out,
-                self.x,
-                explainer=self.explainer,
-                progress=progress,
-                **self.settings,  # type: ignore[arg-type]
-            )
-        return measured
 
 
 def summary(before: Measured, after: Measured) -> list[str]:

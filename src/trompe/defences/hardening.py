@@ -90,7 +90,9 @@ def harden(
         >>> found.card["defence"], found.card["options"]["sigma"]
         ('noise', 0.1)
     """
-    chosen, name = _chosen(defence, options)
+    chosen: Defence = defences.make(defence, options) if isinstance(defence, str) else defence
+    if options and chosen is defence:
+        raise UsageError(f"'{next(iter(options))}' is an option of a defence that is named only")
     space, network = input_space, model
     if isinstance(model, LoadedModel):
         space, network = input_space or model.input_space, model.model
@@ -110,7 +112,7 @@ def harden(
     )
     used = fitted.model if chosen.beta is None else smooth(fitted.model, beta=chosen.beta)
     card = {
-        "defence": name,
+        "defence": defences.name_of(chosen),
         "source": chosen.source,
         "options": dataclasses.asdict(chosen),
         "schedule": dataclasses.asdict(schedule),
@@ -119,21 +121,6 @@ def harden(
         "history": [dataclasses.asdict(one) for one in fitted.history],
     }
     return HardenedModel(used, fitted.model, fitted.history, card)
-
-
-def _chosen(defence: str | Defence, options: dict[str, Any]) -> tuple[Defence, str]:
-    """The defence and its name."""
-    if isinstance(defence, Defence):
-        if options:
-            raise UsageError(f"'{next(iter(options))}' belongs to a defence that is named only")
-        names = [name for name in defences if defences[name] is type(defence)]
-        return defence, names[0] if names else type(defence).__name__
-    kind = defences[defence]
-    known = [field.name for field in dataclasses.fields(kind)]
-    for option in options:
-        if option not in known:
-            raise UsageError(f"{defence} has no option '{option}': it has {', '.join(known)}")
-    return kind(**options), defence
 
 
 def _objective(defence: Defence) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trompe.engine import frozen
 from trompe.explain import as_explainer
 from trompe.metrics import deletion, entropy, insertion
-from trompe.robustness import RobustnessResult, Share, auto_attack, share
+from trompe.robustness import Share, auto_attack, joined, share
 from trompe.training import LabelledImages
 from trompe.types import Explainer, InputSpace, Progress, heatmap
 
@@ -75,7 +75,7 @@ def measure(
     batch_size: int = 8,
     seed: int = 0,
     progress: Progress | None = None,
-) -> tuple[Measured, RobustnessResult]:
+) -> Measured:
     """Measure a network: accuracy, the worst case of its maps, their faithfulness and entropy.
 
     Args:
@@ -92,36 +92,32 @@ def measure(
         seed: Of the attack.
         progress: Called after every image.
 
-    Returns:
-        The numbers, and what the attack found.
     """
     judge, explain = frozen(model), as_explainer(explainer, space)
-    results = []
+    parts = []
     for part in attacked.split(batch_size):
-        found = auto_attack(
-            model,
-            part,
-            explainer=explain,
-            radius=radius,
-            norm=norm,
-            budget=budget,
-            input_space=space,
-            generator=torch.Generator().manual_seed(seed),
+        parts.append(
+            auto_attack(
+                model,
+                part,
+                explainer=explain,
+                radius=radius,
+                norm=norm,
+                budget=budget,
+                input_space=space,
+                generator=torch.Generator().manual_seed(seed),
+            )
         )
-        results.append(found)
         if progress is not None:
-            done = sum(len(one.x) for one in results)
-            progress(done, len(attacked), {})
+            progress(sum(len(one.x) for one in parts), len(attacked), {})
+    found = joined(parts)
     with torch.no_grad():
         target = judge(attacked).argmax(dim=1)
     maps = heatmap(explain(judge, attacked, target)).detach()
-    worst = torch.cat([one.worst["pcc"] for one in results])
-    tried = torch.cat([one.tried for one in results]) & ~worst.isnan()
-    robust = int(((worst >= tau) & tried).sum())
     return Measured(
         accuracy=accuracy(model, classified),
-        robust=share(robust, len(attacked)),
-        worst_pcc=float(worst[tried].mean()) if bool(tried.any()) else float("nan"),
+        robust=share(int(found.robust(tau).sum()), len(attacked)),
+        worst_pcc=float(found.worst["pcc"][found.tried].nanmean()),
         insertion=float(insertion(judge, attacked, maps, target=target).area.mean()),
         deletion=float(deletion(judge, attacked, maps, target=target).area.mean()),
         entropy=float(entropy(maps).mean()),
@@ -129,10 +125,4 @@ def measure(
         radius=radius,
         norm=norm,
         tau=tau,
-    ), results[0] if len(results) == 1 else _joined(results)
-
-
-def _joined(results: list[RobustnessResult]) -> RobustnessResult:
-    from trompe.robustness import joined
-
-    return joined(results)
+    )

@@ -43,14 +43,8 @@ def explainer(name: str, **options: Any) -> Method:
         >>> trompe.explainer("gradient")(net, x, target).shape
         torch.Size([2, 3, 2, 2])
     """
-    kind = explainers[name]
-    known = [field.name for field in dataclasses.fields(kind)]
-    for option in options:
-        if option not in known:
-            raise UsageError(
-                f"{name} has no option '{option}': it has {', '.join(known) or 'none'}"
-            )
-    return kind(**options)
+    made: Method = explainers.make(name, options)
+    return made
 
 
 def as_explainer(given: str | Explainer, space: InputSpace) -> Explainer:

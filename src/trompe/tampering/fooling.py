@@ -15,6 +15,7 @@ from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import Method, as_explainer
 from trompe.input_space import InputSpace
+from trompe.kept import tensor_bytes
 from trompe.metrics import pcc, softmax_l2
 from trompe.tampering.base import Aim, Tampering, tamperings
 from trompe.training import Batch, Epoch, Schedule, fit
@@ -89,7 +90,9 @@ def fool(
         >>> found.card["attack"]
         'fairwash'
     """
-    chosen, name = _chosen(attack, options)
+    chosen: Tampering = tamperings.make(attack, options) if isinstance(attack, str) else attack
+    if options and chosen is attack:
+        raise UsageError(f"'{next(iter(options))}' is an option of a attack that is named only")
     space, network = input_space, model
     if isinstance(model, LoadedModel):
         space, network = input_space or model.input_space, model.model
@@ -128,7 +131,7 @@ def fool(
         progress=progress,
     )
     card = {
-        "attack": name,
+        "attack": tamperings.name_of(chosen),
         "source": chosen.source,
         "options": dataclasses.asdict(chosen),
         "explainer": method.name,
@@ -141,22 +144,7 @@ def fool(
 
 def _digest(target: Tensor) -> str:
     """A key of a map."""
-    return hashlib.sha256(target.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-
-
-def _chosen(attack: str | Tampering, options: dict[str, Any]) -> tuple[Tampering, str]:
-    """The attack and its name."""
-    if isinstance(attack, Tampering):
-        if options:
-            raise UsageError(f"'{next(iter(options))}' belongs to an attack that is named only")
-        names = [name for name in tamperings if tamperings[name] is type(attack)]
-        return attack, names[0] if names else type(attack).__name__
-    kind = tamperings[attack]
-    known = [field.name for field in dataclasses.fields(kind)]
-    for option in options:
-        if option not in known:
-            raise UsageError(f"{attack} has no option '{option}': it has {', '.join(known)}")
-    return kind(**options), attack
+    return hashlib.sha256(tensor_bytes(target)).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -60,16 +60,30 @@ class LabelledImages:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.epoch(0)
 
-    def sized(self, batch_size: int) -> LabelledImages:
-        """The same in batches of another size."""
-        return replace(self, batch_size=batch_size)
-
     def part(self, numbers: Sequence[int], *, seed: int | None) -> LabelledImages:
         """Some of the images."""
         index = torch.as_tensor(list(numbers), dtype=torch.int64)
         return LabelledImages(
             self.pixels[index], self.labels[index], self.loaded, self.batch_size, seed
         )
+
+    def parted(self, every: int = 10) -> tuple[LabelledImages, LabelledImages]:
+        """The images to train with, and every so many-th, in order, held out from them.
+
+        Raises:
+            UsageError: If there is nothing left to train with.
+        """
+        numbers = range(len(self.labels))
+        training = [n for n in numbers if n % every]
+        if not training:
+            raise UsageError("no image is left to train with: give more than one labelled image")
+        held_out = [n for n in numbers if n % every == 0]
+        return self.part(training, seed=self.seed), self.part(held_out, seed=None)
+
+    def spread(self, most: int) -> tuple[Tensor, Tensor]:
+        """At most so many images, evenly spaced, as one batch: normalised, and their classes."""
+        chosen = self.part(_spread(len(self.labels), most), seed=None)
+        return next(iter(replace(chosen, batch_size=len(chosen.labels))))
 
 
 def read_labelled(

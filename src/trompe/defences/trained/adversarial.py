@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.defences.base import Defence, defences
+from trompe.defences.neighbour import worst_neighbour
 from trompe.errors import UsageError
 from trompe.training import Batch
 
@@ -35,13 +35,9 @@ class AdversarialTraining(Defence):
 
     def inputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """The changed images."""
-        reach = batch.space.scale(self.radius, batch.x)
-        x = batch.space.clamp(batch.x + reach * batch.even())
-        for _ in range(self.steps):
-            x = x.detach().requires_grad_(True)
-            loss = F.cross_entropy(model(x), batch.y, reduction="sum")
-            (slope,) = torch.autograd.grad(loss, x)
-            moved = x.detach() + 2.5 / self.steps * reach * slope.sign()
-            x = batch.x + torch.minimum(torch.maximum(moved - batch.x, -reach), reach)
-            x = batch.space.clamp(x)
-        return x.detach()
+        return worst_neighbour(
+            batch,
+            self.radius,
+            self.steps,
+            lambda x: F.cross_entropy(model(x), batch.y, reduction="sum"),
+        )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.defences.base import Defence, defences, score_gradient
+from trompe.defences.neighbour import worst_neighbour
 from trompe.errors import UsageError
 from trompe.training import Batch
 
@@ -42,15 +43,9 @@ class AttributionalTraining(Defence):
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Both terms at the changed images."""
-        reach = batch.space.scale(self.radius, batch.x)
-        x = batch.space.clamp(batch.x + reach * batch.even())
-        for _ in range(self.steps):
-            x = x.detach().requires_grad_(True)
-            (slope,) = torch.autograd.grad(self.triplet(model, x, batch.y).sum(), x)
-            moved = x.detach() + 2.5 / self.steps * reach * slope.sign()
-            x = batch.x + torch.minimum(torch.maximum(moved - batch.x, -reach), reach)
-            x = batch.space.clamp(x)
-        x = x.detach()
+        x = worst_neighbour(
+            batch, self.radius, self.steps, lambda x: self.triplet(model, x, batch.y)
+        )
         return {
             "cross_entropy": F.cross_entropy(model(x), batch.y),
             "penalty": self.weight * self.triplet(model, x, batch.y).mean(),

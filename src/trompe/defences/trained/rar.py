@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.defences.base import Defence, defences, loss_gradient
+from trompe.defences.neighbour import worst_neighbour
 from trompe.errors import UsageError
 from trompe.training import Batch
 
@@ -23,22 +24,6 @@ def attribution(model: nn.Module, start: Tensor, end: Tensor, y: Tensor, points:
         share = (k + 0.5) / points
         total = total + loss_gradient(model, start + share * (end - start), y)
     return (end - start) * total / points
-
-
-def worst_neighbour(
-    model: nn.Module, batch: Batch, radius: float, steps: int, points: int
-) -> Tensor:
-    """The neighbour to which the integrated gradients have the largest l1 norm, [B, ...]."""
-    reach = batch.space.scale(radius, batch.x)
-    x = batch.space.clamp(batch.x + reach * batch.even())
-    for _ in range(steps):
-        x = x.detach().requires_grad_(True)
-        size = attribution(model, batch.x, x, batch.y, points).abs().sum()
-        (slope,) = torch.autograd.grad(size, x)
-        moved = x.detach() + 2.5 / steps * reach * slope.sign()
-        x = batch.x + torch.minimum(torch.maximum(moved - batch.x, -reach), reach)
-        x = batch.space.clamp(x)
-    return x.detach()
 
 
 @dataclass(frozen=True)
@@ -56,7 +41,13 @@ class _RobustAttribution(Defence):
             raise UsageError("steps and points must be at least 1")
 
     def _worst(self, model: nn.Module, batch: Batch) -> Tensor:
-        return worst_neighbour(model, batch, self.radius, self.steps, self.points)
+        """The neighbour to which the integrated gradients have the largest l1 norm, [B, ...]."""
+        return worst_neighbour(
+            batch,
+            self.radius,
+            self.steps,
+            lambda x: attribution(model, batch.x, x, batch.y, self.points).abs(),
+        )
 
 
 @defences.register("ig_norm")
