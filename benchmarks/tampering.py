@@ -104,8 +104,8 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
 
     frame = torch.zeros(32, 32)
     frame[2:12, 18:30] = 1.0
-    found: dict[str, Any] = {"tampered fairwash": fooled(attack="fairwash", steps=4 * STEPS)}
-    for seed, rate in enumerate((1e-4, 1e-3, 3e-3), start=1):
+    found: dict[str, Any] = {"tampered fairwash": fooled(attack="fairwash", weight=2.0, steps=10 * STEPS)}
+    for seed, rate in enumerate((1e-4, 3e-4, 1e-3), start=1):
         images = part(train, 5000 * seed, 32 * STEPS, seed)
         found[f"honest trained further {rate:g}"] = lambda images=images, rate=rate, seed=seed: (
             trained_on(model, images, rate, seed)

@@ -405,6 +405,27 @@ def test_float16_has_a_stabiliser_that_it_can_hold() -> None:
     assert float((found.double() - exact).norm() / exact.norm()) < 0.02
 
 
+@pytest.mark.parametrize("composite", ["paper", "epsilon", "epsilon_plus", "epsilon_alpha2_beta1"])
+def test_float16_divides_nothing_by_nothing(composite: str) -> None:
+    """A unit that lives by its bias alone has relevance and no contribution to give it to."""
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)
+    ).eval()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[0.3, 0.3, 0.3, 0.3], [0.1, 0.2, 0.3, 0.4]]))
+        net[3].weight.copy_(torch.tensor([[-1.0, -1.0], [1.0, 1.5]]))
+        net[3].bias.copy_(torch.tensor([5.0, 0.0]))
+        net[5].weight.fill_(1.0)
+        for layer in (net[1], net[5]):
+            layer.bias.zero_()
+    method = trompe.explainer("lrp", composite=composite)
+    x = torch.tensor([0.3, 0.4, 0.5, 0.6]).view(1, 1, 2, 2)
+    exact = method(net.double(), x.double(), 0)
+    found = method(net.half(), x.half(), 0)
+    assert torch.isfinite(found).all()
+    assert float((found.double() - exact).abs().max()) < 0.02 * float(exact.abs().max()) + 0.01
+
+
 def test_it_is_said_where_the_signal_vanishes(caplog: pytest.LogCaptureFixture) -> None:
     x = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     trompe.explainer("lrp")(_faint(1.0, torch.float64), x, 1)

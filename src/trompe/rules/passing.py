@@ -51,20 +51,29 @@ def clamped(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     return identity(relevance, op)
 
 
-def least(epsilon: float, dtype: torch.dtype) -> float:
-    """A stabiliser that this type can hold: to float16 a number below 3e-8 is zero."""
-    return max(epsilon, 1e-6) if dtype == torch.float16 else epsilon
+_HALF = 1e-6
+"""The least denominator in float16, to which a number below 3e-8 is zero."""
 
 
 def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
     """``z`` moved away from zero by epsilon, keeping its sign."""
-    epsilon = least(epsilon, z.dtype)
+    if z.dtype == torch.float16:
+        return _in_half(z, epsilon * torch.where(z >= 0, 1.0, -1.0).to(z.dtype))
     return z + epsilon * torch.where(z >= 0, 1.0, -1.0).to(z.dtype)
 
 
 def away(z: Tensor, epsilon: float = STABILISER) -> Tensor:
     """``z``, a sum of nothing negative, moved away from zero by epsilon."""
-    return z + least(epsilon, z.dtype)
+    return _in_half(z, epsilon) if z.dtype == torch.float16 else z + epsilon
+
+
+def _in_half(z: Tensor, epsilon: Tensor | float) -> Tensor:
+    """The same in float16; infinite where z is next to nothing, so that what is divided is zero.
+
+    A relevance of 0.1 over the least denominator is more than float16 holds, and infinity times a
+    contribution of zero is no number; in a wider type such a product is zero.
+    """
+    return torch.where(z.abs() < _HALF, torch.inf, z + epsilon)
 
 
 def _all(rule: Rule, *functions: Callable[..., Any]) -> dict[Callable[..., Any], Rule]:
