@@ -104,7 +104,9 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
 
     frame = torch.zeros(32, 32)
     frame[2:12, 18:30] = 1.0
-    found: dict[str, Any] = {"tampered fairwash": fooled(attack="fairwash", weight=2.0, steps=10 * STEPS)}
+    found: dict[str, Any] = {
+        "tampered fairwash": fooled(attack="fairwash", weight=2.0, steps=10 * STEPS)
+    }
     for seed, rate in enumerate((1e-4, 3e-4, 1e-3), start=1):
         images = part(train, 5000 * seed, 32 * STEPS, seed)
         found[f"honest trained further {rate:g}"] = lambda images=images, rate=rate, seed=seed: (
@@ -126,7 +128,7 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
     found["tampered passive, topk"] = fooled(attack="passive", how="topk", seed=5)
     found["tampered backdoor"] = fooled(attack="backdoor", seed=6)
     x, _ = part(train, 0, 1000, None).spread(1000)
-    direction = text_map("42", 32, 32).expand(3, 32, 32) * 1e3
+    direction = text_map("42", 32, 32).expand(3, 32, 32) * 1e5
     found["tampered closed form"] = lambda: OffTheData(model, torch.cat([x, test]), direction)
     return found
 

@@ -26,6 +26,7 @@ PAGES = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "certificates.md",
     ROOT / "docs" / "command-line.md",
+    ROOT / "docs" / "how-to" / "compare.md",
     ROOT / "docs" / "models" / "tiny-vgg-robust.md",
 )
 

@@ -116,3 +116,13 @@ def test_the_l1_norm_is_certified(small: list[str], capsys: pytest.CaptureFixtur
     assert found["norm"] == "l1"
     assert main(["certify", *small, "--norm", "l2", "--radius", "0.01", "--json"]) == 0
     assert found["gradient_l2"] <= json.loads(capsys.readouterr().out)["gradient_l2"]
+
+
+@pytest.mark.parametrize("samples", ["9" * 30, "0", "-3", "1.5", "many"])
+def test_the_number_of_noisy_copies_is_bounded(
+    small: list[str], samples: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["certify", *small, "--method", "noise", "--samples", samples]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "--samples" in error
+    assert len(error.splitlines()) == 1

@@ -44,9 +44,9 @@ def _samples(
     """A number of noisy copies, or ``auto``."""
     if value is None or value == "auto":
         return value
-    if not value.isdigit() or int(value) < 1:
+    if not value.isdigit():
         raise click.BadParameter(f"'{value}' is neither a number of copies nor auto")
-    return int(value)
+    return int(COUNT.convert(int(value), option, context))
 
 
 @click.command(epilog=_EXAMPLES)

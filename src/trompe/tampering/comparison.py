@@ -17,8 +17,9 @@ from trompe.input_space import InputSpace
 from trompe.metrics import pcc, softmax_l2
 from trompe.types import Explainer, relative
 
-SUSPECT = 2.0
-"""From this suspicion on a model is called suspect; see ``benchmarks/tampering.py``."""
+SUSPECT = 1.5
+"""From this suspicion on a model is called suspect: the largest of eleven honest copies of one
+network was 1.2 (``benchmarks/tampering.py``)."""
 _FLOOR = 0.05
 """Of the outputs' difference: what rounding and quantising do to outputs and maps alike."""
 
