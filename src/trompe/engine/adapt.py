@@ -23,6 +23,7 @@ from trompe.engine.inputs import as_images, as_target
 from trompe.engine.once import Answers, watched
 from trompe.engine.output_meaning import found_meaning
 from trompe.engine.smoothing import Smoothed
+from trompe.engine.walk import modules_of
 from trompe.errors import ModelError, UsageError
 from trompe.model_output import Function, Logarithm, Logits, Path
 from trompe.outputs import Outputs
@@ -138,7 +139,7 @@ def adapted(
     smoothed = module if isinstance(module, Smoothed) else None
     inner = module if smoothed is None else smoothed.model
     owner = model if isinstance(inner, Function) else inner
-    parts = () if isinstance(inner, Function) else tuple(inner.modules())
+    parts = () if isinstance(inner, Function) else tuple(modules_of(inner))
     structure = tuple([(id(part), part.training and not evaluation) for part in parts])
     inner = frozen(inner) if evaluation else inner
     known = _known(inner, x, structure, owner, parts)

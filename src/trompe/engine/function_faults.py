@@ -78,9 +78,10 @@ def _outputs_of(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor,
     calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
     def note(module: nn.Module, args: Any, out: Any) -> None:
-        given, made = next(tensors_in(args), None), next(tensors_in(out), None)
-        if id(module) in names and given is not None and made is not None:
-            calls.append((names[id(module)], module, given.detach().clone(), made.detach().clone()))
+        given, made = tensors_in(args), tensors_in(out)
+        if id(module) in names and given and made:
+            name = names[id(module)]
+            calls.append((name, module, given[0].detach().clone(), made[0].detach().clone()))
 
     handle = register_module_forward_hook(note)
     try:

@@ -80,7 +80,7 @@ def once(
 
 def first_image(args: Any, kwargs: Any) -> Any:
     """The arguments with the first image alone, where a single batch is given."""
-    tensors = list(tensors_in(args, kwargs))
+    tensors = tensors_in(args, kwargs)
     if len(tensors) != 1 or tensors[0].dim() < 2 or len(tensors[0]) < 2:
         return args, kwargs
     return swapped((args, kwargs), lambda t: t[:1])

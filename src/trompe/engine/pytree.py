@@ -6,7 +6,7 @@ numbers; on a small network PyTorch's general walk took as long as the operation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,31 +14,44 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 _PLAIN = (bool, int, float, str, complex, type(None), torch.dtype, torch.device, slice)
+_PLAIN_TYPES = frozenset(_PLAIN)
 
 
-def tensors_in(*values: Any) -> Iterator[Tensor]:
+def tensors_in(*values: Any) -> list[Tensor]:
     """All tensors in arguments or results, in their order."""
+    found: list[Tensor] = []
+    _collect(values, found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
+        kind = type(value)
+        if kind in _PLAIN_TYPES:
+            continue
         if isinstance(value, Tensor):
-            yield value
-        elif type(value) in (tuple, list):
-            yield from tensors_in(*value)
-        elif type(value) is dict:
-            yield from tensors_in(*value.values())
+            found.append(value)
+        elif kind is tuple or kind is list:
+            _collect(value, found)
+        elif kind is dict:
+            _collect(value.values(), found)
         elif not isinstance(value, _PLAIN):
-            yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+            found += [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def swapped(value: Any, swap: Callable[[Tensor], Tensor]) -> Any:
     """``value`` with ``swap(t)`` in place of every tensor t."""
+    kind = type(value)
+    if kind in _PLAIN_TYPES:
+        return value
     if isinstance(value, Tensor):
         return swap(value)
-    if type(value) is tuple:
+    if kind is tuple:
         return tuple([swapped(v, swap) for v in value])
-    if type(value) is list:
+    if kind is list:
         return [swapped(v, swap) for v in value]
-    if type(value) is dict:
-        return {k: swapped(v, swap) for k, v in value.items()}
+    if kind is dict:
+        return {k: swapped(v, swap) for k, v in value.items()} if value else {}
     if isinstance(value, _PLAIN):
         return value
     return tree_map_only(Tensor, swap, value)

@@ -92,7 +92,7 @@ class Careful(Smoothing):
         }
 
     def _strength(self, reading: Reading) -> Beta | None:
-        tensors = list(tensors_in(reading.on if reading.on else reading.args))
+        tensors = tensors_in(reading.on if reading.on else reading.args)
         if tensors and all(id(tensor) in self._constant for tensor in tensors):
             return None
         return super()._strength(reading)
@@ -104,7 +104,7 @@ class Careful(Smoothing):
             self.redirects.overwrite(old, new)
 
     def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        given = [] if func in FACTORIES else list(tensors_in(args, kwargs))
+        given = [] if func in FACTORIES else tensors_in(args, kwargs)
         constant = all(id(tensor) in self._constant for tensor in given)
         for tensor in tensors_in(out):
             self.redirects.track(tensor)

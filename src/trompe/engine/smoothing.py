@@ -143,9 +143,9 @@ class Smoothed(nn.Module):
             return limit._run(self.model, a, k, seen.careful, within)
 
         with apart(), kept(), torch.inference_mode(False), torch.no_grad():
-            expected = list(tensors_in(plainly()))
+            expected = tensors_in(plainly())
             try:
-                found = list(tensors_in(at_the_limit()))
+                found = tensors_in(at_the_limit())
             except RuntimeError as error:
                 if "functorch" not in str(error):
                     raise
@@ -156,7 +156,7 @@ class Smoothed(nn.Module):
             if difference(found, expected) <= max(tolerance(*expected), 1e-3):
                 return seen.careful
             limit.beta *= 1e3
-            if vanishes(found, list(tensors_in(at_the_limit())), expected):
+            if vanishes(found, tensors_in(at_the_limit()), expected):
                 return seen.careful
             name, place = first_difference(self.model, plainly, at_the_limit)
         raise ModelError(

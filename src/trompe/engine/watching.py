@@ -119,7 +119,7 @@ class _Below(TorchDispatchMode):
                 return func(*args, **kwargs)
             branches = not self.paused and func._schema.name in READS
             out = func(*args, **kwargs)
-            made = list(tensors_in(out))
+            made = tensors_in(out)
             changed = [
                 args[i]
                 for i, a in enumerate(func._schema.arguments)
@@ -195,7 +195,7 @@ class _Watch(TorchFunctionMode):
             reading = read(memory, plain, a, k)
             if reading is not None:
                 with torch._C.DisableTorchFunction():
-                    tensors = list(tensors_in(reading.on or reading.args))
+                    tensors = tensors_in(reading.on or reading.args)
                     depends = any(self.below.follows(t) for t in tensors)
                     quiet = True
                     if depends:
