@@ -20,6 +20,8 @@ def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path
     code, out, _ = run("audit", "--output", "r", "--status")
     assert code == 0
     assert "2 of 2 cells done, 0 failed (complete)" in out
+    assert "gradient on tiny-vgg: for " in out
+    assert "Pictures, advice and limits: trompe report r\n" in out
     code, out, err = run("audit", "--output", "r", *SHORT, "--seed", 5, "--quiet")
     assert code == 2
     assert "seed: 0 -> 5" in err

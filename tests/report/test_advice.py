@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 
+from trompe.audit.batches import WORST_CASE
 from trompe.audit.results import Row
 from trompe.geometry.smoothed_method import Smoothing
 from trompe.report.advice import advice, comparisons
-from trompe.report.words import fooled, outcome, summary, verdict
+from trompe.report.lead import verdicts
+from trompe.report.words import attacks_verdict, fooled, outcome, summary
 
 BETA = Smoothing(beta=0.8)
 
@@ -64,7 +69,9 @@ def test_success_nothing_found_and_failed_are_three_words() -> None:
     (sentence,) = summary(rows)["net"]
     assert "In 1 of 4 cases" in sentence
     assert "; nothing found in 2, class changed in 1, failed in 1" in sentence
-    assert verdict([cell(3, message="no map"), cell(2, class_kept=0.0)]).startswith("unknown")
+    assert attacks_verdict([cell(3, message="no map"), cell(2, class_kept=0.0)]).startswith(
+        "unknown"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,3 +145,23 @@ def test_finding_nothing_proves_nothing() -> None:
     rows = [cell(i, **KEPT) for i in range(5)]
     assert any("proves nothing (5 of 5 cases)" in text for text in advice(rows))
     assert advice([]) == []
+
+
+def test_what_the_search_alone_breaks_is_in_the_verdict() -> None:
+    attacks = [cell(number, **KEPT) for number in range(4)]
+    broken = {"map_original_pcc": 0.1, "image_linf": 8 / 255, "judged": 1.0}
+    withstood = {**broken, "map_original_pcc": 0.7}
+    searches = [
+        dataclasses.replace(
+            cell(number, **(broken if number < 3 else withstood)), preset=WORST_CASE
+        )
+        for number in range(4)
+    ]
+    (alone,) = verdicts(SimpleNamespace(rows=attacks, searches=[]))
+    (one,) = verdicts(SimpleNamespace(rows=attacks, searches=searches))
+    assert alone.words == "gradient on net: not manipulated by these attacks"
+    assert one.words == "gradient on net: often manipulated"
+    assert "for 3 of 4 images" in one.sentence
+    flipped = [cell(number, class_kept=0.0) for number in range(4)]
+    (unknown,) = verdicts(SimpleNamespace(rows=flipped, searches=[]))
+    assert unknown.words == "gradient on net: unknown, no attack was judged"

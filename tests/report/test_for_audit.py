@@ -18,7 +18,7 @@ from trompe.audit.command import command_of
 from trompe.cli import main
 from trompe.report.clauses import CLAUSES
 from trompe.report.for_audit import Statement, content, write_audit_report
-from trompe.report.lead import lead, verdict_sentences
+from trompe.report.lead import lead, verdicts
 from trompe.report.words import fooled
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "audit-report.schema.json"
@@ -76,9 +76,9 @@ def test_the_worst_is_the_end_that_the_attacker_wants(run: Run) -> None:
 def test_an_image_counts_once_however_often_it_was_attacked(run: Run) -> None:
     plain = [row for row in run.done if row.smoothing is None]
     broken = {row.image for row in plain if fooled(row)}
-    (sentence,) = verdict_sentences(run)
+    (one,) = verdicts(run)
     assert len(plain) == 6
-    assert f"for {len(broken)} of 3 images" in sentence
+    assert f"for {len(broken)} of 3 images" in one.sentence
 
 
 def test_the_picture_is_the_median_success_or_else_the_farthest(run: Run) -> None:

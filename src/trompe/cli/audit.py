@@ -202,6 +202,8 @@ def audit(
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
     elif not quiet:
         say(status_in_words(found, output))
+        if found.done:
+            say_outcome(output)
     if only_status or not found.errors:
         return 0
     if quiet or as_json:
@@ -261,6 +263,16 @@ def _settings(
         worst_case=None if no_worst_case else budget,
         **others,
     )
+
+
+def say_outcome(folder: Path) -> None:
+    """Say in a sentence per method what the cells that are done showed, and what to do next."""
+    from trompe.audit import open_run
+    from trompe.report.lead import verdicts
+
+    for one in verdicts(open_run(folder)):
+        say(one.sentence)
+    say(f"Pictures, advice and limits: trompe report {folder}")
 
 
 def status_in_words(found: Status, folder: Path) -> str:

@@ -22,7 +22,7 @@ from trompe.audit.verify import Verifier
 from trompe.errors import UsageError
 from trompe.report.clauses import NOTE, clause_map
 from trompe.report.files import json_ready, prepare_output
-from trompe.report.lead import lead, verdict_sentences
+from trompe.report.lead import lead, verdicts
 from trompe.report.page import STYLE, templates
 from trompe.report.tables import write_text
 from trompe.report.words import median
@@ -134,6 +134,18 @@ def _limit(budget: float | None) -> str:
     )
 
 
+def _not_searched(budget: float | None) -> str:
+    """What was not looked for of the worst case; nothing after a search with the whole budget."""
+    if budget is None:
+        return "the worst case that an ensemble of attacks finds: 'trompe robustness'"
+    if budget < 1:
+        return (
+            f"the worst case with more than {budget:g} of the steps and queries of 'trompe "
+            "robustness', and by other measures than the correlation"
+        )
+    return "the worst case by other measures than the correlation: 'trompe robustness'"
+
+
 def _worst(run: Run) -> dict[str, Any]:
     entries = [
         {
@@ -209,7 +221,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
         "files": "whether the manipulation outlives rounding, JPEG or resizing: 'trompe attack "
         "--through'",
         "draws": "how far two draws of a random method or two trainings of the network differ",
-        "ensemble": "the worst case that an ensemble of attacks finds: 'trompe robustness'",
+        "ensemble": _not_searched(run.settings.worst_case),
         "other_explanations": "explanations in words, by examples or prototypes, and changes of "
         "the physical object",
     }
@@ -223,7 +235,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
                   "files": NOT_TESTED, "two_draws": NOT_TESTED, "retraining": NOT_TESTED},
         "functional_equivalence": _equivalence(run),
         "model_side": {"status": NOT_TESTED, "about": elsewhere["model_side"]},
-        "not_tested": list(elsewhere.values()),
+        "not_tested": [text for text in elsewhere.values() if text],
         "reproduction": {
             "command": command_of(run.settings, run.folder.name),
             "run_digest": run.digest,
@@ -240,7 +252,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
             "format_version": FORMAT_VERSION,
             "date": made.isoformat(timespec="seconds"),
             "author": asdict(said)["author"],
-            "verdict": verdict_sentences(run),
+            "verdict": [one.sentence for one in verdicts(run)],
             "sections": sections,
         }
     )

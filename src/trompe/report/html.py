@@ -22,7 +22,7 @@ from trompe.report.advice import advice, agreement_in
 from trompe.report.figures import joint_figure
 from trompe.report.files import prepare_output, safe_names
 from trompe.report.gallery import gallery
-from trompe.report.lead import lead, verdict_sentences
+from trompe.report.lead import lead, verdicts
 from trompe.report.leaderboard_files import write_leaderboard
 from trompe.report.manifest import write_manifest
 from trompe.report.page import SCRIPT, STYLE, templates
@@ -36,7 +36,7 @@ from trompe.report.tables import (
     summary_table,
     write_text,
 )
-from trompe.report.words import share, summary, verdict
+from trompe.report.words import summary
 from trompe.robustness.doubts import MEANING as OF_SEARCHES
 from trompe.robustness.evaluation import STATUS
 
@@ -50,17 +50,6 @@ LIMITS = (
 """What every run leaves open, in plain words."""
 
 _PARTS = ("summary", "trust", "tables", "figures", "gallery", "about")
-
-
-def _verdicts(run: Run) -> list[dict[str, str]]:
-    """Per model and method: how many plain explanations were manipulated."""
-    found = []
-    for kind in dict.fromkeys((row.model, row.method) for row in run.rows):
-        rows = [r for r in run.rows if (r.model, r.method) == kind and r.smoothing is None]
-        if rows:
-            words = f"{kind[1].replace('_', ' ')} on {kind[0]}: {verdict(rows)}"
-            found.append({"share": f"{100 * share(rows):.0f}", "words": words})
-    return found
 
 
 def _done(run: Run) -> list[Row]:
@@ -92,8 +81,7 @@ def numbers_html(run: Run) -> str:
         templates()
         .get_template("page.numbers.html")
         .render(
-            verdicts=_verdicts(run),
-            sentences=verdict_sentences(run),
+            verdicts=verdicts(run),
             attack=attack_in_record(run.record),
             summary=summary(run.rows),
             advice=advice(run.rows, agreement_in(run), run.searches),

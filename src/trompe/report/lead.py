@@ -2,33 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from trompe.audit import Run
-from trompe.audit.leaderboard import by_image
+from trompe.audit.batches import WORST_CASE
+from trompe.audit.leaderboard import EPSILON, TAU, by_image, status
 from trompe.errors import StoreError
 from trompe.report.gallery import Exhibit, exhibit, nearness
-from trompe.report.words import fooled
-from trompe.robustness.shares import share
+from trompe.report.words import UNKNOWN, fooled, verdict
+from trompe.robustness.evaluation import SUCCESS
+from trompe.robustness.shares import Share, share
 
 
-def verdict_sentences(run: Run) -> list[str]:
-    """Per model and method without a defence: of how many images an explanation was replaced.
+@dataclass(frozen=True)
+class Verdict:
+    """Of how many images a plain explanation became another one, the class kept.
+
+    Args:
+        model: of the run.
+        method: of the run.
+        broken: the images of which an attack towards a target replaced the explanation, or of
+            which the search for the worst case within the leaderboard's radius broke it.
+        judged: whether at least one attack kept the class, so that something is known.
+    """
+
+    model: str
+    method: str
+    broken: Share
+    judged: bool
+
+    @property
+    def name(self) -> str:
+        """Method and model."""
+        return f"{self.method.replace('_', ' ')} on {self.model}"
+
+    @property
+    def words(self) -> str:
+        """How manipulable the explanation is, in a few words."""
+        known = verdict(self.broken.value) if self.judged else UNKNOWN
+        return f"{self.name}: {known}"
+
+    @property
+    def percent(self) -> str:
+        """The share, in per cent."""
+        return f"{100 * self.broken.value:.0f}"
+
+    @property
+    def interval(self) -> str:
+        """Its 95 % interval, in words."""
+        return f"{100 * self.broken.low:.0f} to {100 * self.broken.high:.0f} %"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one plain sentence."""
+        one = self.broken
+        return (
+            f"{self.name}: for {one.count} of {one.n} images a change that keeps the predicted "
+            f"class made the explanation another one (95 % interval {self.interval})."
+        )
+
+
+def verdicts(run: Run) -> list[Verdict]:
+    """Per model and method without a defence: of how many images an explanation was broken.
 
     An image counts once, however many attacks were tried on it: attacks on one image are no
     independent draws, so that only images can be behind an interval. Images all of whose attacks
     failed to run are not counted.
     """
     found = []
+    searched = bool(run.searches)
     for model, method in dict.fromkeys((row.model, row.method) for row in run.rows):
-        own = [r for r in run.done if (r.model, r.method) == (model, method)]
-        images = by_image([row for row in own if row.smoothing is None])
+        own = [
+            row
+            for row in (*run.rows, *run.searches)
+            if (row.model, row.method, row.smoothing) == (model, method, None)
+            and row.message is None
+        ]
+        images = by_image(own)
         if not images:
             continue
-        broken = share(sum(any(map(fooled, rows)) for rows in images.values()), len(images))
-        found.append(
-            f"{method.replace('_', ' ')} on {model}: for {broken.count} of {broken.n} images a "
-            "change that keeps the predicted class made the explanation another one (95 % interval "
-            f"{100 * broken.low:.0f} to {100 * broken.high:.0f} %)."
-        )
+        broken = 0
+        for rows in images.values():
+            attacks = [row for row in rows if row.preset != WORST_CASE]
+            within = status(rows, TAU, EPSILON, searching=searched) == SUCCESS
+            broken += within or any(map(fooled, attacks))
+        judged = any(row.values.get("class_kept") == 1 for row in own)
+        found.append(Verdict(model, method, share(broken, len(images)), judged))
     return found
 
 

@@ -58,16 +58,23 @@ def share(rows: Sequence[Row]) -> float:
     return sum(fooled(row) for row in done) / max(len(done), 1)
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """How manipulable an explanation is, in a few words."""
-    if all(outcome(row) in ("failed", "class changed") for row in rows):
-        return "unknown, no attack was judged"
-    part = share(rows)
+UNKNOWN = "unknown, no attack was judged"
+
+
+def verdict(part: float) -> str:
+    """How manipulable an explanation is, in a few words, given the share that was manipulated."""
     if part >= 0.8:
         return "easily manipulated"
     if part >= 0.3:
         return "often manipulated"
-    return "sometimes manipulated" if part > 0 else "not manipulated by this attack"
+    return "sometimes manipulated" if part > 0 else "not manipulated by these attacks"
+
+
+def attacks_verdict(rows: Sequence[Row]) -> str:
+    """The same of attacks that are done or failed."""
+    if all(outcome(row) in ("failed", "class changed") for row in rows):
+        return UNKNOWN
+    return verdict(share(rows))
 
 
 def _number(value: float | None, form: str = ".2f") -> str:
@@ -88,19 +95,19 @@ def _others(rows: Sequence[Row]) -> str:
 def method_sentence(method: str, rows: Sequence[Row]) -> str:
     """How one method fared under one model, unsmoothed."""
     done = [row for row in rows if row.message is None]
-    count = sum(fooled(row) for row in done)
+    count, name = sum(fooled(row) for row in done), method.replace("_", " ")
     psnr = median(rows, "image_psnr")
     seen = "" if psnr is None else f", the image changed by {psnr:.0f} dB PSNR"
     if done and not any(map(aimed, done)):
         return (
-            f"{method.replace('_', ' ')}: {verdict(rows)}. In {count} of {len(done)} cases the "
+            f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the "
             f"class stayed and the explanation's correlation with the original one fell below "
             f"{TAU}{_others(rows)} (median {_number(median(rows, 'map_original_pcc'))}, with "
             f"random noise of the same size {_number(median(rows, 'noise_original_pcc'))}{seen})."
         )
     noise, start = median(rows, "noise_target_pcc"), median(rows, "map_start_pcc")
     return (
-        f"{method.replace('_', ' ')}: {verdict(rows)}. In {count} of {len(done)} cases the class "
+        f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the class "
         "stayed and the explanation came nearer to the target than to the original one"
         f"{_others(rows)} (median correlation with the target "
         f"{_number(median(rows, 'map_target_pcc'))}, before the attack "
