@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trompe.audit.status import Status
-from trompe.cli.audit import status_in_words
+from trompe.cli.outcome import status_in_words
 
 SHORT = ("--preset", "fast", "--iterations", 2, "--pairs", 2, "--batch-size", 2, "--threads", 1)
 SHORT += ("--no-worst-case",)

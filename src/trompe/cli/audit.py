@@ -26,6 +26,7 @@ from trompe.cli.options import (
     method_option,
     quiet_option,
 )
+from trompe.cli.outcome import say_outcome, status_in_words
 from trompe.cli.parts import part_option
 from trompe.errors import UsageError
 
@@ -263,38 +264,3 @@ def _settings(
         worst_case=None if no_worst_case else budget,
         **others,
     )
-
-
-def say_outcome(folder: Path) -> None:
-    """Say in a sentence per method what the cells that are done showed, and what to do next."""
-    from trompe.audit import open_run
-    from trompe.report.lead import verdicts
-
-    for one in verdicts(open_run(folder)):
-        say(one.sentence)
-    say(f"Pictures, advice and limits: trompe report {folder}")
-
-
-def status_in_words(found: Status, folder: Path) -> str:
-    """A few lines: what is done, what was left out, what cannot be trusted."""
-    state = "complete" if found.complete else "not complete: the same command goes on"
-    if not found.open and found.errors:
-        state = "not complete: the same command tries the failed ones again"
-    lines = [
-        f"{found.done} of {found.cells} cells done, {found.errors} failed ({state})",
-        f"  images       {found.images}, of which {found.corrupt} cannot be read",
-    ]
-    if found.objective != "reach_map":
-        lines.append(f"  objective    {found.objective}")
-    if found.worst_case is not None:
-        lines.append(f"  worst case   looked for with a budget of {found.worst_case:g}")
-    if found.constraint is not None:
-        lines.append(f"  constraint   {found.constraint}")
-    for model, count in found.wrong.items():
-        lines.append(f"  skipped      {count} that {model} classifies wrongly")
-    if found.claimed:
-        lines.append(f"  at work      on {found.claimed} batches")
-    for flag, count in sorted(found.flags.items()):
-        lines.append(f"  flag         {flag}: {count}")
-    lines.append(f"Run: {folder}")
-    return "\n".join(lines)
