@@ -24,6 +24,7 @@ from trompe.report.clauses import NOTE, clause_map
 from trompe.report.files import json_ready, prepare_output
 from trompe.report.lead import lead, verdicts
 from trompe.report.page import STYLE, templates
+from trompe.report.search_limits import limit_of, not_searched
 from trompe.report.tables import write_text
 from trompe.report.words import median
 from trompe.robustness.shares import share
@@ -121,31 +122,6 @@ def _sample(run: Run) -> dict[str, Any]:
     }
 
 
-def _limit(budget: float | None) -> str:
-    if budget is None:
-        return (
-            "the strongest of the attacks of this run, not the ensemble of 'trompe robustness': a "
-            "share of robust maps is an upper bound"
-        )
-    return (
-        f"shares: the ensemble of 'trompe robustness' on every image, {budget:g} of its steps and "
-        "queries, and the attacks of this run: a share of robust maps is an upper bound; extremes: "
-        "the attacks alone"
-    )
-
-
-def _not_searched(budget: float | None) -> str:
-    """What was not looked for of the worst case; nothing after a search with the whole budget."""
-    if budget is None:
-        return "the worst case that an ensemble of attacks finds: 'trompe robustness'"
-    if budget < 1:
-        return (
-            f"the worst case with more than {budget:g} of the steps and queries of 'trompe "
-            "robustness', and by other measures than the correlation"
-        )
-    return "the worst case by other measures than the correlation: 'trompe robustness'"
-
-
 def _worst(run: Run) -> dict[str, Any]:
     entries = [
         {
@@ -173,7 +149,7 @@ def _worst(run: Run) -> dict[str, Any]:
         "epsilon": EPSILON,
         "shares": entries,
         "extremes": extremes,
-        "limit": _limit(run.settings.worst_case),
+        "limit": limit_of(run.settings.worst_case),
     }
 
 
@@ -221,7 +197,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
         "files": "whether the manipulation outlives rounding, JPEG or resizing: 'trompe attack "
         "--through'",
         "draws": "how far two draws of a random method or two trainings of the network differ",
-        "ensemble": _not_searched(run.settings.worst_case),
+        "ensemble": not_searched(run.settings.worst_case),
         "other_explanations": "explanations in words, by examples or prototypes, and changes of "
         "the physical object",
     }
