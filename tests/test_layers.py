@@ -15,6 +15,7 @@ LAYERS = (
     "__main__",
     "api",
     "cli",
+    "app",
     "report",
     "audit",
     "tampering",

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "torchvision", "numpy", "skimage", "matplotlib", "scipy"]
+HEAVY = ["gradio", "torch", "torchvision", "numpy", "skimage", "matplotlib", "scipy"]
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ HEAVY = ["torch", "torchvision", "numpy", "skimage", "matplotlib", "scipy"]
         "import trompe; trompe.__version__; dir(trompe)",
         "from trompe.cli import main; main(['--help'])",
         "from trompe.cli import main; main(['attack', '--help'])",
+        "from trompe.cli import main; main(['app', '--help'])",
         "from trompe.cli import main; main(['completion', 'bash'])",
         "from trompe.cli import main; main(['attack', '--no-such-option'])",
     ],

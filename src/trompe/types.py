@@ -20,6 +20,7 @@ __all__ = [
     "AttackResult",
     "Explainer",
     "Explanation",
+    "Follow",
     "InputSpace",
     "LoadedModel",
     "Preprocessing",
@@ -155,3 +156,6 @@ class LoadedModel:
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called as ``progress(iteration, iterations, numbers)`` after every step of long work."""
+
+Follow = Callable[[int, Tensor], None]
+"""Called as ``follow(steps done, images)`` after every step of an attack, normalised images."""

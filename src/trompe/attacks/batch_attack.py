@@ -20,7 +20,7 @@ from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import Preset
 from trompe.attacks.surrogate import surrogate_of
 from trompe.geometry.own_functions import check_own_functions
-from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
+from trompe.types import AttackResult, Explainer, Follow, InputSpace, Progress, heatmap
 
 log = logging.getLogger("trompe")
 
@@ -42,6 +42,7 @@ class BatchAttack:
         owner: the model as it was given, with which captured steps are kept.
         generator: of the channels' noise.
         redraw: whether a method that draws draws anew in every step.
+        follow: given the images after every step.
     """
 
     judge: nn.Module
@@ -56,6 +57,7 @@ class BatchAttack:
     owner: nn.Module
     generator: torch.Generator | None
     redraw: bool
+    follow: Follow | None = None
 
     def run(
         self, x: Tensor, start: Tensor, objective: Objective, classes: Tensor | None
@@ -97,6 +99,7 @@ class BatchAttack:
             owner=self.owner,
             generator=self.generator,
             redraw=self.redraw,
+            follow=self.follow,
         )
         constant = settings.iterations > 0 and self._is_constant(x, target, reference)
         with named_derivatives(getattr(method, "name", type(method).__name__)):

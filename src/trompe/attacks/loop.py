@@ -20,7 +20,7 @@ from trompe.attacks.observation import Observation, observe
 from trompe.attacks.steps import Heeding, Stepper
 from trompe.engine.smoothing import Smoothed
 from trompe.per_image import per_image
-from trompe.types import Explainer, Progress
+from trompe.types import Explainer, Follow, Progress
 
 log = logging.getLogger("trompe")
 
@@ -78,6 +78,7 @@ class Attack:
         redraw: whether a method that draws (masks, noise) draws anew in every step; it is judged
             as it is.
         watch: shown every iterate as the original model sees it, as often as that is asked.
+        follow: given the number of steps done and the images as they are then, after every step.
     """
 
     model: nn.Module
@@ -99,6 +100,7 @@ class Attack:
     generator: torch.Generator | None = None
     redraw: bool = False
     watch: Callable[[Observation], None] | None = None
+    follow: Follow | None = None
 
     def run(self, start: Tensor, iterations: int) -> None:
         """Optimise from ``start``; leaves ``x``, ``best``, ``history``, ``done``, ``stopped``.
@@ -256,6 +258,8 @@ class Attack:
             shown = "similarity" if self._shown == "map_pcc" else self._shown
             numbers = {shown: latest[self._shown], "loss": latest["loss"]}
             self.progress(iteration + 1, iterations, Means(numbers))
+        if self.follow is not None:
+            self.follow(iteration + 1, self.x.detach().clone())
 
     def _check_vanished(self, grad: Tensor) -> None:
         self.vanished = grad.flatten(1).abs().amax(dim=1) == 0

@@ -26,7 +26,7 @@ from trompe.explain import as_explainer
 from trompe.explain.base import Method
 from trompe.outputs import Outputs, as_outputs
 from trompe.progress import shown
-from trompe.types import AttackResult, Explainer, InputSpace, LoadedModel, Progress
+from trompe.types import AttackResult, Explainer, Follow, InputSpace, LoadedModel, Progress
 from trompe.version import __version__
 
 
@@ -55,6 +55,7 @@ def manipulate(
     batch_size: int | None = None,
     capture: Literal["auto", "never", "graph", "compile", "cuda-graph"] = "auto",
     progress: Progress | bool | None = None,
+    follow: Follow | None = None,
 ) -> AttackResult:
     """Change images so that their explanation becomes another one and the output stays.
 
@@ -101,6 +102,9 @@ def manipulate(
             ``cuda-graph`` launches them as one. Steps through channels that draw noise are never
             captured.
         progress: called after every step, of every batch; ``True`` for a bar, in notebooks too.
+        follow: called after every step with the number of steps done and the batch's images as they
+            are then, normalised, [B, C, H, W]; a ``KeyboardInterrupt`` that it raises ends the
+            attack as Ctrl-C does.
 
     Returns:
         What was found; see ``AttackResult``.
@@ -158,6 +162,7 @@ def manipulate(
         owner=owner if isinstance(owner, nn.Module) else given.model,
         generator=generator,
         redraw=_redraws(method) if redraw is None else redraw,
+        follow=follow,
     )
     classes = None if target is None else torch.as_tensor(target)
 

@@ -13,6 +13,7 @@ import click
 
 import trompe
 from trompe.cli.animate import animate
+from trompe.cli.app import app
 from trompe.cli.attack import attack
 from trompe.cli.audit import audit
 from trompe.cli.certify import certify
@@ -73,6 +74,7 @@ for _one in (
     fool,
     compare,
     animate,
+    app,
     patterns,
     models,
     completion,

@@ -39,7 +39,7 @@ _PANEL, _GAP, _TITLE, _CAPTION = 2.0, 0.08, 0.42, 0.36
 _FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def _factor(change: Tensor) -> int:
+def amplification(change: Tensor) -> int:
     """How often to multiply ``change`` (pixel units) so that it nearly fills -0.5..0.5."""
     largest = float(np.quantile(change.abs().cpu().numpy(), 0.99))
     fitting = [factor for factor in _FACTORS if factor * largest <= 0.5]
@@ -93,7 +93,7 @@ def _draw(
     """Draw image ``index`` as the ``row``-th of the figure."""
     pixels, changed = input_space.to_pixels(torch.stack([result.x[index], result.x_adv[index]]))
     change = changed - pixels
-    factor = _factor(change)
+    factor = amplification(change)
     original, manipulated = result.map_original[index], result.map_adv[index]
     target = None if result.map_target is None else result.map_target[index]
     maps = [original, manipulated]

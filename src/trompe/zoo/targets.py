@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -143,10 +144,10 @@ def _array(path: Path, name: str) -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
-def _luminance(path: Path) -> Tensor:
+def _luminance(source: Path | IO[bytes], name: str) -> Tensor:
     """The luminance 0..1 [H, W] of a picture; transparent pixels are black, not relevant."""
     try:
-        image = decode(path, os.fspath(path), matte="black")
+        image = decode(source, name, matte="black")
     except ImageError as error:
         raise TargetError(f"target map: {error}") from error
     if image.mode == "F":
@@ -175,7 +176,8 @@ def map_from_file(path: str | os.PathLike[str], height: int, width: int) -> Tens
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".png"):
         raise TargetError(f"target map '{name}' is neither .npy nor .png: convert it to one")
-    values = _normalised(_array(path, name) if suffix == ".npy" else _luminance(path), f"'{name}'")
+    read = _array(path, name) if suffix == ".npy" else _luminance(path, name)
+    values = _normalised(read, f"'{name}'")
     if values.shape != (height, width):
         _LOG.warning(
             "target map '%s' is resized from %d x %d to %d x %d pixels (width x height)",
@@ -185,8 +187,34 @@ def map_from_file(path: str | os.PathLike[str], height: int, width: int) -> Tens
             width,
             height,
         )
-        resized = torch.nn.functional.interpolate(
-            values[None, None], (height, width), mode="bilinear", antialias=True
-        )
-        values = _normalised(resized[0, 0], f"'{name}'")
+        values = _resized(values, name, height, width)
     return values
+
+
+def map_from_drawing(data: bytes, height: int, width: int) -> Tensor:
+    """What was drawn in light colours on black, or on nothing, as a target map.
+
+    Args:
+        data: the bytes of a picture, such as a PNG.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+
+    Returns:
+        [height, width], float32, not negative, summing to 1.
+
+    Raises:
+        TargetError: if the picture is broken or too large, or nothing is drawn.
+    """
+    name = "the drawing"
+    values = _luminance(io.BytesIO(data), name)
+    if not bool(values.any()):
+        raise TargetError("nothing is drawn yet: draw at least one line")
+    return _resized(values, name, height, width)
+
+
+def _resized(values: Tensor, name: str, height: int, width: int) -> Tensor:
+    """Magnitudes [H, W] as a map of another size that sums to 1."""
+    resized = torch.nn.functional.interpolate(
+        values[None, None], (height, width), mode="bilinear", antialias=True
+    )
+    return _normalised(resized[0, 0], f"'{name}'")

@@ -1,0 +1,52 @@
+// A canvas to draw on with mouse, finger or pen: light lines on black. The picture becomes the
+// component's value (a PNG's address) whenever a line ends.
+const canvas = element.querySelector("canvas");
+const pen = canvas.getContext("2d");
+let last = null, empty = true;
+const clear = () => {
+  pen.fillStyle = "black";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  empty = true;
+};
+const place = (event) => {
+  const box = canvas.getBoundingClientRect();
+  return [
+    ((event.clientX - box.left) * canvas.width) / box.width,
+    ((event.clientY - box.top) * canvas.height) / box.height,
+  ];
+};
+const draw = (event) => {
+  const now = place(event);
+  pen.strokeStyle = "#fcb519";
+  pen.lineWidth = Number(element.querySelector("input").value);
+  pen.lineCap = pen.lineJoin = "round";
+  pen.beginPath();
+  pen.moveTo(...(last || now));
+  pen.lineTo(...now);
+  pen.stroke();
+  last = now;
+  empty = false;
+};
+const tell = () => {
+  props.value = empty ? "" : canvas.toDataURL("image/png");
+};
+canvas.addEventListener("pointerdown", (event) => {
+  canvas.setPointerCapture(event.pointerId);
+  last = null;
+  draw(event);
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (last) draw(event);
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  canvas.addEventListener(end, () => {
+    if (!last) return;
+    last = null;
+    tell();
+  });
+}
+element.querySelector("button").addEventListener("click", () => {
+  clear();
+  tell();
+});
+clear();

@@ -1,0 +1,177 @@
+"""What the page does, without the page: a visitor's wish in, what is shown out."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trompe.app import pictures, words
+from trompe.app.download import write_zip
+from trompe.app.live import LiveAttack
+from trompe.app.sessions import Finished, Session, Sessions
+from trompe.app.wishes import OWN, Wish, photo_pixels
+from trompe.errors import TrompeError
+from trompe.report.style import bright
+from trompe.types import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger("trompe")
+
+BETA = 1.0
+"""Of the smoothed map that is shown first."""
+
+_ANY = Preprocessing(224, 256)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is shown of a result.
+
+    Args:
+        images: the photo before and after.
+        maps: its heat map before and after.
+        smoothed: the maps by the smoothed network, HTML.
+        download: path of the zip file.
+    """
+
+    images: tuple[Image, Image]
+    maps: tuple[Image, Image]
+    smoothed: str
+    download: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What changes on the page; ``None`` stands for what stays.
+
+    Args:
+        status: a line of HTML above the pictures.
+        live: the frame, HTML.
+        running: whether an attack is running.
+        fresh: whether the last result goes.
+        outcome: the result.
+    """
+
+    status: str | None = None
+    live: str | None = None
+    running: bool | None = None
+    fresh: bool = False
+    outcome: Outcome | None = None
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong, in a line for a visitor; a bug goes to the log as well."""
+    if isinstance(error, TrompeError):
+        return words.error_line(str(error))
+    log.warning("the page: unexpected %s: %s", type(error).__name__, error)
+    log.debug("where it happened", exc_info=error)
+    return words.error_line(f"unexpected {type(error).__name__}: {error}")
+
+
+class Handlers:
+    """What happens when something is pressed.
+
+    Args:
+        sessions: of the open pages.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self._files = tempfile.TemporaryDirectory(prefix="trompe-app-")
+
+    def preview(self, photo: str, upload: str | None) -> tuple[str, str]:
+        """The photo chosen, and nothing wrong; or nothing, and what is wrong."""
+        if photo == OWN and upload is None:
+            return "", ""
+        try:
+            pixels = photo_pixels(photo, upload, _ANY)
+        except Exception as error:
+            return "", in_a_line(error)
+        address = pictures.address(pictures.photo(pixels))
+        return f'<div class="chosen-photo"><img alt="the photo" src="{address}"></div>', ""
+
+    def uploaded(self, upload: str) -> str:
+        """What is wrong with an uploaded photo, HTML; empty if nothing is."""
+        try:
+            photo_pixels(OWN, upload, _ANY)
+        except Exception as error:
+            return in_a_line(error)
+        return ""
+
+    def start(self, page: str | None, *form: Any) -> Iterator[Shown]:
+        """Run an attack, frame after frame, until it ends or is stopped."""
+        session = self.sessions.of(page)
+        try:
+            wish = Wish(*form)
+            with session.attacking() as stop:
+                yield Shown(words.note("Preparing ..."), running=True, fresh=True)
+                try:
+                    yield from self._attack(session, wish, stop)
+                except Exception as error:
+                    yield Shown(in_a_line(error), running=False)
+        except TrompeError as error:  # the wish makes no sense, or another attack is running
+            yield Shown(in_a_line(error))
+
+    def _attack(self, session: Session, wish: Wish, stop: Any) -> Iterator[Shown]:
+        loaded = session.model(wish.model)
+        method = wish.explainer(loaded)
+        attack = LiveAttack(
+            loaded,
+            wish.image(loaded),
+            wish.target(loaded, method),
+            method,
+            preset=wish.preset,
+            steps=wish.steps,
+            stop=stop,
+        )
+        view = words.View(attack)
+        with closing(attack.__iter__()) as frames:
+            for frame in frames:
+                yield Shown("" if frame.step == 0 else None, view.show(frame))
+        assert attack.result is not None  # or the iterator has raised
+        session.finished = Finished(loaded, wish.method, method, attack.result)
+        yield Shown(
+            words.ended(session.finished), running=False, outcome=self._outcome(session.finished)
+        )
+
+    def _outcome(self, finished: Finished) -> Outcome:
+        result = finished.result
+        space = result.input_space
+        maps = result.map_original[0], result.map_adv[0]
+        brightest = bright([*maps, finished.target])
+        folder = tempfile.mkdtemp(dir=self._files.name)
+        return Outcome(
+            images=(
+                pictures.enlarged(pictures.photo(space.to_pixels(result.x)[0])),
+                pictures.enlarged(pictures.photo(space.to_pixels(result.x_adv)[0])),
+            ),
+            maps=(
+                pictures.enlarged(pictures.heat(maps[0], brightest)),
+                pictures.enlarged(pictures.heat(maps[1], brightest)),
+            ),
+            smoothed=_smoothed(finished, BETA),
+            download=str(write_zip(result, Path(folder) / "trompe-result.zip")),
+        )
+
+    def stop(self, page: str | None) -> None:
+        """End the attack of a page; what it has found is shown."""
+        self.sessions.of(page).stop()
+
+    def smooth(self, page: str | None, beta: float) -> str:
+        """The maps by the network smoothed with ``beta``."""
+        finished = self.sessions.of(page).finished
+        return "" if finished is None else _smoothed(finished, beta)
+
+
+def _smoothed(finished: Finished, beta: float) -> str:
+    try:
+        return words.smoothed(finished, beta)
+    except Exception as error:
+        return in_a_line(error)

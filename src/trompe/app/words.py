@@ -1,0 +1,155 @@
+"""What the page says and shows of an attack, as HTML without scripts."""
+
+from __future__ import annotations
+
+import html
+import math
+
+from torch import Tensor
+
+from trompe.app import pictures
+from trompe.app.live import Frame, LiveAttack
+from trompe.app.sessions import Finished
+from trompe.metrics import pcc
+from trompe.report.overview import amplification
+from trompe.report.style import bright
+from trompe.types import heatmap
+
+EMPTY = (
+    '<div class="hint">Choose a photo, say what its explanation shall show, and press '
+    "<b>Start</b>. The image will change, invisibly; the network's answer will not.</div>"
+)
+
+
+def number(value: float, form: str = ".2f") -> str:
+    """A number, or that there is none."""
+    return "undefined" if math.isnan(value) else format(value, form)
+
+
+def error_line(message: str) -> str:
+    """What went wrong, in one plain line."""
+    return f'<div class="wrong" role="alert">{html.escape(" ".join(message.split()))}</div>'
+
+
+def note(message: str) -> str:
+    """What is going on, in one plain line."""
+    return f'<div class="note" role="status">{html.escape(message)}</div>'
+
+
+def figure(address: str, title: str, below: str = "") -> str:
+    """A picture and what it is."""
+    title = html.escape(title)
+    small = f"<small>{html.escape(below)}</small>" if below else ""
+    return (
+        f'<figure><img alt="{title}" src="{address}">'
+        f"<figcaption><b>{title}</b>{small}</figcaption></figure>"
+    )
+
+
+def answer(value: float, meaning: str) -> str:
+    """An output in words: a probability in per cent, or a value."""
+    return f"{value:.4g}" if meaning == "value" else f"{100 * value:.1f} %"
+
+
+class View:
+    """Shows the frames of one attack, all of its maps in one scale of colours.
+
+    Args:
+        attack: the attack.
+    """
+
+    def __init__(self, attack: LiveAttack) -> None:
+        self._attack = attack
+        self._first: Frame | None = None
+
+    def show(self, frame: Frame) -> str:
+        """The frame as HTML; the first one is the original image."""
+        if self._first is None:
+            self._first = frame
+            self._brightest = bright([frame.map.nan_to_num(), self._attack.target])
+            target = pictures.heat(self._attack.target, self._brightest)
+            self._target = pictures.address(target)
+        first = self._first
+        factor = amplification(frame.pixels - first.pixels)
+        changed = pictures.change(frame.pixels, first.pixels, factor)
+        same = math.isinf(frame.psnr)
+        panels = [
+            figure(pictures.address(pictures.photo(frame.pixels)), "Image now"),
+            figure(
+                pictures.address(changed),
+                "Its change",
+                "none yet" if same else f"{factor} times as strong",
+            ),
+            figure(
+                pictures.address(pictures.heat(frame.map, self._brightest)), "Its explanation now"
+            ),
+            figure(self._target, "Target"),
+        ]
+        done = 100 * frame.step / max(frame.steps, 1)
+        return (
+            f'<div class="live" data-step="{frame.step}">'
+            f'<div class="bar"><i style="width:{done:.0f}%"></i></div>'
+            f'<div class="numbers">{self._numbers(frame, first)}</div>'
+            f'<div class="panels">{"".join(panels)}</div></div>'
+        )
+
+    def _numbers(self, frame: Frame, first: Frame) -> str:
+        meaning = self._attack.meaning
+        before, now = answer(first.answer, meaning), answer(frame.answer, meaning)
+        kept = "" if frame.kept else " (the answer has changed)"
+        image = "not changed" if math.isinf(frame.psnr) else f"{frame.psnr:.1f} dB"
+        entries = {
+            "Step": f"{frame.step} of {frame.steps}",
+            "Likeness to the target (PCC)": number(frame.pcc),
+            "Likeness to the original image (PSNR)": image,
+            f"Network: {self._attack.label}": f"{now}, was {before}{kept}",
+        }
+        return "".join(
+            f"<div><span>{html.escape(name)}</span><b>{html.escape(value)}</b></div>"
+            for name, value in entries.items()
+        )
+
+
+def ended(finished: Finished) -> str:
+    """How an attack ended, in one plain line."""
+    result = finished.result
+    if result.stopped == "interrupted":
+        how = f"Stopped after {result.iterations} steps; the best so far is shown."
+    elif result.stopped == "finished":
+        how = f"Done: {result.iterations} steps; the best of them is shown."
+    else:
+        how = f"Ended after {result.iterations} steps: {result.stopped}."
+    if not bool(result.found[0]):
+        how += " Nothing better than the original image was found."
+    return note(how)
+
+
+def smoothed(finished: Finished, beta: float) -> str:
+    """The maps of both images by the network smoothed with ``beta``, as HTML.
+
+    Raises:
+        TrompeError: if the network cannot be smoothed, or an image has no map.
+    """
+    from trompe.geometry.smoothed_method import Smoothing, make_method
+
+    loaded, result = finished.loaded, finished.result
+    method = make_method(finished.name, loaded, smoothing=Smoothing(beta=beta))
+    place = next(loaded.model.parameters(), result.x).device
+    original, manipulated = (
+        heatmap(method(loaded, x.to(place), result.target_class.to(place)))[0].detach().cpu()
+        for x in (result.x, result.x_adv)
+    )
+    brightest = bright([original, manipulated, finished.target])
+    return (
+        '<div class="panels three">'
+        + _smoothed_panel(original, finished.target, brightest, "Original, smoothed")
+        + _smoothed_panel(manipulated, finished.target, brightest, "Manipulated, smoothed")
+        + figure(pictures.address(pictures.heat(finished.target, brightest)), "Target")
+        + "</div>"
+    )
+
+
+def _smoothed_panel(heat: Tensor, target: Tensor, brightest: float, title: str) -> str:
+    likeness = number(float(pcc(heat[None], target[None])))
+    picture = pictures.address(pictures.heat(heat, brightest))
+    return figure(picture, title, f"likeness to the target (PCC) {likeness}")
