@@ -41,6 +41,7 @@ $python benchmarks/capture.py runners
 $python benchmarks/capture.py runners --compile --model tiny-vgg --batch 1 --method gradient
 $python benchmarks/capture.py layouts
 $python benchmarks/audit_memory.py
+$python benchmarks/faults.py
 $python benchmarks/soundness.py
 $python benchmarks/sandwich.py mlp tiny-vgg
 $python scripts/architecture_table.py

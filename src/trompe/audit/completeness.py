@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trompe.audit import chain
+from trompe.audit.bookkeeping import bookkeeping_problems
 from trompe.audit.planning import chosen_pairs, planned_batches
 from trompe.audit.results import Run
 from trompe.audit.seal import seal_problems
@@ -30,7 +31,14 @@ def whole_run_problems(store: Store) -> list[str]:
         found += chain.problems(store.db)
     try:
         run = Run(store)
-        found += [*_source(run), *_screens(run), *_plan(run), *_cells(run), *_images_kept(run)]
+        found += bookkeeping_problems(store)
+        found += [
+            *_source(run),
+            *_screens(run),
+            *_plan(run),
+            *_cells(run),
+            *_images_kept(run),
+        ]
     except TrompeError as error:
         found.append(str(error))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

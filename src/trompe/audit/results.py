@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trompe.audit import chain
 from trompe.audit.batches import WORST_CASE
+from trompe.audit.bookkeeping import software
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
@@ -120,7 +121,9 @@ class Run:
     def versions(self) -> dict[str, Any]:
         """The software of the process that began the run."""
         found = self.store.rows("SELECT versions FROM starts ORDER BY began LIMIT 1")
-        versions: dict[str, Any] = json.loads(found[0][0]) if found else {}
+        versions = software(found[0][0]) if found else {}
+        if versions is None:
+            raise StoreError(f"the software noted in '{self.store.path}' is damaged")
         return versions
 
     @cached_property

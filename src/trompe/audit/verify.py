@@ -18,9 +18,9 @@ from trompe.attacks.observation import observe
 from trompe.audit.attack_parts import attack_parts
 from trompe.audit.batches import WORST_CASE, Cell
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
-from trompe.audit.provenance import input_space
+from trompe.audit.provenance import code_checksums, input_space
 from trompe.audit.results import Row, Run
-from trompe.audit.worst_case import NOTED, ball, search_problems
+from trompe.audit.worst_case import NOTED, ball, search_problems, strange
 from trompe.engine import frozen
 from trompe.errors import TrompeError
 from trompe.geometry.smoothed_method import make_method
@@ -124,6 +124,9 @@ class Verifier:
                 wrong.append(f"the normalisation of {name} is another one")
             if tensors_checksum(loaded.model) != known["weights_of"].get(name):
                 wrong.append(f"the weights of {name} are others")
+            spec = self.run.model(name)
+            if spec.is_code and code_checksums(spec.name) != known["code_of"]:
+                wrong.append(f"the code of {name} is another")
             recorded, now = self.run.record.get("code_of_parts", {}), self._code_of_parts
             for module in sorted(now.keys() | recorded.keys()):
                 if now.get(module) != recorded.get(module):
@@ -135,7 +138,8 @@ class Verifier:
         """Check one finished cell."""
         try:
             arrays = self.run.arrays(row)
-            problems = list(self._numbers(row, arrays))
+            problems = [f"it has an array '{name}' too much" for name in strange(row, arrays)]
+            problems += self._numbers(row, arrays)
             problems += search_problems(row, arrays) if _searches(row) else self._flags(row, arrays)
             if self.models and self._allowed(row.model):
                 loaded, wrong = self._load(row.model)

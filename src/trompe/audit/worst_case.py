@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trompe.attacks import LInfBall, Unlike
 from trompe.audit.attack_parts import AttackParts
-from trompe.audit.batches import Cell, Pixels
+from trompe.audit.batches import WORST_CASE, Cell, Pixels
 from trompe.audit.cell import Finding, Worker
 from trompe.audit.judgement import Judge, metrics_of
 from trompe.audit.leaderboard import EPSILON
@@ -22,6 +22,19 @@ from trompe.robustness import MEANING, RobustnessResult, auto_attack
 
 #: What is noted of a search besides the metrics that follow from its arrays.
 NOTED = ("judged", "flipped", "seconds", "noise_target_pcc", "noise_original_pcc")
+
+#: The arrays that are kept of a search, and of an attack as well.
+KEPT = ("x_adv", "map_original", "map_adv", "logits_original", "logits_adv")
+#: What else is kept of an attack, beside its history.
+_OF_ATTACKS = {"map_target", "zero_gradient", "not_finite", "loss"}
+
+
+def strange(row: Row, arrays: Mapping[str, Tensor]) -> list[str]:
+    """The arrays of a finished cell that none has, by name."""
+    known = {"x", "target_x", *KEPT}
+    if row.preset != WORST_CASE:
+        known |= _OF_ATTACKS | {name for name in arrays if name.startswith("history_")}
+    return sorted(arrays.keys() - known)
 
 
 def ball() -> LInfBall:
@@ -86,10 +99,7 @@ class Searcher(Worker):
             return Finding(cell.id, message=f"no attack could run: {why}")
         one = slice(index, index + 1)
         x = outcome.x[one].clone()
-        arrays = {
-            name: getattr(outcome, name)[one].clone()
-            for name in ("x_adv", "map_original", "map_adv", "logits_original", "logits_adv")
-        }
+        arrays = {name: getattr(outcome, name)[one].clone() for name in KEPT}
         counts = {"judged": float(result.judged[index]), "flipped": float(result.flipped[index])}
         return Finding(
             cell.id,
@@ -128,6 +138,8 @@ def search_problems(row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
     judged, flipped = (row.values.get(name, -1.0) for name in ("judged", "flipped"))
     if judged < 0 or flipped < 0 or judged + flipped < 1:
         yield "it has not looked at a single image"
+    if judged != int(judged) or flipped != int(flipped):
+        yield "it has looked at a part of an image"
     moved = not torch.equal(arrays["x_adv"], arrays["x"])
     if moved and judged < 1:
         yield "it found an image although it has judged none"

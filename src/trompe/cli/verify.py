@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     help="A module:function of yours that may be run if RUN names it.",
 )
 @click.option(
+    "--digest",
+    metavar="HEX",
+    help="The digest that was published with RUN: another one is a problem.",
+)
+@click.option(
     "--tau", type=Number(-1, 1), default=0.5, show_default=True, help="Least map correlation."
 )
 @click.option(
@@ -51,6 +57,7 @@ def verify(
     arrays_only: bool,
     trust: bool,
     models: tuple[str, ...],
+    digest: str | None,
     tau: float,
     epsilon: float,
     device: str,
@@ -72,6 +79,8 @@ def verify(
     from trompe.audit.leaderboard import leaderboard
     from trompe.audit.verify import Verifier
 
+    if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise UsageError(f"'{digest}' is no digest of a run: 64 letters of 0-9a-f, as it prints")
     opened = open_run(run)
     click.get_current_context().call_on_close(opened.store.close)
     if unknown := opened.settings.unknown_parts():
@@ -79,7 +88,8 @@ def verify(
             f"'{run}' has parts that trompe does not know ({', '.join(unknown)}): name the module "
             "that registers them with --plugin"
         )
-    problems = whole_run_problems(opened.store)
+    problems = _another(opened, digest)
+    problems += whole_run_problems(opened.store)
     verifier = Verifier(
         opened, models=not arrays_only, trusted=None if trust else models, device=device
     )
@@ -123,6 +133,19 @@ def verify(
             "and was not run: give --trust if you trust it, or --arrays-only to do without"
         )
     return 0
+
+
+def _another(opened: Run, digest: str | None) -> list[str]:
+    """Whether the run is, to the last entry, the one of a digest that was published."""
+    from trompe.audit import chain
+    from trompe.audit.store import plainly
+
+    if digest is None or digest.lower() == opened.digest:
+        return []
+    with plainly(opened.store.path):
+        earlier = digest.lower() in chain.digests(opened.store.db)
+    more = ", though it says to have once been" if earlier else ""
+    return [f"it is not the run of the digest {digest[:12]}...{more}"]
 
 
 def _talk_to_stderr() -> contextlib.AbstractContextManager[Any]:
