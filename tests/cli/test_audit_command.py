@@ -46,7 +46,9 @@ def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path
         (("audit", "--short", "--iterations", 3), "--short"),
         (("audit", "--images", "nowhere"), "nowhere"),
         (("audit", "--model", "tiny-vgg=nowhere.pt"), "nowhere.pt"),
-        (("reproduce", "13"), "choose from 1, 2, 3"),
+        (("reproduce", "25"), "choose from 1, 2, 3"),
+        (("reproduce", "13"), "nothing stands for AlexNet"),
+        (("reproduce", "16", "--cifar-images", "f.npz"), "together"),
         (("reproduce", "everything"), "or all"),
         (("reproduce", "3", "--scale", "paper"), "--images"),
     ],
@@ -68,6 +70,6 @@ def test_status_in_words() -> None:
 def test_reproduce_needs_no_audit_for_figure_24(run: Callable[..., object], folder: Path) -> None:
     code, out, _ = run("reproduce", 24, "--output", "f")
     assert code == 0
-    assert "agrees" in out
+    assert "AGREES" in out
     assert (folder / "f/smoke/figure_24.png").exists()
-    assert json.loads((folder / "f/smoke/figure_24.json").read_text())["hold"] == 1
+    assert json.loads((folder / "f/smoke/figure_24.json").read_text())["agreement"] == {"agrees": 1}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import binom
 
 from trompe.audit import ModelSpec
 from trompe.errors import UsageError
-from trompe.report.paper import FIGURES, SCALES, Context, reproduce, scaled
+from trompe.report.paper import FIGURES, SCALES, Context, NoStandIn, reproduce, scaled
+from trompe.report.paper.claims import claim, median_interval
+from trompe.report.paper.context import OTHERS
 
 NETWORK = """
 import torch
@@ -41,14 +45,20 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
             iterations=4,
             recovery=(0.5, 50.0),
         )
-        yield Context(dataclasses.replace(scale, second=model), folder / "out")
+        others = dict.fromkeys(OTHERS, model)
+        yield Context(
+            dataclasses.replace(scale, others=others, cifar_images=scale.settings.images),
+            folder / "out",
+        )
 
 
 @pytest.mark.parametrize("number", FIGURES)
 def test_a_figure_is_drawn_and_compared(number: int, context: Context) -> None:
     content = reproduce(number, context)
     assert content["claims"]
-    assert 0 <= content["hold"] <= len(content["claims"])
+    assert sum(content["agreement"].values()) == len(content["claims"])
+    for one in content["claims"]:  # of two pairs nothing is claimed but a count
+        assert one["agreement"] == "open" or one["n"] >= 6 or "kept" in one["what"]
     for name in content["files"]:
         assert (context.folder / name).stat().st_size > 1000
     kept = json.loads((context.folder / f"figure_{number}.json").read_text())
@@ -62,5 +72,38 @@ def test_scales() -> None:
         scaled("paper")
     with pytest.raises(UsageError, match="unknown scale"):
         scaled("huge")
-    with pytest.raises(UsageError, match="figure 13 cannot"):
+    with pytest.raises(UsageError, match="figure 25 cannot"):
+        reproduce(25, Context(scaled("smoke"), Path("nowhere")))
+
+
+def test_a_network_of_the_paper_without_a_stand_in_is_named() -> None:
+    with pytest.raises(NoStandIn, match="nothing stands for AlexNet"):
         reproduce(13, Context(scaled("smoke"), Path("nowhere")))
+    with pytest.raises(NoStandIn, match="--cifar-model"):
+        reproduce(16, Context(scaled("smoke"), Path("nowhere")))
+    with pytest.raises(UsageError, match="together"):
+        scaled("smoke", cifar_images="some.npz")
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 7, 20, 21])
+def test_the_interval_holds_the_median_as_often_as_it_says(n: int) -> None:
+    low, high = median_interval(range(n))
+    if n < 6:
+        assert (low, high) == (-math.inf, math.inf)
+        return
+    # The true median lies between the k-th and the (n + 1 - k)-th value unless fewer than k values
+    # fall on one side of it, each with probability 1/2.
+    k = int(low) + 1
+    assert high == n - k
+    assert 1 - 2 * binom.cdf(k - 1, n, 0.5) >= 0.95 > 1 - 2 * binom.cdf(k, n, 0.5)
+
+
+def test_agreement_is_judged_beyond_the_noise() -> None:
+    values = [0.7, 0.72, 0.74, 0.76, 0.78, 0.8, 0.82]
+    assert claim("a", "b", values, low=0.6).agreement == "agrees"
+    assert claim("a", "b", values, low=0.75).agreement == "open"
+    assert claim("a", "b", values, low=0.9).agreement == "differs"
+    assert claim("a", "b", values, high=0.6).agreement == "differs"
+    assert claim("a", "b", values[:5], low=0.6).agreement == "open"
+    assert claim("a", "b", [math.nan], low=0.6).agreement == "failed"
+    assert claim("a", "b", [*values, math.nan], low=0.6).n == 7

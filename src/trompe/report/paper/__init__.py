@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trompe.report.paper.context import SCALES, Context, scaled
+from trompe.report.paper.context import SCALES, Context, NoStandIn, scaled
 from trompe.report.paper.figures import FIGURES, reproduce
 
-__all__ = ["FIGURES", "SCALES", "Context", "reproduce", "scaled"]
+__all__ = ["FIGURES", "SCALES", "Context", "NoStandIn", "reproduce", "scaled"]

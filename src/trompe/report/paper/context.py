@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from trompe.audit import ModelSpec, Run, Settings, Status, open_run, run_audit
 from trompe.errors import UsageError
 from trompe.geometry.smoothed_method import Smoothing, make_method
+from trompe.report.paper.claims import Claim
 from trompe.types import LoadedModel
 
 if TYPE_CHECKING:
@@ -32,44 +33,71 @@ METHODS = (
 )
 
 
+CIFAR_10 = "CIFAR-10"
+OTHERS = ("ResNet-18", "AlexNet", "DenseNet-121", CIFAR_10)
+"""The paper's other networks, of figures 12 to 17; the last is one trained on CIFAR-10."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """How much is computed.
 
     Args:
         settings: of the audits.
-        second: the other network, of figure 12.
         words: for the figures' captions.
+        others: what stands for the paper's other networks, by their names in ``OTHERS``; one that
+            is missing has no stand-in here.
+        cifar_images: images of the network in place of ``CIFAR_10``, where they are others.
+        most: images of what is not an audit, at most.
     """
 
     settings: Settings
-    second: ModelSpec
     words: str
+    others: Mapping[str, ModelSpec]
+    cifar_images: str | None = None
+    most: int = 20
 
 
 SCALES: dict[str, Scale] = {
     "smoke": Scale(
         Settings(methods=METHODS, presets=("fast",), pairs=2, batch_size=2, iterations=200),
-        ModelSpec("tiny-resnet"),
         "embedded networks of 64 pixels",
+        {"ResNet-18": ModelSpec("tiny-resnet")},
+        most=2,
     ),
     "small": Scale(
         Settings(
             models=(ModelSpec("squeezenet1_1"),), images="", methods=METHODS, pairs=20, batch_size=4
         ),
-        ModelSpec("resnet18"),
         "SqueezeNet 1.1 on photos",
+        {
+            "ResNet-18": ModelSpec("efficientnet-lite0"),
+            "AlexNet": ModelSpec("tiny-vgg"),
+            "DenseNet-121": ModelSpec("tiny-resnet"),
+        },
+        most=8,
     ),
     "paper": Scale(
         Settings(models=(ModelSpec("vgg16"),), images="", methods=METHODS, pairs=100, batch_size=4),
-        ModelSpec("resnet18"),
         "the paper's networks on ImageNet",
+        {name: ModelSpec(name.lower().replace("-", "")) for name in OTHERS[:3]},
     ),
 }
 
 
-def scaled(name: str, **changes: Any) -> Scale:
+def scaled(
+    name: str,
+    cifar_model: ModelSpec | None = None,
+    cifar_images: str | None = None,
+    **changes: Any,
+) -> Scale:
     """A scale with some settings changed; those that are ``None`` stay.
+
+    Args:
+        name: of the scale.
+        cifar_model: the network of figures 16 and 17.
+        cifar_images: its images.
+        changes: of the settings of the audits.
 
     Raises:
         UsageError: if there is no such scale, or it needs images and has none.
@@ -81,24 +109,14 @@ def scaled(name: str, **changes: Any) -> Scale:
     settings = dataclasses.replace(scale.settings, **given)
     if not settings.images:
         raise UsageError(f"the scale '{name}' needs photos: give a folder with --images")
-    return dataclasses.replace(scale, settings=settings)
+    if (cifar_model is None) != (cifar_images is None):
+        raise UsageError("give --cifar-model and --cifar-images together, or neither")
+    others = scale.others if cifar_model is None else {**scale.others, CIFAR_10: cifar_model}
+    return dataclasses.replace(scale, settings=settings, others=others, cifar_images=cifar_images)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """Something the paper says, and what came out here.
-
-    Args:
-        what: is compared.
-        paper: what the paper reports, in words.
-        ours: what was found here.
-        holds: whether the two agree.
-    """
-
-    what: str
-    paper: str
-    ours: str
-    holds: bool
+class NoStandIn(UsageError):
+    """A figure of a network of the paper in whose place there is none."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +194,33 @@ class Context:
         """The attack on all methods, smoothed with beta = 0.8."""
         return self.run("beta", smoothings=("beta=0.8",))
 
+    def other(self, name: str) -> Run:
+        """The attack on the gradient of what stands for another network of the paper.
+
+        Raises:
+            NoStandIn: if nothing does.
+        """
+        spec = self.scale.others.get(name)
+        if spec is None and name == CIFAR_10:
+            raise NoStandIn(
+                "a network for CIFAR-10 and its images are needed: give --cifar-model "
+                "resnet20-cifar10=WEIGHTS and --cifar-images FILE.npz"
+            )
+        if spec is None:
+            raise NoStandIn(f"nothing stands for {name} at this scale")
+        changes: dict[str, Any] = {"models": (spec,), "methods": ("gradient",)}
+        if name == CIFAR_10:
+            changes["images"] = self.scale.cifar_images
+        return self.run(f"gradient-{name.lower()}", **changes)
+
     def images(self, count: int) -> Tensor:
-        """The first ``count`` different images of the plain audit, normalised, on the device."""
+        """The first different images of the plain audit, normalised, on the device.
+
+        There are ``count`` of them, fewer if the scale or the audit has not so many.
+        """
         import torch
+
+        count = min(count, self.scale.most)
 
         run = self.plain
         rows = list({row.image: row for row in run.done}.values())[:count]
