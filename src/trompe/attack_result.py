@@ -108,8 +108,12 @@ class AttackResult:
         return _plot().html(self)
 
     def label(self, index: int) -> str:
-        """The readable name of class ``index``."""
-        return self.classes[index] if index < len(self.classes) else f"class {index}"
+        """The readable name of output ``index``."""
+        return self.outputs.output_name(index, self.classes)
+
+    def answer_label(self, answer: int) -> str:
+        """The readable name of an answer: a class; of a binary decision that of 0 or 1."""
+        return self.outputs.answer_name(answer, self.classes)
 
     def summary(self) -> str:
         """What happened to each image, in a few plain lines."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trompe.errors import UsageError
 
@@ -53,6 +55,25 @@ class Outputs:
         if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
             raise UsageError(f"the tolerance must not be negative, not {self.tolerance}")
 
+    def check(self, count: int) -> None:
+        """Refuse a meaning that ``count`` outputs cannot have.
+
+        Raises:
+            UsageError: if they cannot.
+        """
+        if self.meaning == "binary" and count != 1:
+            raise UsageError(
+                f"outputs='binary' is of one output, the model has {count}: two logits of no and "
+                "yes are 'classes', a logit for each of several labels 'labels'"
+            )
+        if self.meaning == "classes" and count == 1:
+            raise UsageError("one output is no choice of classes: outputs='binary', or 'value'")
+
+    @property
+    def decides(self) -> bool:
+        """Whether ``answer`` is one that an image's label can be compared with."""
+        return self.meaning in ("classes", "binary")
+
     def kept(self, logits: Tensor, reference: Tensor) -> Tensor:
         """Whether the answer is still that of the reference, bool [B].
 
@@ -77,6 +98,19 @@ class Outputs:
             return (logits[:, 0] > self.threshold).long()
         return logits.argmax(dim=1)
 
+    def decision(self, logits: Tensor) -> Tensor:
+        """A number per answer, int64 [B], equal for two outputs where one keeps the other's.
+
+        Values are kept within a tolerance, which no number per output can say: none are equal.
+        """
+        if self.meaning == "value":
+            return torch.arange(len(logits))
+        if self.meaning != "labels":
+            return self.answer(logits)
+        on = (logits > self.threshold).cpu().numpy()
+        names = [hashlib.blake2b(row.tobytes(), digest_size=7).digest() for row in on]
+        return torch.tensor([int.from_bytes(name, "big") for name in names], dtype=torch.int64)
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """The output on the scale on which its change is measured, [B, K].
 
@@ -85,6 +119,56 @@ class Outputs:
         if self.meaning in ("binary", "labels"):
             return (logits - self.threshold).sigmoid()
         return logits if self.meaning == "value" else logits.softmax(dim=1)
+
+    def output_name(self, index: int, labels: Sequence[str] = ()) -> str:
+        """What output ``index`` is called.
+
+        Args:
+            index: of the output.
+            labels: one per output; of a binary decision also two, those of no and of yes.
+        """
+        if self.meaning == "binary":
+            return labels[-1] if labels else "yes"
+        if index < len(labels):
+            return labels[index]
+        kind = {"classes": "class", "labels": "label"}.get(self.meaning, "output")
+        return f"{kind} {index}"
+
+    def answer_name(self, answer: int, labels: Sequence[str] = ()) -> str:
+        """What an answer of ``answer`` is called; ``labels`` as in ``output_name``."""
+        if self.meaning != "binary" or answer:
+            return self.output_name(answer, labels)
+        if len(labels) > 1:
+            return labels[0]
+        return f"not {labels[0]}" if labels else "no"
+
+    def said(self, logits: Tensor, labels: Sequence[str] = ()) -> str:
+        """What the model says of one image, in words.
+
+        Args:
+            logits: of the image, [K].
+            labels: as in ``output_name``.
+
+        Example:
+            >>> import torch
+            >>> Outputs("binary").said(torch.tensor([-2.0]), ["cat", "dog"])
+            'cat, 88.1 %'
+        """
+        logits = logits.detach().double().cpu()
+        shares = self.probabilities(logits[None])[0].tolist()
+        answer = int(self.answer(logits[None])[0])
+        name = self.answer_name(answer, labels)
+        if self.meaning == "value":
+            return f"{name}: {shares[answer]:.4g}"
+        if self.meaning == "binary":
+            return f"{name}, {100 * (shares[0] if answer else 1 - shares[0]):.1f} %"
+        if self.meaning == "classes":
+            return f"{name}, {100 * shares[answer]:.1f} %"
+        on = [int(index) for index in logits.argsort(descending=True) if shares[index] > 0.5]
+        if not on:
+            return f"no label, at most {100 * shares[answer]:.1f} %"
+        said = ", ".join(f"{self.output_name(i, labels)} {100 * shares[i]:.1f} %" for i in on[:2])
+        return f"{said}, {len(on) - 2} more" if len(on) > 2 else said
 
     def _allowed(self, reference: Tensor) -> Tensor:
         if self.tolerance is not None:
@@ -95,6 +179,21 @@ class Outputs:
 def outputs_of(logits: Tensor) -> Outputs:
     """What outputs [B, K] mean if nothing but their number is known: one is a binary decision."""
     return Outputs("binary" if logits.shape[1] == 1 else "classes")
+
+
+_ATTRIBUTE = "_trompe_outputs"
+"""Of a module whose outputs' meaning is known: copies and smoothed versions keep it."""
+
+
+def declare(model: nn.Module, outputs: Outputs) -> None:
+    """Note what a module's outputs mean, for all that is done with it later."""
+    setattr(model, _ATTRIBUTE, outputs)
+
+
+def declared(model: nn.Module) -> Outputs | None:
+    """What was noted of a module by ``declare``; ``None`` if nothing was."""
+    found: Outputs | None = getattr(model, _ATTRIBUTE, None)
+    return found
 
 
 def as_outputs(outputs: Outputs | str | None) -> Outputs | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trompe.attack_result import AttackResult
 from trompe.errors import ExplanationError, UsageError
 from trompe.input_space import IMAGENET_MEAN, IMAGENET_STD, InputSpace, constant_vector
+from trompe.outputs import Outputs, declared
 from trompe.per_image import per_image
 
 __all__ = [
@@ -149,9 +150,18 @@ class LoadedModel:
         channels = len(self.input_space.mean)
         return Preprocessing(self.size, self.resize, self.interpolation, channels)
 
+    @property
+    def outputs(self) -> Outputs:
+        """What its outputs mean, as was found or told when it was loaded."""
+        return declared(self.model) or Outputs()
+
     def label(self, index: int) -> str:
-        """The readable name of class ``index``."""
-        return self.classes[index] if index < len(self.classes) else f"class {index}"
+        """The readable name of output ``index``."""
+        return self.outputs.output_name(index, self.classes)
+
+    def answer_label(self, answer: int) -> str:
+        """The readable name of an answer: a class; of a binary decision that of 0 or 1."""
+        return self.outputs.answer_name(answer, self.classes)
 
 
 Progress = Callable[[int, int, Mapping[str, float]], None]

@@ -236,7 +236,7 @@ def test_survival_needs_the_class_and_a_map_nearer_to_the_target() -> None:
     def entry(after: int, target: float | None, original: float | None) -> dict[str, object]:
         maps = {"map_to_target": {"pcc": target}, "map_to_original": {"pcc": original}}
         found = {"map_to_target": {"pcc": 0.9}, "map_to_original": {"pcc": 0.2}}
-        return {"class_before": 1, **found, "after_rounding": {"class_after": after, **maps}}
+        return {**found, "after_rounding": {"kept": after == 1, **maps}}
 
     assert survives(entry(1, 0.9, 0.2))
     assert not survives(entry(2, 0.9, 0.2))
@@ -247,9 +247,8 @@ def test_survival_needs_the_class_and_a_map_nearer_to_the_target() -> None:
 def test_survival_without_a_target_needs_a_map_that_stays_away() -> None:
     def entry(moved: float, rounded: float | None) -> dict[str, object]:
         none = {"map_to_target": {"pcc": None}}
-        after = {"class_after": 1, **none, "map_to_original": {"pcc": rounded}}
+        after = {"kept": True, **none, "map_to_original": {"pcc": rounded}}
         return {
-            "class_before": 1,
             **none,
             "map_to_original": {"pcc": moved},
             "after_rounding": after,

@@ -24,9 +24,7 @@ class Net(nn.Module):
         return self.answer(self.linear(x.mean(dim=(2, 3))))
 
 def returns_tuple(): return Net(lambda y: (y, y))
-def returns_dict(): return Net(lambda y: {"scores": y})
 def returns_nan(): return Net(lambda y: y * float("nan"))
-def returns_map(): return Net(lambda y: y[:, :, None])
 def returns_one(): return Net(lambda y: y[:1])
 def returns_integers(): return Net(lambda y: y.argmax(dim=1, keepdim=True).expand(-1, 4))
 def is_constant(): return Net(lambda y: 0 * y + torch.arange(4.0))
@@ -49,10 +47,8 @@ def networks(folder: Path) -> str:
     ("function", "words"),
     [
         ("returns_tuple", "returns a tuple"),
-        ("returns_dict", "returns a dict"),
         ("returns_nan", "NaN or infinity"),
-        ("returns_map", "returns the shape (2, 4, 1)"),
-        ("returns_one", "returns the shape (1, 4)"),
+        ("returns_one", "returns a tensor ((1, 4)) for 2 images"),
         ("returns_integers", "torch.int64"),
         ("is_constant", "all zero"),
         ("is_no_module", "must return an nn.Module"),

@@ -110,6 +110,8 @@ def test_metrics_json_has_the_promised_structure_and_is_what_is_returned(
         "target",
         "class_before",
         "class_after",
+        "kept",
+        "outputs",
         "probability_before",
         "probability_after",
         "softmax_l2",
@@ -127,6 +129,7 @@ def test_metrics_json_has_the_promised_structure_and_is_what_is_returned(
     rounded = image["after_rounding"]
     assert set(rounded) == {
         "class_after",
+        "kept",
         "softmax_l2",
         "map_to_target",
         "map_to_original",

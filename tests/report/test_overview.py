@@ -19,7 +19,7 @@ from trompe import metrics
 from trompe.errors import OutputError
 from trompe.report import overview as overview_module
 from trompe.report import overview_figure, reference_overview, save_overview
-from trompe.report.style import label
+from trompe.report.style import short
 
 
 def titles(figure: Figure) -> list[str]:
@@ -58,7 +58,7 @@ def test_titles_tell_the_similarity_to_the_target(case: Any) -> None:
 def test_a_class_may_be_called_anything(case: Any, tmp_path: Path) -> None:
     labels = [r"$\frac", "a$b$", "<tag>", "^_", "x" * 99]
     save_overview(tmp_path / "a.png", case.result, case.input_space, labels=labels)
-    assert len(label(labels, 4)) == 22
+    assert len(short(labels)[4]) == 22
 
 
 def test_titles_name_the_class_and_its_probability(case: Any) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trompe
-from trompe.zoo.probe import Logits
+from trompe.model_output import Logits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "architectures"))
 from derivatives import slope_error
@@ -110,7 +110,9 @@ def test_hugging_face(name: str, options: dict[str, str]) -> None:
         num_labels=5,
     )
     torch.manual_seed(0)
-    net = settle(Logits(transformers.ViTForImageClassification(config)), 16)
+    net = settle(
+        Logits(transformers.ViTForImageClassification(config), ("logits",), config.num_labels), 16
+    )
     method = trompe.explainer(name, **options)
     assert slope_error(method, net, images(16, 1), torch.tensor([1])) < 1e-4
 

@@ -222,7 +222,7 @@ def test_options_out_of_range() -> None:
     with pytest.raises(UsageError, match="size"):
         load_model("tiny-vgg", size=0)
     with pytest.raises(UsageError, match="num_classes"):
-        load_model("tiny-vgg", num_classes=1)
+        load_model("tiny-vgg", num_classes=0)
     with pytest.raises(ModelError, match="unknown model 'vgg61'"):
         load_model("vgg61")
     with pytest.raises(WeightsError, match="of another shape"):

@@ -59,6 +59,7 @@ def adaptive_attack(
     *,
     target_x: Tensor | None = None,
     target_map: Tensor | None = None,
+    target: Tensor | None = None,
     method: Method | None = None,
     beta: float = 0.8,
     smoothings: Mapping[str, Method] | None = None,
@@ -79,6 +80,7 @@ def adaptive_attack(
         target_x: images whose explanation is the target, [B, C, H, W] or [1, C, H, W]: each
             attack aims at their map as its own explanation gives it, of their predicted class.
         target_map: in place of them, maps that all attacks aim at, [B, H, W] or [H, W].
+        target: class explained of each image, [B]; by default the predicted one.
         method: the one attacked; the gradient by default.
         beta: of the smoothing, positive; the paper's 0.8.
         smoothings: explanations attacked in place of beta-smoothing, by name.
@@ -123,6 +125,7 @@ def adaptive_attack(
             model,
             x,
             aim(explainer),
+            target=target,
             explainer=explainer,
             input_space=space,
             preset=preset,

@@ -181,7 +181,7 @@ class Worker:
     ) -> Finding:
         x = result.x[index : index + 1].clone()
         arrays = kept_arrays(result, index)
-        values = {**metrics_of(x, arrays, self.loaded.input_space), **extra}
+        values = {**metrics_of(x, arrays, self.loaded.input_space, self.loaded.outputs), **extra}
         return Finding(
             cell.id,
             x=x,

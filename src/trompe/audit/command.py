@@ -40,7 +40,11 @@ def command_of(settings: Settings, folder: str | Path) -> str:
     if settings.keep_wrong:
         words.append("--keep-wrong")
     first = settings.models[0]
-    for option, one in (("--classes", first.classes), ("--size", first.size)):
+    for option, one in (
+        ("--classes", first.classes),
+        ("--size", first.size),
+        ("--outputs", first.outputs),
+    ):
         if one is not None:
             words += [option, str(one)]
     for option, numbers in (("--mean", first.mean), ("--std", first.std)):

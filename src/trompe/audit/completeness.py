@@ -10,11 +10,13 @@ from typing import Any
 from trompe.audit import chain
 from trompe.audit.bookkeeping import bookkeeping_problems
 from trompe.audit.planning import chosen_pairs, planned_batches
+from trompe.audit.provenance import outputs_meaning
 from trompe.audit.results import Run
 from trompe.audit.seal import seal_problems
 from trompe.audit.source import Image, fingerprint
 from trompe.audit.store import Store, plainly
 from trompe.errors import StoreError, TrompeError
+from trompe.outputs import Outputs
 
 
 def whole_run_problems(store: Store) -> list[str]:
@@ -74,7 +76,9 @@ def _screens(run: Run) -> Iterator[str]:
         "JOIN images i ON i.id = s.image"
     )
     for row in rows:
-        right = row["label"] is None or row["label"] == row["class"] or run.settings.keep_wrong
+        outputs = outputs_meaning(run.facts(row["model"])) or Outputs()
+        right = not outputs.decides or row["label"] in (None, row["class"])
+        right = right or run.settings.keep_wrong
         if bool(row["usable"]) != (row["problem"] is None and right):
             yield f"image '{row['name']}' is used, or left out, for no reason"
         if (row["problem"] is None) == (row["class"] is None):

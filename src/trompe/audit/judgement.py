@@ -22,6 +22,7 @@ from trompe.engine import frozen, smooth
 from trompe.explain import Method
 from trompe.metrics import pcc
 from trompe.metrics.attack import Outcome, attack_metrics, curve
+from trompe.outputs import Outputs
 from trompe.per_image import per_image
 from trompe.types import AttackResult, InputSpace, LoadedModel
 
@@ -166,7 +167,7 @@ def kept_arrays(result: AttackResult, index: int) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in arrays.items()}
 
 
-def outcome_of(x: Tensor, arrays: Mapping[str, Tensor]) -> Outcome:
+def outcome_of(x: Tensor, arrays: Mapping[str, Tensor], outputs: Outputs | None = None) -> Outcome:
     """The outcome of an attack on one image, from what is kept of it."""
     return Outcome(
         x=x,
@@ -177,12 +178,15 @@ def outcome_of(x: Tensor, arrays: Mapping[str, Tensor]) -> Outcome:
         map_adv=arrays["map_adv"],
         logits_original=arrays["logits_original"],
         logits_adv=arrays["logits_adv"],
+        outputs=outputs,
     )
 
 
-def metrics_of(x: Tensor, arrays: Mapping[str, Tensor], space: InputSpace) -> dict[str, float]:
+def metrics_of(
+    x: Tensor, arrays: Mapping[str, Tensor], space: InputSpace, outputs: Outputs | None = None
+) -> dict[str, float]:
     """The metrics of a cell that follow from its arrays alone; NaN where one is undefined."""
-    return attack_metrics(outcome_of(x, arrays), space)[0]
+    return attack_metrics(outcome_of(x, arrays, outputs), space)[0]
 
 
 def flags_of(values: Mapping[str, float], arrays: Mapping[str, Tensor]) -> list[str]:

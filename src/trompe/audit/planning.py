@@ -88,11 +88,12 @@ class Screening:
             batch = torch.stack(pixels[start : start + self.settings.batch_size])
             with torch.no_grad():
                 logits = model(self.loaded.input_space.from_pixels(batch).to(place))
-            classes += logits.argmax(dim=1).tolist()
+            classes += self.loaded.outputs.answer(logits).tolist()
+        decides = self.loaded.outputs.decides
         entries: list[tuple[int, int | None, bool, str | None]] = []
         for image, predicted in zip(readable, classes, strict=True):
             label = self.source.label(image)
-            right = label is None or label == predicted or self.settings.keep_wrong
+            right = not decides or label is None or label == predicted or self.settings.keep_wrong
             entries.append((image, predicted, right, None))
         entries += [(image, None, False, problem) for image, problem in problems]
         with self.store.transaction() as db:

@@ -8,6 +8,7 @@ import platform
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 import trompe
 from trompe.kept import tensors_checksum
+from trompe.outputs import Outputs
 from trompe.types import InputSpace, LoadedModel
 from trompe.zoo import ModelSpec
 
@@ -117,6 +119,7 @@ def facts(spec: ModelSpec, loaded: LoadedModel) -> dict[str, Any]:
         "mean": list(loaded.input_space.mean),
         "std": list(loaded.input_space.std),
         "labels": list(loaded.classes),
+        **({} if loaded.outputs == Outputs() else {"outputs": asdict(loaded.outputs)}),
         "weights_of": {spec.key: tensors_checksum(loaded.model)},
         "code_of": code_checksums(spec.name) if spec.is_code else {},
     }
@@ -125,3 +128,8 @@ def facts(spec: ModelSpec, loaded: LoadedModel) -> dict[str, Any]:
 def input_space(found: dict[str, Any]) -> InputSpace:
     """The normalisation of a model, from what ``facts`` wrote down."""
     return InputSpace(tuple(found["mean"]), tuple(found["std"]))
+
+
+def outputs_meaning(found: dict[str, Any]) -> Outputs | None:
+    """What a model's outputs mean, if that was written down: it is where they are not classes."""
+    return Outputs(**found["outputs"]) if "outputs" in found else None

@@ -211,6 +211,8 @@ class Settings:
             entry["weights_sha256"] = _checksum(entry["weights"])
             entry["classes_sha256"] = _checksum(entry["classes"])
             entry["found"] = dict(known)
+            if entry["outputs"] is None:
+                del entry["outputs"]
         plain["patterns_sha256"] = _checksum(self.patterns)
         plain["pair_list_sha256"] = _checksum(self.pair_list)
         plain["pairs_given"] = (

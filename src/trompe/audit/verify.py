@@ -18,7 +18,7 @@ from trompe.attacks.observation import observe
 from trompe.audit.attack_parts import attack_parts
 from trompe.audit.batches import WORST_CASE, Cell
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
-from trompe.audit.provenance import code_checksums, input_space
+from trompe.audit.provenance import code_checksums, input_space, outputs_meaning
 from trompe.audit.results import Row, Run
 from trompe.audit.worst_case import NOTED, ball, search_problems, strange
 from trompe.engine import frozen
@@ -153,8 +153,9 @@ class Verifier:
 
     def _numbers(self, row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
         """What the arrays say of the metrics that follow from them."""
-        space = input_space(self.run.facts(row.model))
-        found = metrics_of(arrays["x"], arrays, space)
+        known = self.run.facts(row.model)
+        space, outputs = input_space(known), outputs_meaning(known)
+        found = metrics_of(arrays["x"], arrays, space, outputs)
         names = self.run.metric_names(row.id)
         expected = {*found, *self._noted(row, names)}
         if names != expected:

@@ -107,7 +107,7 @@ class Searcher(Worker):
             target_x=x.clone(),
             arrays=arrays,
             values={
-                **metrics_of(x, arrays, self.loaded.input_space),
+                **metrics_of(x, arrays, self.loaded.input_space, self.loaded.outputs),
                 **{name: float(column[index]) for name, column in control.items()},
                 **counts,
                 **noted,

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trompe.engine.smoothing import unwrapped
 from trompe.errors import UsageError
 from trompe.explain import Method
+from trompe.outputs import declared, outputs_of
 from trompe.types import Explainer, InputSpace, relative
 
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -136,4 +138,6 @@ class Noise:
         if logits is None:
             with torch.no_grad():
                 logits = self.model(points)
-        return NoisyMaps(share, logits.detach().argmax(dim=1).cpu()), shape
+        logits = logits.detach().cpu()
+        outputs = declared(unwrapped(self.model)) or outputs_of(logits)
+        return NoisyMaps(share, outputs.decision(logits)), shape

@@ -227,7 +227,7 @@ def attack(
                 "beta": beta,
                 "smoothgrad": smoothgrad,
                 "model": network.model,
-                "weights": network.weights,
+                "weights": network.spec.weights,
                 "preset": settings["preset"],
                 "objective": settings["objective"],
                 "iterations": result.iterations,

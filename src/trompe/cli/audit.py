@@ -24,6 +24,7 @@ from trompe.cli.options import (
     chunk_option,
     json_option,
     method_option,
+    outputs_option,
     quiet_option,
 )
 from trompe.cli.outcome import say_outcome, status_in_words
@@ -131,6 +132,7 @@ Examples:
 @click.option("--mean", nargs=3, type=Number(), metavar="R G B", help="Mean of the normalisation.")
 @click.option("--std", nargs=3, type=Number(), metavar="R G B", help="Its standard deviation.")
 @click.option("--size", type=SIDE, help="Height and width of the input.")
+@outputs_option
 @click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
 @batch_option
 @chunk_option
@@ -241,6 +243,7 @@ def _settings(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     size: int | None,
+    outputs: str | None,
     **others: Any,
 ) -> Settings:
     """The settings that the options stand for."""
@@ -256,7 +259,7 @@ def _settings(
 
     def spec(text: str) -> ModelSpec:
         name, _, weights = text.partition("=")
-        return ModelSpec(name, weights or None, classes, mean, std, size)
+        return ModelSpec(name, weights or None, classes, mean, std, size, outputs=outputs)
 
     return Settings(
         models=tuple(spec(text) for text in models),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import trompe
+from trompe.cli.certify_words import noise_in_words, proof_in_words
 from trompe.cli.console import progress_bar
 from trompe.cli.options import (
     CLASS,
@@ -23,12 +23,8 @@ from trompe.cli.options import (
     small_model_options,
 )
 from trompe.cli.parts import PartName, shipped
-from trompe.cli.pictures import DEFAULT_IMAGE, read_images
+from trompe.cli.pictures import DEFAULT_IMAGE, classes_of, read_images
 from trompe.errors import UsageError
-
-if TYPE_CHECKING:
-    from trompe.certificates import Certificate, NoiseCertificate
-    from trompe.types import LoadedModel
 
 _EXAMPLES = """\b
 Examples:
@@ -124,13 +120,7 @@ def certify(
     model = loaded.model if beta is None else trompe.smooth(loaded.model, beta=beta, pooling=True)
     with torch.no_grad():
         logits = loaded.model(pictures.x)
-    target = logits.argmax(dim=1)  # of the model itself, with --beta too
-    if target_class is not None:
-        if not 0 <= target_class < logits.shape[1]:
-            raise UsageError(
-                f"--target-class {target_class}: the model has {logits.shape[1]} classes"
-            )
-        target = torch.full_like(target, target_class)
+    target = classes_of(logits, target_class)  # of the model itself, with --beta too
     options: dict[str, Any] = {}
     if method in ("noise", "smoothgrad"):
         given = {"samples": samples, "sigma": sigma, "confidence": confidence}
@@ -170,9 +160,9 @@ def certify(
         "confidence": found.confidence,
     }
     if method == "noise":
-        rows, lines = _noise(found, loaded, explainer)
+        rows, lines = noise_in_words(found, loaded, explainer)
     else:
-        rows, lines = _proof(found, min(top, found.pixels))
+        rows, lines = proof_in_words(found, min(top, found.pixels))
     report |= {**rows, "verdict": lines[-1], "version": trompe.__version__}
     if as_json:
         click.echo(json.dumps(report, indent=2))
@@ -180,117 +170,3 @@ def certify(
         click.echo(f"{loaded.name}, {report['label']}:")
         for line in lines:
             click.echo(line)
-
-
-def _distance(radius: float, norm: str) -> str:
-    """A radius in words."""
-    return f"{radius:g} ({norm}, pixel units; {255 * radius:.3g} of 255)"
-
-
-def _below(value: float) -> str:
-    """Three digits, rounded down: a bound from below stays one."""
-    return f"{math.floor(1000 * value) / 1000:.3f}"
-
-
-def _above(value: float) -> str:
-    """Three digits, rounded up: a bound from above stays one."""
-    return f"{math.ceil(1000 * value) / 1000:.3f}"
-
-
-def _proof(found: Certificate, k: int) -> tuple[dict[str, Any], list[str]]:
-    """The numbers of a proof, and what they say; the last line is the verdict."""
-    overlap = float(found.topk_overlap(k)[0])
-    values = {
-        "radius": found.radius,
-        "gradient_l2": float(found.gradient_l2[0]),
-        "normal_l2": float(found.normal_l2[0]),
-        "heatmap_l1": float(found.heatmap_l1[0]),
-        "curvature": float(found.curvature[0]) if found.curvature[0].isfinite() else None,
-        "topk": k,
-        "topk_overlap": overlap,
-        "given_by": found.winners[0],
-    }
-    lines = []
-    for name, what, most in (
-        ("gradient_l2", "gradient (l2)", ""),
-        ("normal_l2", "normalised gradient (l2)", " of 2"),
-        ("heatmap_l1", "heat map (l1)", " of 2"),
-    ):
-        given = found.winners[0][name]
-        lines.append(f"  {what:<26} changes by at most {values[name]:.4g}{most}  [{given}]")
-    lines.append(f"  {f'top {k} pixels':<26} at least {overlap:.0%} stay")
-    where = _distance(found.radius, found.norm)
-    if float(found.heatmap_l1[0]) < 2:
-        sure = "" if found.confidence == 1 else f", with {found.confidence:.0%} confidence"
-        lines.append(
-            f"No change of the image smaller than {where} can move the heat map by more than "
-            f"{_above(float(found.heatmap_l1[0]))} of 2 (l1){sure}."
-        )
-    else:
-        lines.append(
-            f"VOID: for changes of the image up to {where} nothing is proved: as far as is known "
-            "the heat map may turn into any other. A smaller --radius or --method noise may help."
-        )
-    return values, lines
-
-
-def _noise(
-    found: NoiseCertificate, loaded: LoadedModel, explainer: str
-) -> tuple[dict[str, Any], list[str]]:
-    """The numbers from noisy copies, and what they say; the last line is the verdict."""
-    rows, lines = [], []
-    good: list[tuple[float, float]] = []
-    label = loaded.label(int(found.label[0]))
-    for index, radius in enumerate(found.radii):
-        void = bool(found.void[0, index])
-        row = {
-            "radius": radius,
-            "pcc": None if void else float(found.pcc[0, index]),
-            "heatmap_l1": float(found.heatmap_l1[0, index]),
-            "topk_overlap": float(found.overlap[0, index]),
-            "topk_iou": float(found.iou[0, index]),
-            "votes_certified": float(found.votes_certified[0, index]),
-            "label_kept": bool(found.label_kept[0, index]),
-        }
-        rows.append(row)
-        pcc = float(found.pcc[0, index])
-        known = "VOID (nothing known)" if void else f"at least {_below(pcc)}"
-        good += [] if void else [(radius, pcc)]
-        moved = _above(float(found.heatmap_l1[0, index]))
-        lines.append(
-            f"  radius {radius:<8g} correlation {known}, l1 change at most {moved} of 2, "
-            f"{row['topk_overlap']:.0%} of the top {found.top} "
-            f"squares stay, class {'stays' if row['label_kept'] else 'may change'}"
-        )
-    share = float(found.label_share[0])
-    lines.append(f"  {share:.0%} of the noisy copies are {label}; the smoothed map correlates with "
-                 f"the plain one at {float(found.pcc_to_plain[0]):.2f}")  # fmt: skip
-    what = f"the smoothed {explainer} map (noise {found.sigma:g}, squares of {found.pool} pixels)"
-    sure = f"{found.confidence:.0%} confidence, {found.samples[0]} noisy copies"
-    if good:
-        radius, pcc = max(good)
-        where = _distance(radius, found.norm)
-        verdict = (
-            f"No change of the image smaller than {where} can move {what} below a correlation of "
-            f"{_below(pcc)} with what it is now; {sure}; of the plain map nothing is proved."
-        )
-    else:
-        where = _distance(min(found.radii), found.norm)
-        verdict = (
-            f"VOID: for changes of the image up to {where} nothing is known of how {what} "
-            f"correlates with what it is now ({sure}): more --samples, a smaller --radius, a "
-            "larger --sigma or --pool help."
-        )
-    values = {
-        "explainer": explainer,
-        "sigma": found.sigma,
-        "samples": found.samples[0],
-        "pool": found.pool,
-        "top": found.top,
-        "voted_class": int(found.label[0]),
-        "voted_share": share,
-        "voted_radius": float(found.label_radius[0]),
-        "pcc_to_plain": float(found.pcc_to_plain[0]),
-        "radii": rows,
-    }
-    return values, [*lines, verdict]

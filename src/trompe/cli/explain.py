@@ -11,7 +11,6 @@ import click
 import trompe
 from trompe.cli.console import log
 from trompe.cli.options import (
-    CLASS,
     COUNT,
     SEED,
     ModelOptions,
@@ -25,8 +24,9 @@ from trompe.cli.options import (
     output_option,
     patterns_option,
     quiet_option,
+    target_class_option,
 )
-from trompe.cli.pictures import DEFAULT_IMAGE, Images, read_images, with_folders
+from trompe.cli.pictures import DEFAULT_IMAGE, Images, classes_of, read_images, with_folders
 from trompe.errors import ExplanationError, PatternError, UnsupportedOp
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ Examples:
 )
 @click.option("--smoothgrad", type=COUNT, metavar="N", help="Average all over N noisy copies.")
 @patterns_option
-@click.option(
-    "--target-class", type=CLASS, metavar="K", help="Class explained. Default: the predicted one."
-)
+@target_class_option
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of SmoothGrad's noise.")
 @batch_option
 @output_option("trompe-out/explain")
@@ -96,9 +94,7 @@ def explain(
     pictures = read_images(with_folders(images), loaded, DEFAULT_IMAGE)
     with torch.no_grad():
         logits = torch.cat([loaded.model(x) for x in pictures.x.split(batch_size)])
-    target = logits.argmax(dim=1)
-    if target_class is not None:
-        target = torch.full_like(target, target_class)
+    target = classes_of(logits, target_class)
     strengths = (None, *(betas or DEFAULT_BETAS))
     maps: dict[str, list[Tensor]] = {}
     for name in methods or _base_methods():
@@ -128,7 +124,7 @@ def explain(
         raise ExplanationError(f"no method can explain {network.model}")
     report = _report(loaded, pictures, logits, target, maps, strengths)
     with output_folder(output) as folder:
-        figures = _write(folder, loaded, pictures, target, maps, strengths, report)
+        figures = _write(folder, loaded, pictures, logits, target, maps, strengths, report)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     elif not quiet:
@@ -171,10 +167,11 @@ def _report(
     strengths: tuple[float | None, ...],
 ) -> dict[str, Any]:
     """What ``explanations.json`` holds."""
-    probability = logits.softmax(dim=1)
+    outputs = loaded.outputs
+    probability, answers = outputs.probabilities(logits), outputs.answer(logits)
     entries = []
     for index, name in enumerate(pictures.names):
-        explained, predicted = int(target[index]), int(logits[index].argmax())
+        explained, predicted = int(target[index]), int(answers[index])
         likeness = {
             _key(method, beta): float(trompe.metrics.pcc(heat[index][None], rows[0][index][None]))
             for method, rows in maps.items()
@@ -184,7 +181,7 @@ def _report(
             {
                 "image": name,
                 "class_predicted": predicted,
-                "label_predicted": loaded.label(predicted),
+                "label_predicted": loaded.answer_label(predicted),
                 "class_explained": explained,
                 "label_explained": loaded.label(explained),
                 "probability": float(probability[index, explained]),
@@ -194,6 +191,7 @@ def _report(
     return {
         "run": {
             "model": loaded.name,
+            "outputs": loaded.outputs.meaning,
             "methods": list(maps),
             "betas": [beta for beta in strengths if beta is not None],
             "version": trompe.__version__,
@@ -206,6 +204,7 @@ def _write(
     folder: Path,
     loaded: LoadedModel,
     pictures: Images,
+    logits: Tensor,
     target: Tensor,
     maps: dict[str, list[Tensor]],
     strengths: tuple[float | None, ...],
@@ -224,6 +223,8 @@ def _write(
         figures.append(folder / f"{name}_explanations.png")
         rows = {method: [heat[index] for heat in heats] for method, heats in maps.items()}
         title = loaded.label(int(target[index]))
+        if loaded.outputs.meaning != "classes":
+            title = f"{title} (the model says {loaded.outputs.said(logits[index], loaded.classes)})"
         save_explanations(figures[-1], pictures.pixels[index], rows, betas, title=title)
     tensors = {
         _key(method, beta): heat.float().contiguous()

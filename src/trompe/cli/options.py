@@ -112,11 +112,6 @@ class ModelOptions:
         """Name of the network."""
         return self.spec.name
 
-    @property
-    def weights(self) -> str | None:
-        """File of its weights, if one was named."""
-        return self.spec.weights
-
     def load(self) -> LoadedModel:
         """Load it."""
         import torch
@@ -126,6 +121,11 @@ class ModelOptions:
         return self.spec.load(self.device)
 
 
+outputs_option = click.option(
+    "--outputs",
+    type=click.Choice(["classes", "binary", "labels", "probabilities", "value"]),
+    help="What the outputs mean. Default: found, and said; labels and values have to be named.",
+)
 _MODEL_OPTIONS = (
     click.option(
         "--weights",
@@ -151,8 +151,9 @@ _MODEL_OPTIONS = (
     ),
     click.option("--size", type=SIDE, help="Height and width of the input."),
     click.option(
-        "--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs of the network."
+        "--num-classes", type=click.IntRange(1, 1_000_000), help="Number of the network's outputs."
     ),
+    outputs_option,
     click.option(
         "--device",
         metavar="[cpu|cuda|auto]",

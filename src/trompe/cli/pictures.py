@@ -84,13 +84,19 @@ def explained_classes(loaded: LoadedModel, x: Tensor, target_class: int | None) 
     import torch
 
     with torch.no_grad():
-        logits = loaded.model(x)
+        return classes_of(loaded.model(x), target_class)
+
+
+def classes_of(logits: Tensor, target_class: int | None) -> Tensor:
+    """As ``explained_classes``, from the logits [B, K] that the model itself gives."""
+    import torch
+
     if target_class is None:
         return logits.argmax(dim=1)
     if not 0 <= target_class < logits.shape[1]:
-        raise UsageError(
-            f"--target-class {target_class}: the model has the classes 0..{logits.shape[1] - 1}"
-        )
+        last = logits.shape[1] - 1
+        what = f"the classes 0..{last}" if last else "one output, which is class 0 here"
+        raise UsageError(f"--target-class {target_class}: the model has {what}")
     return torch.full_like(logits.argmax(dim=1), target_class)
 
 

@@ -17,6 +17,7 @@ from trompe.cli.options import (
     model_options,
     output_option,
     quiet_option,
+    target_class_option,
 )
 from trompe.cli.parts import preset_option
 from trompe.cli.smooth_work import SAMPLES, Work
@@ -57,6 +58,7 @@ def _common(function: Command) -> Command:
         quiet_option,
         json_option,
         output_option("trompe-out/smooth"),
+        target_class_option,
         model_options,
         click.argument("images", nargs=-1, metavar="[IMAGES]..."),
     ):
@@ -102,6 +104,7 @@ def _checked(at: float, preset: str | None = None) -> None:
 def choose(
     images: tuple[str, ...],
     network: ModelOptions,
+    target_class: int | None,
     betas: tuple[float, ...],
     faithful: float,
     steps: int,
@@ -114,7 +117,7 @@ def choose(
     Below it, more protection costs more of the explanation than it should. Max pooling is smoothed
     too.
     """
-    work = Work(network, images)
+    work = Work(network, images, target_class)
     work.choose(betas, faithful, steps, name_it=True)
     work.write(output, as_json, quiet)
 
@@ -125,6 +128,7 @@ def choose(
 def compare(
     images: tuple[str, ...],
     network: ModelOptions,
+    target_class: int | None,
     at: float,
     output: Path,
     as_json: bool,
@@ -135,7 +139,7 @@ def compare(
     Max pooling stays as it is, as in the paper.
     """
     _checked(at)
-    work = Work(network, images)
+    work = Work(network, images, target_class)
     work.compare(at)
     work.write(output, as_json, quiet)
 
@@ -150,6 +154,7 @@ def compare(
 def attack(
     images: tuple[str, ...],
     network: ModelOptions,
+    target_class: int | None,
     at: float,
     target: str | None,
     preset: str,
@@ -166,7 +171,7 @@ def attack(
     from trompe.defences.choose_beta import BETAS
 
     _checked(at, preset)
-    work = Work(network, images)
+    work = Work(network, images, target_class)
     others = {f"smoothgrad={SAMPLES}": work.compare(at)} if smoothgrad else {}
     work.attack(at, others, target, preset, iterations, BETAS, quiet)
     work.write(output, as_json, quiet)
@@ -187,6 +192,7 @@ def attack(
 def measure(
     images: tuple[str, ...],
     network: ModelOptions,
+    target_class: int | None,
     choose: bool,
     compare: bool,
     attack: bool,
@@ -205,7 +211,7 @@ def measure(
     from trompe.defences.choose_beta import BETAS
 
     _checked(at, preset)
-    work = Work(network, images)
+    work = Work(network, images, target_class)
     work.choose(betas, faithful, steps, name_it=choose)
     others = {f"smoothgrad={SAMPLES}": work.compare(at)} if compare else {}
     if attack:

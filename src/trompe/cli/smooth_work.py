@@ -12,7 +12,13 @@ import click
 import trompe
 from trompe.cli.console import progress_bar
 from trompe.cli.options import ModelOptions, output_folder
-from trompe.cli.pictures import DEFAULT_IMAGE, DEFAULT_TARGET, read_images, with_folders
+from trompe.cli.pictures import (
+    DEFAULT_IMAGE,
+    DEFAULT_TARGET,
+    explained_classes,
+    read_images,
+    with_folders,
+)
 from trompe.cli.smooth_report import attacked, compared, recovered, rows, words
 
 if TYPE_CHECKING:
@@ -32,23 +38,20 @@ class Work:
     Args:
         network: which one.
         images: as the user named them.
+        target_class: explained; ``None`` for what the network answers.
     """
 
     network: ModelOptions
     images: tuple[str, ...]
+    target_class: int | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        import torch
-
-        from trompe.engine import frozen
-
         self.loaded: LoadedModel = self.network.load()
         pictures = read_images(with_folders(self.images), self.loaded, DEFAULT_IMAGE)
         self.x: Tensor = pictures.x
-        with torch.no_grad():
-            self.classes = frozen(self.loaded.model)(self.x).argmax(dim=1)
+        self.classes = explained_classes(self.loaded, self.x, self.target_class)
         self.report["run"] = {
             "model": self.loaded.name,
             "images": list(pictures.names),
@@ -107,6 +110,7 @@ class Work:
                 self.loaded.model,
                 self.x,
                 target_x=aim.x,
+                target=self.classes if self.target_class is not None else None,
                 smoothings=smoothings,
                 input_space=self.loaded.input_space,
                 preset=preset,

@@ -21,12 +21,12 @@ from trompe.engine.frozen import frozen
 from trompe.engine.function_check import try_function
 from trompe.engine.inputs import as_images, as_target
 from trompe.engine.once import Answers, watched
-from trompe.engine.output_meaning import found_meaning
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.walk import modules_of
 from trompe.errors import ModelError, UsageError
 from trompe.model_output import Function, Logarithm, Logits, Path
-from trompe.outputs import Outputs
+from trompe.output_meaning import found_meaning, meaning_of_logarithm
+from trompe.outputs import Outputs, declared
 from trompe.types import InputSpace, LoadedModel
 
 log = logging.getLogger("trompe")
@@ -142,36 +142,44 @@ def adapted(
     parts = () if isinstance(inner, Function) else tuple(modules_of(inner))
     structure = tuple([(id(part), part.training and not evaluation) for part in parts])
     inner = frozen(inner) if evaluation else inner
-    known = _known(inner, x, structure, owner, parts)
+    noted = None if outputs is not None else declared(inner)
+    told = outputs is not None or noted is not None
+    known = _known(inner, x, structure, owner, parts, told)
     if known is None:
-        return Given(module, x, outputs or Outputs(), None, space=space)
+        return Given(module, x, outputs or noted or Outputs(), None, space=space)
     if differentiable and known.undifferentiable:
         raise ModelError(known.undifferentiable)
-    wanted = outputs or known.meaning
+    if outputs is not None:
+        outputs.check(known.classes)
+    wanted = outputs or noted or known.meaning
     ready = inner if known.plain else Logits(inner, known.path, known.classes)
     if outputs is not None and outputs.meaning == "probabilities":
         ready = Logarithm(ready, known.each)
-        wanted = Outputs(_meaning_of_logarithm(known), outputs.threshold, outputs.tolerance)
+        wanted = Outputs(
+            meaning_of_logarithm(known.classes, known.each), outputs.threshold, outputs.tolerance
+        )
     if smoothed is not None and ready is smoothed.model:
         ready = smoothed
     elif smoothed is not None:
         ready = Smoothed(ready, smoothed.beta, smoothed.pooling, smoothed.activations)
     probabilities = wanted.meaning == "probabilities"
     if probabilities:
-        wanted = Outputs(_meaning_of_logarithm(known))
+        wanted = Outputs(meaning_of_logarithm(known.classes, known.each))
     return Given(ready, x, wanted, known.classes, probabilities, space)
 
 
-def _meaning_of_logarithm(known: Known) -> Any:
-    if not known.each:
-        return "classes"
-    return "binary" if known.classes == 1 else "labels"
-
-
 def _known(
-    model: nn.Module, x: Tensor, structure: Hashable, owner: Any, parts: tuple[nn.Module, ...]
+    model: nn.Module,
+    x: Tensor,
+    structure: Hashable,
+    owner: Any,
+    parts: tuple[nn.Module, ...],
+    told: bool,
 ) -> Known | None:
-    """What is known of the model for images of this shape; ``None`` where it cannot be tried."""
+    """What is known of the model for images of this shape; ``None`` where it cannot be tried.
+
+    ``told``: whether what the outputs mean is known, so that a guess needs no warning.
+    """
     try:
         kept = _KNOWN.setdefault(owner, Answers())
     except TypeError:  # no weak reference to it: a builtin, say
@@ -205,7 +213,7 @@ def _known(
                 "rounding on the way; maps and attacks follow the gradient as it is",
                 tried.slope,
             )
-        if meaning.meaning == "binary":
+        if meaning.meaning == "binary" and not told:
             log.warning(
                 "the model has one output: taken as the logit of a yes-or-no decision "
                 "(outputs='binary'); a regression is outputs='value'"

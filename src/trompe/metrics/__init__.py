@@ -9,7 +9,7 @@ from trompe.metrics.base import Metric, metric, metrics
 from trompe.metrics.concentration import entropy, gini, mass_in
 from trompe.metrics.distance import l2, linf, mse, psnr
 from trompe.metrics.faithfulness import Curve, deletion, insertion
-from trompe.metrics.outputs import logit_l2, softmax_l2
+from trompe.metrics.outputs import logit_l2, output_change, softmax_l2
 from trompe.metrics.ranks import kendall, lens_topk, rbo, topk_div
 from trompe.metrics.similarity import (
     cosine,
@@ -41,6 +41,7 @@ __all__ = [
     "metric",
     "metrics",
     "mse",
+    "output_change",
     "pcc",
     "psnr",
     "rbo",

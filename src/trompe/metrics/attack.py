@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trompe.metrics.distance import l2, linf, mse, psnr
-from trompe.metrics.outputs import logit_l2, softmax_l2
+from trompe.metrics.outputs import logit_l2, output_change
 from trompe.metrics.similarity import pcc, ssim, ssim_or_nan
 from trompe.outputs import Outputs, outputs_of
 from trompe.types import AttackResult, InputSpace
@@ -128,7 +128,8 @@ def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
     Returns:
         By name: ``map_target_*`` and ``map_original_*`` compare the manipulated image's map with
         the target and with the original map, ``map_start_pcc`` the original map with the target;
-        ``image_*`` compare the images, the rest the outputs: ``softmax_l2``, ``logit_l2``, what
+        ``image_*`` compare the images, the rest the outputs: ``softmax_l2`` (see
+        ``output_change``), ``logit_l2``, what
         became of the class predicted before (``logit_change``, ``probability_*``),
         ``class_explained``, ``class_before``, ``class_after`` and whether the answer is the
         same (``class_kept``, 0 or 1; of a binary decision, classes are 0 and 1). A number that is
@@ -143,7 +144,7 @@ def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
     pixels, changed = space.to_pixels(one.x), space.to_pixels(one.x_adv)
     columns: dict[str, Tensor] = {
         "map_start_pcc": pcc(one.map_original, one.aim),
-        "softmax_l2": softmax_l2(before, after),
+        "softmax_l2": output_change(before, after, outputs),
         "logit_l2": logit_l2(before, after),
         "logit_change": (after - before).gather(1, winner)[:, 0],
         "probability_before": outputs.probabilities(before).gather(1, winner)[:, 0],
@@ -177,13 +178,12 @@ def channel_metrics(result: AttackResult) -> list[dict[str, dict[str, float]]]:
     """
     outcome = Outcome.of(result)
     found: list[dict[str, dict[str, float]]] = [{} for _ in range(len(result.x))]
-    before = result.logits_original.argmax(dim=1)
     for name, left in result.after.items():
         columns = {
             "target_pcc": pcc(left.map_adv, outcome.aim),
             "original_pcc": pcc(left.map_adv, result.map_original),
             "clean_pcc": pcc(left.map_clean, result.map_original),
-            "class_kept": (left.logits_adv.argmax(dim=1) == before).double(),
+            "class_kept": result.outputs.kept(left.logits_adv, result.logits_original).double(),
         }
         for index, entry in enumerate(found):
             entry[name] = {key: float(column[index]) for key, column in columns.items()}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trompe.metrics.base import like, metric, pair
+from trompe.outputs import Outputs
 
 
 @metric
@@ -49,3 +50,19 @@ def logit_l2(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     """
     first, second = pair(logits_a, logits_b, dims=(2,))
     return like(torch.linalg.vector_norm(first - second, dim=1), logits_a, logits_b)
+
+
+def output_change(before: Tensor, after: Tensor, outputs: Outputs) -> Tensor:
+    """How far two outputs are apart on the scale of their meaning, [B].
+
+    ``softmax_l2`` of classes and of a binary decision; the Euclidean distance of the labels'
+    probabilities, or of the values themselves.
+
+    Args:
+        before: [B, K].
+        after: the same shape.
+        outputs: what they mean.
+    """
+    if outputs.meaning in ("labels", "value"):
+        return logit_l2(outputs.probabilities(before), outputs.probabilities(after))
+    return softmax_l2(before, after)

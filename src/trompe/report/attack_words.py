@@ -11,8 +11,27 @@ class Labelled(Protocol):
     """What names the classes: a loaded model, or the result of an attack."""
 
     def label(self, index: int) -> str:
-        """The readable name of class ``index``."""
+        """The readable name of output ``index``."""
         ...
+
+    def answer_label(self, answer: int) -> str:
+        """The readable name of an answer."""
+        ...
+
+
+#: On which scale the change of an output is measured, by what the outputs mean.
+SCALE = {"classes": "softmax", "binary": "probability", "labels": "probabilities", "value": "value"}
+_KEPT = {
+    "classes": ("class kept", "CLASS CHANGED"),
+    "binary": ("decision kept", "DECISION CHANGED"),
+    "labels": ("labels kept", "LABELS CHANGED"),
+    "value": ("value kept", "VALUE CHANGED"),
+}
+
+
+def kept_in_words(kept: bool, meaning: str) -> str:
+    """Whether the answer is the same, by what the outputs mean."""
+    return _KEPT[meaning][0 if kept else 1]
 
 
 def attack_in_words(metrics: Mapping[str, Any], loaded: Labelled, folder: Path) -> str:
@@ -40,15 +59,22 @@ def _number(value: float | None, form: str = ".2f") -> str:
 def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     """What happened to one image; ``after_rounding`` may be missing from its entry."""
     before, after = entry["class_before"], entry["class_after"]
-    name = loaded.label(before)
-    probabilities = (
-        f"probability {entry['probability_before']:.3f} before, "
-        f"{entry['probability_after']:.3f} after"
+    meaning = entry.get("outputs", "classes")
+    shown = {
+        "binary": f"probability of '{loaded.label(0)}'",
+        "labels": f"probability of '{loaded.label(before)}'",
+        "value": loaded.label(before),
+    }.get(meaning, "probability")
+    numbers = (
+        f"{shown} {entry['probability_before']:.3f} before, {entry['probability_after']:.3f} after"
     )
-    if before == after:
-        answer = f"still '{name}', {probabilities}"
+    if meaning in ("labels", "value"):
+        answer = f"{kept_in_words(entry['kept'], meaning)}, {numbers}"
+    elif before == after:
+        answer = f"still '{loaded.answer_label(before)}', {numbers}"
     else:
-        answer = f"CHANGED from '{name}' to '{loaded.label(after)}', {probabilities}"
+        names = f"'{loaded.answer_label(before)}' to '{loaded.answer_label(after)}'"
+        answer = f"CHANGED from {names}, {numbers}"
     target, original, change = (
         entry[part] for part in ("map_to_target", "map_to_original", "image_change")
     )
@@ -64,13 +90,13 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     if "after_rounding" in entry:
         lines.append(f"  as 8-bit PNG {_rounded(entry)}")
     for channel, left in entry.get("after", {}).items():
-        lines.append(f"  after {channel}: {_left(left)}")
+        lines.append(f"  after {channel}: {_left(left, meaning)}")
     return lines
 
 
-def _left(left: Mapping[str, float | None]) -> str:
+def _left(left: Mapping[str, float | None], meaning: str) -> str:
     """What is left after a channel."""
-    kept = "class kept" if left["class_kept"] else "CLASS CHANGED"
+    kept = kept_in_words(bool(left["class_kept"]), meaning)
     target = left["target_pcc"]
     towards = "" if target is None else f"{_number(target)} with the target, "
     return (
@@ -96,8 +122,7 @@ def survives(entry: Mapping[str, Any]) -> bool:
     """
     rounded = entry["after_rounding"]
     target, original = rounded["map_to_target"]["pcc"], rounded["map_to_original"]["pcc"]
-    kept = rounded["class_after"] == entry["class_before"]
-    if not kept:
+    if not rounded["kept"]:
         return False
     if entry["map_to_target"]["pcc"] is not None:  # a map was aimed at
         return target is not None and target > (original or 0.0)
@@ -109,7 +134,7 @@ def survives(entry: Mapping[str, Any]) -> bool:
 def _rounded(entry: Mapping[str, Any]) -> str:
     rounded = entry["after_rounding"]
     verdict = "survives" if survives(entry) else "DOES NOT SURVIVE"
-    kept = "class kept" if rounded["class_after"] == entry["class_before"] else "CLASS CHANGED"
+    kept = kept_in_words(rounded["kept"], entry.get("outputs", "classes"))
     target, original = rounded["map_to_target"]["pcc"], rounded["map_to_original"]["pcc"]
     towards = "" if target is None else f"{_number(target)} with the target, "
     return f"{verdict}: {kept}, correlates {towards}{_number(original)} with the original one"

@@ -22,7 +22,7 @@ import trompe
 from trompe.atomic import atomic_path
 from trompe.engine import frozen
 from trompe.errors import ExplanationError, OutputError, UsageError
-from trompe.metrics import softmax_l2
+from trompe.metrics import output_change
 from trompe.metrics.attack import (
     IMAGE_METRICS,
     MAP_METRICS,
@@ -144,9 +144,11 @@ def image_metrics(
         target_names: of the B targets.
 
     Returns:
-        Per image a dictionary: image, target, class_explained, class_before and class_after
-        (numbers), probability_before and probability_after (0..1, of the class predicted before),
-        softmax_l2, logit_l2, success, and the dictionaries map_to_target (None for each number
+        Per image a dictionary: image, target, outputs (what they mean), class_explained,
+        class_before and class_after (numbers), kept (whether the answer is the same),
+        probability_before and probability_after (0..1, of the class
+        predicted before; values as they are), softmax_l2, logit_l2, success, and the
+        dictionaries map_to_target (None for each number
         where no map was aimed at), map_to_original, image_change; see
         ``trompe.metrics.attack.attack_metrics``.
 
@@ -161,9 +163,11 @@ def image_metrics(
             {
                 "image": image_names[index],
                 "target": target_names[index],
+                "outputs": result.outputs.meaning,
                 "class_explained": int(values["class_explained"]),
                 "class_before": int(values["class_before"]),
                 "class_after": int(values["class_after"]),
+                "kept": bool(values["class_kept"]),
                 "probability_before": values["probability_before"],
                 "probability_after": values["probability_after"],
                 "softmax_l2": values["softmax_l2"],
@@ -200,7 +204,8 @@ def _after_rounding(
     one = slice(index, index + 1)
     measures: dict[str, Any] = {
         "class_after": int(result.outputs.answer(logits)),
-        "softmax_l2": float(softmax_l2(result.logits_original[one], logits)),
+        "kept": bool(result.outputs.kept(logits, result.logits_original[one])),
+        "softmax_l2": float(output_change(result.logits_original[one], logits, result.outputs)),
     }
     # An all-zero or infinite map after rounding is a finding, no reason to lose the results.
     nothing = dict.fromkeys(MAP_METRICS)

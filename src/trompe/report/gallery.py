@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from trompe.audit import Run
-from trompe.audit.provenance import input_space
+from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.results import Row
 from trompe.errors import StoreError
+from trompe.outputs import outputs_of
 from trompe.report.style import MAP_COLOURS, bright
 
 #: The change is multiplied by the first of these that makes it clearly visible.
@@ -117,10 +118,6 @@ def _factor(change: Tensor) -> int:
     return next((factor for factor in _FACTORS if factor * largest <= 0.5), 1)
 
 
-def _label(labels: Sequence[str], number: Tensor) -> str:
-    return labels[int(number)] if int(number) < len(labels) else f"class {int(number)}"
-
-
 def exhibit(run: Run, row: Row) -> Exhibit:
     """The pictures of one cell.
 
@@ -135,14 +132,10 @@ def exhibit(run: Run, row: Row) -> Exhibit:
     target = arrays["map_target"][0] if "map_target" in arrays else None
     maps = [original, manipulated, *([] if target is None else [target])]
     brightest = bright([heat for heat in maps if bool(heat.isfinite().all())])
-    before, after = (
-        arrays[f"logits_{k}"].softmax(dim=1)[0].max(dim=0) for k in ("original", "adv")
-    )
+    outputs = outputs_meaning(known) or outputs_of(arrays["logits_original"])
+    before, after = (outputs.said(arrays[f"logits_{k}"][0], labels) for k in ("original", "adv"))
     factor = _factor(adv - x)
-    caption = (
-        f"Before: {_label(labels, before.indices)} ({100 * float(before.values):.1f} %). "
-        f"After: {_label(labels, after.indices)} ({100 * float(after.values):.1f} %)."
-    )
+    caption = f"Before: {before}. After: {after}."
     return Exhibit(
         row=row,
         caption=caption,

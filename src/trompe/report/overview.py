@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trompe.metrics import linf, pcc, psnr, softmax_l2, ssim
+from trompe.metrics import linf, output_change, pcc, psnr, ssim
+from trompe.report.attack_words import SCALE, kept_in_words
 from trompe.report.style import (
     FONT,
     REFERENCE_COLOURS,
     axes_at,
     bright,
-    label,
     new_figure,
     panel,
     save_figure,
+    short,
     show_map,
     show_photo,
 )
@@ -54,20 +55,15 @@ def _similarity(heat: Tensor, other: Tensor, name: str) -> str:
 
 def _caption(result: AttackResult, index: int, pixels: Tensor, changed: Tensor) -> str:
     """What happened to the output and to the image."""
-    moved = float(softmax_l2(result.logits_original, result.logits_adv)[index])
+    outputs = result.outputs
+    moved = float(output_change(result.logits_original, result.logits_adv, outputs)[index])
     ratio = float(psnr(pixels[None], changed[None]))
     largest = 255 * float(linf(pixels[None], changed[None]))
-    kept = "class kept" if bool(result.class_kept[index]) else "CLASS CHANGED"
+    kept = kept_in_words(bool(result.class_kept[index]), outputs.meaning)
     return (
-        f"Output: {kept}, softmax moved by {moved:.2g}   ·   "
+        f"Output: {kept}, {SCALE[outputs.meaning]} moved by {moved:.2g}   ·   "
         f"Image: PSNR {ratio:.0f} dB, largest change {largest:.1f}/255"
     )
-
-
-def _title(logits: Tensor, labels: Sequence[str]) -> str:
-    """The predicted class and its probability."""
-    probability, index = logits.softmax(dim=0).max(dim=0)
-    return f"{label(labels, int(index))}, {100 * float(probability):.1f} %"
 
 
 def _panel_height(result: AttackResult) -> float:
@@ -106,8 +102,8 @@ def _draw(
         return axes_at(figure, left, top + _TITLE + line * (_TITLE + height), _PANEL, height)
 
     before, after = (
-        _title(result.logits_original[index], labels),
-        _title(result.logits_adv[index], labels),
+        result.outputs.said(logits[index], short(labels))
+        for logits in (result.logits_original, result.logits_adv)
     )
     show_photo(axes(0, 0), pixels, f"Original image\n{before}")
     show_photo(axes(0, 1), changed, f"Manipulated image\n{after}")

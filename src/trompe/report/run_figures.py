@@ -56,7 +56,7 @@ IMAGES = (
     Measure("image_pcc", "PCC of the images"),
 )
 OUTPUTS = (
-    Measure("softmax_l2", "Change of the softmax (L2)", log=True),
+    Measure("softmax_l2", "Change of the output (L2)", log=True),
     Measure("logit_l2", "Change of the logits (L2)", log=True),
     Measure("logit_change", "Change of the winning logit"),
     Measure("probability_change", "Change of the winning probability"),

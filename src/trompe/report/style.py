@@ -67,10 +67,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def label(labels: Sequence[str], index: int) -> str:
-    """The readable name of class ``index``, cut to a title's length."""
-    name = labels[index] if index < len(labels) else f"class {index}"
-    return name if len(name) <= 22 else f"{name[:21]}…"
+def short(labels: Sequence[str]) -> list[str]:
+    """Readable names, cut to a title's length."""
+    return [name if len(name) <= 22 else f"{name[:21]}…" for name in labels]
 
 
 def bright(maps: Sequence[Tensor]) -> float:

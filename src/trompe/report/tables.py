@@ -47,7 +47,7 @@ _MEDIANS = (
     ("PCC of noise to target", "noise_target_pcc"),
     ("image SSIM", "image_ssim"),
     ("image PSNR, dB", "image_psnr"),
-    ("softmax change", "softmax_l2"),
+    ("output change", "softmax_l2"),
     ("seconds", "seconds"),
 )
 

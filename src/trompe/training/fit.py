@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trompe.errors import UsageError
 from trompe.input_space import InputSpace
+from trompe.outputs import declared
 from trompe.training.batch import Batch, Objective
 from trompe.training.checkpoint import Checkpoint
 from trompe.types import Progress
@@ -118,8 +119,14 @@ def fit(
         progress: Called after every batch.
 
     Raises:
-        UsageError: If there is no batch, or the loss is no longer finite.
+        UsageError: If there is no batch, the loss is no longer finite, or the outputs are known to
+            be no classes, on whose labels all objectives rest.
     """
+    meant = declared(model)
+    if meant is not None and meant.meaning != "classes":
+        raise UsageError(
+            f"training is for models of two or more classes; these outputs are '{meant.meaning}'"
+        )
     schedule = schedule or Schedule()
     trained = copy.deepcopy(model).eval()
     weights = [p for p in trained.parameters() if p.is_floating_point()]

@@ -13,9 +13,10 @@ from torch import nn
 
 from trompe.errors import ModelError, UsageError
 from trompe.ordinary import refuse_odd
+from trompe.outputs import Outputs, as_outputs
 from trompe.types import LoadedModel
 from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weights
-from trompe.zoo.probe import as_classifier, input_channels, input_space
+from trompe.zoo.probe import input_channels, input_space, ready_model
 from trompe.zoo.record import ModelRecord
 from trompe.zoo.records import find_record, is_function
 
@@ -32,6 +33,7 @@ def load_model(
     std: Sequence[float] | None = None,
     size: int | None = None,
     num_classes: int | None = None,
+    outputs: Outputs | str | None = None,
     device: str | torch.device = "cpu",
 ) -> LoadedModel:
     """Load a classifier, ready to be explained: evaluation mode, float32, parameters frozen.
@@ -53,6 +55,9 @@ def load_model(
         std: of the normalisation, as ``mean``.
         size: height and width of the input, in pixels.
         num_classes: number of outputs of a named model; by default that of the weights.
+        outputs: what they mean: ``classes``, ``binary``, ``labels``, ``probabilities``, whose
+            logarithm the loaded model returns in their place, ``value``, or an ``Outputs``. Found
+            if not given, and said unless they are classes.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one.
 
     Returns:
@@ -74,8 +79,8 @@ def load_model(
     record = _factory_record(name) if is_function(name) else find_record(name, channels)
     if size is not None and size < 1:
         raise UsageError(f"size must be at least 1 pixel, not {size}")
-    if num_classes is not None and (num_classes < 2 or is_function(name)):
-        raise UsageError("num_classes goes with a named model, and must be at least 2")
+    if num_classes is not None and (num_classes < 1 or is_function(name)):
+        raise UsageError("num_classes goes with a named model, and must be at least 1")
     pixels = size or record.size
     model = _with_weights(record, weights, num_classes)
     try:
@@ -85,11 +90,11 @@ def load_model(
             f"the model '{name}' has weights without values (device meta): load them first"
         ) from error
     space = input_space(mean, std, record, input_channels(model))
-    model, outputs = as_classifier(model, space, pixels, place, name)
+    model, count = ready_model(model, space, pixels, place, name, as_outputs(outputs))
     return LoadedModel(
         model=model,
         input_space=space,
-        classes=_labels(classes, record, outputs),
+        classes=_labels(classes, record, count),
         name=name,
         size=pixels,
         resize=round(pixels * record.resize / record.size),
@@ -193,7 +198,7 @@ def _labels(
         except (OSError, ValueError) as error:
             raise UsageError(f"{source} cannot be read as a text file of labels") from error
         classes = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(classes) != outputs:
+    if len(classes) != outputs and (len(classes), outputs) != (2, 1):  # those of no and yes
         raise UsageError(
             f"{source} has {len(classes)} labels, the model {outputs} outputs: give one each"
         )

@@ -10,27 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from trompe.errors import ModelError, UsageError
+from trompe.model_output import Logarithm, Logits, find_logits, follow
+from trompe.output_meaning import found_meaning, meaning_of_logarithm
+from trompe.outputs import Outputs, declare
 from trompe.types import InputSpace
 from trompe.zoo.record import ModelRecord
 
 log = logging.getLogger("trompe")
-
-
-class Logits(nn.Module):
-    """A model whose output object carries the logits, as those of Hugging Face do.
-
-    Args:
-        model: returns an object with an attribute ``logits``.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits [B, K] of images [B, C, H, W]."""
-        logits: Tensor = self.model(x).logits
-        return logits
 
 
 def input_channels(model: nn.Module) -> int | None:
@@ -91,10 +77,15 @@ def _per_channel(
     return values
 
 
-def as_classifier(
-    model: nn.Module, space: InputSpace, size: int, device: torch.device, name: str
+def ready_model(
+    model: nn.Module,
+    space: InputSpace,
+    size: int,
+    device: torch.device,
+    name: str,
+    outputs: Outputs | None = None,
 ) -> tuple[nn.Module, int]:
-    """Try a model on two random images.
+    """Try a model on two random images, and find or note what its outputs mean.
 
     Args:
         model: in evaluation mode, on ``device``.
@@ -102,12 +93,13 @@ def as_classifier(
         size: height and width of its input.
         device: where it is.
         name: what the user calls it.
+        outputs: what they mean; ``None`` to find it.
 
     Returns:
-        The model, wrapped if its output is an object with ``logits``, and its number of classes.
+        A model that returns logits or values [B, K], whose meaning is declared, and K.
 
     Raises:
-        ModelError: if it fails or does not return finite logits [B, K].
+        ModelError: if it fails, or does not return finite numbers [B, K] that can mean so.
     """
     noise = torch.Generator().manual_seed(0)
     pixels = torch.rand(2, len(space.mean), size, size, generator=noise)
@@ -124,22 +116,59 @@ def as_classifier(
         raise ModelError(
             f"model '{name}' fails on images of shape {tuple(x.shape)} ({reason}): {way_out}"
         ) from error
-    if not isinstance(out, Tensor) and isinstance(getattr(out, "logits", None), Tensor):
-        model, out = Logits(model), out.logits
-    if not isinstance(out, Tensor):
-        raise ModelError(
-            f"model '{name}' returns a {type(out).__name__}: a classifier returns a tensor of "
-            "logits [B, K]"
-        )
-    if out.dim() != 2 or out.shape[0] != 2 or not out.is_floating_point():
-        raise ModelError(
-            f"model '{name}' returns the shape {tuple(out.shape)} ({out.dtype}) for 2 images: a "
-            "classifier returns floating point logits [2, K]"
-        )
-    if out.shape[1] < 2:
-        raise ModelError(f"model '{name}' has one output only: a classifier has two or more")
-    if not bool(torch.isfinite(out).all()):
+    try:
+        path, count = find_logits(out, 2)
+    except ModelError as error:
+        raise ModelError(f"model '{name}': {error}") from error
+    logits = follow(out, path)
+    if not bool(torch.isfinite(logits).all()):
         raise ModelError(
             f"model '{name}' returns NaN or infinity on a random image: check its weights"
         )
-    return model, out.shape[1]
+    if path or logits.dim() != 2:
+        model = Logits(model, path, count)
+    return _with_meaning(model, x, outputs, count, name), count
+
+
+def _with_meaning(
+    model: nn.Module, x: Tensor, told: Outputs | None, count: int, name: str
+) -> nn.Module:
+    """The model with the meaning of its outputs declared; the logarithm of probabilities."""
+    with torch.enable_grad():  # the last operations tell, of which the graph knows
+        found, each = found_meaning(model(x.requires_grad_()))
+    meant = told or found
+    try:
+        meant.check(count)
+    except UsageError as error:
+        raise ModelError(f"model '{name}': {error}") from error
+    probable = found.meaning == "probabilities"
+    if meant.meaning == "probabilities" and not probable:
+        raise ModelError(
+            f"model '{name}' returns no probabilities: some of its numbers are not within 0..1, "
+            "or no softmax or sigmoid is at its end; its outputs are classes, labels, binary or a "
+            "value"
+        )
+    if probable and meant.meaning in ("binary", "labels"):
+        raise ModelError(
+            f"model '{name}' returns probabilities, no logits: give --outputs probabilities "
+            "(outputs='probabilities'), whose logarithm is explained and kept in their place"
+        )
+    if meant.meaning == "probabilities":
+        model = Logarithm(model, each)
+        meaning = meaning_of_logarithm(count, each)
+        if told is None:
+            log.warning(
+                "%s returns probabilities: what follows is about their logarithm, taken as logits "
+                "of %s (--outputs probabilities); numbers that only look so are --outputs value",
+                name,
+                {"binary": "a yes-or-no decision"}.get(meaning, meaning),
+            )
+        meant = Outputs(meaning, meant.threshold, meant.tolerance)
+    elif told is None and meant.meaning == "binary":
+        log.warning(
+            "%s has one output: taken as the logit of a yes-or-no decision (--outputs binary); "
+            "a regression is --outputs value",
+            name,
+        )
+    declare(model, meant)
+    return model

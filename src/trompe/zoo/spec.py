@@ -24,6 +24,7 @@ class ModelSpec:
         std: of the normalisation.
         size: height and width of its input.
         num_classes: number of outputs.
+        outputs: what they mean; found if not given.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelSpec:
     std: tuple[float, ...] | None = None
     size: int | None = None
     num_classes: int | None = None
+    outputs: str | None = None
 
     @property
     def key(self) -> str:
@@ -61,5 +63,6 @@ class ModelSpec:
             std=self.std,
             size=self.size,
             num_classes=self.num_classes,
+            outputs=self.outputs,
             device=device,
         )

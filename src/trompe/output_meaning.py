@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trompe.outputs import Outputs
+from trompe.outputs import Meaning, Outputs
 
 _SIGMOID = frozenset({"Sigmoid", "Hardsigmoid", "SpecialExpit"})
 _SOFTMAX = frozenset({"Softmax", "SafeSoftmax"})
@@ -45,6 +45,13 @@ def found_meaning(logits: Tensor) -> tuple[Outputs, bool]:
     if within and classes > 1 and _comes_from(logits.grad_fn, _SOFTMAX):
         return Outputs("probabilities"), False
     return Outputs("binary" if classes == 1 else "classes"), False
+
+
+def meaning_of_logarithm(count: int, each: bool) -> Meaning:
+    """What the logarithm of ``count`` probabilities means; ``each``: of sigmoids, see above."""
+    if not each:
+        return "classes"
+    return "binary" if count == 1 else "labels"
 
 
 def _comes_from(last: Any, kinds: frozenset[str]) -> bool:
