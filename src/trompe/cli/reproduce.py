@@ -12,6 +12,7 @@ from trompe.cli.console import log, progress_bar
 from trompe.cli.options import (
     COUNT,
     json_option,
+    method_option,
     quiet_option,
 )
 from trompe.errors import UsageError
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
 @click.option("--images", metavar="SOURCE", help="Photos; needed for the scales small and paper.")
 @click.option("--model", metavar="NAME[=WEIGHTS]", help="Network, in place of the scale's.")
 @click.option("--pairs", type=COUNT, help="Image pairs, in place of the scale's.")
-@click.option(
+@method_option(
     "--method",
     "methods",
-    metavar="NAME",
+    what="Explanations attacked; without it, the six of the paper.",
     multiple=True,
-    help="Explanations; give the option once for each. Without it, the paper's six.",
 )
 @click.option("--iterations", type=COUNT, help="Steps, in place of the preset's.")
 @click.option("--preset", metavar="NAME", help="Settings of the attack, in place of the scale's.")

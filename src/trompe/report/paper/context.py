@@ -190,6 +190,13 @@ class Context:
         return self.run("plain")
 
     @property
+    def gradient(self) -> Run:
+        """A run with attacks on the gradient, which some figures are about."""
+        if "gradient" in self.settings.methods:
+            return self.plain
+        return self.run("gradient", methods=("gradient",))
+
+    @property
     def smoothed(self) -> Run:
         """The attack on all methods, smoothed with beta = 0.8."""
         return self.run("beta", smoothings=("beta=0.8",))

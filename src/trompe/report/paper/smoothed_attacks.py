@@ -56,7 +56,10 @@ def _paired(
 def figure_5(context: Context) -> Redrawn:
     """Attacking a smoothed explanation against attacking the plain one; what smoothing costs."""
     plain, smoothed, sampled = context.plain.done, context.smoothed.done, _sampled(context)
-    panels = [scatter_panels([*plain, *rows], rows[0].smoothing)[2] for rows in (smoothed, sampled)]
+    panels = [
+        scatter_panels([*before, *rows], rows[0].smoothing)[2]
+        for before, rows in ((plain, smoothed), (context.gradient.done, sampled))
+    ]
     x = context.images(8)
     found = compare_smoothings(
         context.loaded.model,
@@ -94,7 +97,7 @@ def figure_5(context: Context) -> Redrawn:
 
 def _scatter(context: Context, index: int) -> Redrawn:
     """Per image, a measure of the maps: the attack on SmoothGrad against that on the gradient."""
-    plain = [row for row in context.plain.done if row.method == "gradient"]
+    plain = methods_of(context.gradient.done)["gradient"]
     rows = _sampled(context)
     measure = MAPS[index]
     panel = scatter_panels([*plain, *rows], rows[0].smoothing)[index]

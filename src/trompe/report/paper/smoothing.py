@@ -147,8 +147,8 @@ def figure_9(context: Context) -> Redrawn:
 
 def figure_18(context: Context) -> Redrawn:
     """SmoothGrad maps of the manipulated image against the noise level."""
-    run = context.plain
-    rows = [row for row in run.done if row.method == "gradient"][:8]
+    run = context.gradient
+    rows = methods_of(run.done)["gradient"][:8]
     levels = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
     found: dict[str, list[list[float]]] = {"original map": [], "target map": []}
     model = frozen(context.loaded.model)
