@@ -68,7 +68,8 @@ def heatmap(relevance: Tensor) -> Tensor:
     """The heat map of a relevance map: absolute value, channel sum, divided by the image's total.
 
     Args:
-        relevance: [B, C, H, W], or [B, D] for vectors.
+        relevance: [B, C, H, W], or [B, D] for vectors; of signals [B, C, T] and volumes
+            [B, C, D, H, W], whose channels keep maps of their own.
 
     Returns:
         [B, H, W] (or [B, D]), not negative, each image summing to 1 (Dombrowski et al. 2019).

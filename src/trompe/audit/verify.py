@@ -27,6 +27,7 @@ from trompe.geometry.smoothed_method import make_method
 from trompe.kept import tensors_checksum
 from trompe.metrics import linf
 from trompe.metrics.attack import Outcome
+from trompe.outputs import Outputs
 from trompe.types import LoadedModel, relative
 
 #: Relative to the larger of the two numbers and 1. What follows from arrays is the same anywhere
@@ -122,6 +123,8 @@ class Verifier:
             wrong = []
             if loaded.input_space != input_space(known):
                 wrong.append(f"the normalisation of {name} is another one")
+            if loaded.outputs != (outputs_meaning(known) or Outputs()):
+                wrong.append(f"the outputs of {name} mean something else")
             if tensors_checksum(loaded.model) != known["weights_of"].get(name):
                 wrong.append(f"the weights of {name} are others")
             spec = self.run.model(name)

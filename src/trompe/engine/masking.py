@@ -67,11 +67,17 @@ def masked_scores(
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _grid(sides: tuple[int, ...], cells: int, device: torch.device) -> Tensor:
-    """Labels of the cells of a grid of equal rectangles [H, W]; of vectors each entry its own."""
-    if len(sides) == 1:
-        return torch.arange(sides[0]).to(device)
-    rows, columns = (torch.arange(side) * min(cells, side) // side for side in sides)
-    return (rows.unsqueeze(1) * min(cells, sides[1]) + columns).to(device)
+    """Labels of the cells of a grid of equal boxes, of the sides' shape."""
+    labels = torch.zeros((), dtype=torch.int64)
+    for side in sides:
+        count = min(cells, side)
+        labels = labels.unsqueeze(-1) * count + torch.arange(side) * count // side
+    return labels.to(device)
+
+
+def sides_of(x: Tensor) -> tuple[int, ...]:
+    """Height and width of images, length of signals, sides of volumes; entries of vectors."""
+    return tuple(x.shape[2:]) or tuple(x.shape[1:])
 
 
 def labels_of(segments: int | Tensor, x: Tensor) -> tuple[Tensor, int]:
@@ -79,19 +85,19 @@ def labels_of(segments: int | Tensor, x: Tensor) -> tuple[Tensor, int]:
 
     Args:
         segments: cells of a grid along each side, at most one per pixel (of vectors every entry is
-            a segment); or labels 0..F-1, int64, of the shape of one image [H, W] or vector [D].
-        x: images [B, C, H, W] or vectors [B, D].
+            a segment); or labels 0..F-1, int64, of the shape of one image without channels [H, W].
+        x: images [B, C, H, W], signals [B, C, T], volumes [B, C, D, H, W] or vectors [B, D].
 
     Returns:
-        Labels [H, W] or [D] on the device of x, and F.
+        Labels [H, W] (or [T], [D, H, W], [D]) on the device of x, and F.
 
     Raises:
         UsageError: if the labels are no labels, of another size, or leave out one of 0..F-1.
     """
-    sides = tuple(x.shape[2:]) if x.dim() == 4 else tuple(x.shape[1:])
+    sides = sides_of(x)
     if isinstance(segments, int):
-        counts = [min(segments, side) for side in sides] if len(sides) > 1 else sides
-        return _grid(sides, segments, x.device), math.prod(counts)
+        cells = segments if x.dim() > 2 else sides[0]
+        return _grid(sides, cells, x.device), math.prod(min(cells, side) for side in sides)
     if segments.shape != sides or segments.is_floating_point():
         raise UsageError(
             f"the segments have the shape {tuple(segments.shape)} and type {segments.dtype}: give "
@@ -103,10 +109,14 @@ def labels_of(segments: int | Tensor, x: Tensor) -> tuple[Tensor, int]:
     return segments.detach().to(x.device), len(found)
 
 
-def segment_masks(coalitions: Tensor, labels: Tensor) -> Tensor:
-    """Coalitions of segments [M, F] as masks of pixels, [M, 1, 1, H, W], or [M, 1, D]."""
-    masks = spread(coalitions, labels)
-    return masks.view(len(masks), *[1] * labels.dim(), *labels.shape)
+def as_masks(shares: Tensor, x: Tensor) -> Tensor:
+    """What is kept at each place [M, H, W] for all images and channels of x, [M, 1, 1, H, W]."""
+    return shares.view(len(shares), *[1] * min(2, x.dim() - 1), *shares.shape[1:])
+
+
+def segment_masks(coalitions: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+    """Coalitions of segments [M, F] as masks of x, [M, 1, 1, H, W], or [M, 1, D] of vectors."""
+    return as_masks(spread(coalitions, labels), x)
 
 
 def spread(values: Tensor, labels: Tensor) -> Tensor:
@@ -115,10 +125,12 @@ def spread(values: Tensor, labels: Tensor) -> Tensor:
 
 
 def as_relevance(picture: Tensor, x: Tensor) -> Tensor:
-    """A picture [B, H, W] as a map of the shape of x [B, C, H, W]; one of vectors [B, D] as it is.
+    """A picture [B, H, W] as a map of the shape of x [B, C, H, W], whatever its number of sides.
+
+    One of vectors [B, D] stays as it is.
 
     Every channel holds the same picture divided by their number, so that their sum is the picture.
     """
-    if x.dim() != 4:
+    if x.dim() == 2:
         return picture
     return picture.unsqueeze(1).expand_as(x) / x.shape[1]

@@ -8,6 +8,7 @@ computed without one, and each is computed again when the gradient of the mean i
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -90,8 +91,8 @@ def division(x: Tensor, count: int, chunk: int, model: nn.Module, keep: bool) ->
     held = max(1, min(count, chunk // x.shape[0]))
     trainable = any(parameter.requires_grad for parameter in model.parameters())
     recompute = keep and not trainable and held < count
-    if x.device.type == "cpu" and x.dim() == 4:
-        fitting = _PIXELS // (x.shape[0] * x.shape[2] * x.shape[3])
+    if x.device.type == "cpu" and x.dim() in (4, 5):
+        fitting = _PIXELS // (x.shape[0] * math.prod(x.shape[2:]))
         held = max(1, min(held, fitting))
     return held, recompute
 

@@ -138,7 +138,7 @@ class Lime(Method):
             model,
             x,
             target,
-            segment_masks(coalitions, labels),
+            segment_masks(coalitions, labels, x),
             score=partial(scored, score=self.score),
             baseline=self.baseline,
             chunk=self.chunk,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.masking import as_relevance, masked_scores
+from trompe.engine.masking import as_masks, as_relevance, masked_scores, sides_of
 from trompe.errors import UsageError
 from trompe.explain.base import Method, check_score, explainers, scored
 from trompe.types import Explanation
@@ -27,17 +27,17 @@ def _windows(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """One mask per window, 0 inside it and 1 outside, [M, 1, (1,) *sides]."""
+    """One mask per window, 0 inside it and 1 outside, [M, *sides]."""
     along = []
     for side, size, step in zip(sides, window, stride, strict=True):
         starts = step * torch.arange(math.ceil((side - size) / step) + 1).unsqueeze(1)
         places = torch.arange(side).unsqueeze(0)
         along.append((places >= starts) & (places < starts + size))
     covered = along[0]
-    if len(sides) == 2:
-        covered = (along[0][:, None, :, None] & along[1][None, :, None, :]).flatten(0, 1)
-        covered = covered.unsqueeze(1)
-    return (~covered).unsqueeze(1).to(device, dtype)
+    for one in along[1:]:  # [M, *sides so far] and [N, side]: every window with every other
+        one = one.view(1, len(one), *[1] * (covered.dim() - 1), -1)
+        covered = (covered[:, None, ..., None] & one).flatten(0, 1)
+    return (~covered).to(device, dtype)
 
 
 @explainers.register("occlusion")
@@ -49,7 +49,7 @@ class Occlusion(Method):
     off there. The map is linear in the outputs: it is differentiated without second derivatives.
 
     Args:
-        window: height and width of a window in pixels, one number or two; by default an eighth of
+        window: sides of a window in pixels, one number for all or one each; by default an eighth of
             each side, rounded up. Of vectors, the number of entries.
         stride: how far apart windows are, at most the window; by default half of it, rounded up.
         baseline: what a covered entry becomes, in normalised units: one number (0 is the mean
@@ -64,8 +64,8 @@ class Occlusion(Method):
 
     name = "occlusion"
     first_order = True
-    window: int | tuple[int, int] | None = None
-    stride: int | tuple[int, int] | None = None
+    window: int | tuple[int, ...] | None = None
+    stride: int | tuple[int, ...] | None = None
     baseline: float | Tensor = 0.0
     score: Literal["softmax", "logit"] = "logit"
     chunk: int = 64
@@ -73,7 +73,7 @@ class Occlusion(Method):
     def __post_init__(self) -> None:
         check_score(self.score)
         for what, value in (("window", self.window), ("stride", self.stride)):
-            if value is not None and min(_pair(value)) < 1:
+            if value is not None and min(_each(value, 1) if isinstance(value, int) else value) < 1:
                 raise UsageError(f"{what} must be at least 1 pixel, not {value}")
         if self.chunk < 1:
             raise UsageError(f"chunk must be at least 1, not {self.chunk}")
@@ -86,10 +86,10 @@ class Occlusion(Method):
         """Window and stride for an image of these sides."""
         window = tuple(math.ceil(side / 8) for side in sides)
         if self.window is not None:
-            window = _pair(self.window)[: len(sides)]
+            window = _each(self.window, len(sides))
         stride = tuple(math.ceil(size / 2) for size in window)
         if self.stride is not None:
-            stride = _pair(self.stride)[: len(sides)]
+            stride = _each(self.stride, len(sides))
         for side, size, step in zip(sides, window, stride, strict=True):
             if size > side:
                 raise UsageError(
@@ -104,9 +104,9 @@ class Occlusion(Method):
         return window, stride
 
     def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
-        sides = tuple(x.shape[2:]) if x.dim() == 4 else tuple(x.shape[1:])
+        sides = sides_of(x)
         window, stride = self._sizes(sides)
-        masks = _windows(sides, window, stride, x.dtype, x.device)
+        masks = as_masks(_windows(sides, window, stride, x.dtype, x.device), x)
         scores = masked_scores(
             model,
             x,
@@ -124,5 +124,10 @@ class Occlusion(Method):
         return Explanation(as_relevance(picture.unflatten(1, sides), x), logits)
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+def _each(value: int | tuple[int, ...], sides: int) -> tuple[int, ...]:
+    """One number per side; of several, vectors and signals take the first ones."""
+    if isinstance(value, int):
+        return (value,) * sides
+    if len(value) < sides:
+        raise UsageError(f"{value} are {len(value)} numbers for {sides} sides: give one each")
+    return value[:sides]

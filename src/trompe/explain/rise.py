@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.masking import as_relevance, masked_scores
+from trompe.engine.masking import as_masks, as_relevance, masked_scores, sides_of
 from trompe.errors import UsageError
 from trompe.explain.base import Method, check_score, explainers, scored
 from trompe.types import Explanation
@@ -32,15 +32,15 @@ def random_masks(
 ) -> Tensor:
     """Smooth random masks within 0..1, the same on every device.
 
-    A grid of cells, each kept or not, is scaled up bilinearly to one cell more than the image and
-    cut out at a random place. Entries of vectors are kept or not each by itself.
+    A grid of cells, each kept or not, is scaled up linearly to one cell more than the image and cut
+    out at a random place. With no cells, entries are kept or not each by itself.
 
     Returns:
-        [M, 1, 1, H, W] or [M, 1, D].
+        [M, *sides].
     """
     generator = torch.Generator().manual_seed(seed)
-    if len(sides) == 1:
-        drawn = torch.rand(samples, 1, *sides, generator=generator, dtype=torch.float64)
+    if not cells:
+        drawn = torch.rand(samples, *sides, generator=generator, dtype=torch.float64)
         return (drawn < probability).to(device, dtype)
     counts = [min(cells, side) for side in sides]
     size = [math.ceil(side / count) for side, count in zip(sides, counts, strict=True)]
@@ -48,15 +48,18 @@ def random_masks(
     large = F.interpolate(
         (drawn < probability).double(),
         size=[(count + 1) * one for count, one in zip(counts, size, strict=True)],
-        mode="bilinear",
+        mode=_MODES[len(sides)],
         align_corners=False,
     )
-    tops, lefts = (torch.randint(one, (samples,), generator=generator).tolist() for one in size)
+    starts = [torch.randint(one, (samples,), generator=generator).tolist() for one in size]
     cut = [
-        one[:, top : top + sides[0], left : left + sides[1]]
-        for one, top, left in zip(large, tops, lefts, strict=True)
+        one[0][tuple(slice(at, at + side) for at, side in zip(place, sides, strict=True))]
+        for one, place in zip(large, zip(*starts, strict=True), strict=True)
     ]
-    return torch.stack(cut).unsqueeze(1).to(device, dtype)
+    return torch.stack(cut).to(device, dtype)
+
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @explainers.register("rise")
@@ -118,19 +121,20 @@ class RISE(Method):
         return explained(lambda x, keep: self._method(model, x, target, keep), model, x)
 
     def _masks(self, x: Tensor) -> Tensor:
-        """[M, 1, 1, H, W], or [M, 1, D]."""
-        sides = tuple(x.shape[2:]) if x.dim() == 4 else tuple(x.shape[1:])
+        """[M, 1, 1, H, W], or [M, 1, D] of vectors, whose entries are kept each by itself."""
+        sides = sides_of(x)
         if self.masks is None:
-            return random_masks(
-                self.samples, self.cells, self.probability, self.seed, sides, x.dtype, x.device
+            cells = self.cells if x.dim() > 2 else 0
+            drawn = random_masks(
+                self.samples, cells, self.probability, self.seed, sides, x.dtype, x.device
             )
+            return as_masks(drawn, x)
         if self.masks.shape[1:] != sides:
             raise UsageError(
                 f"the masks have the shape {tuple(self.masks.shape)}, the images {tuple(x.shape)}: "
                 f"give masks [M, {', '.join(map(str, sides))}]"
             )
-        given = self.masks.detach().to(x.device, x.dtype)
-        return given.view(len(given), *[1] * (x.dim() - len(sides)), *sides)
+        return as_masks(self.masks.detach().to(x.device, x.dtype), x)
 
     def _method(self, model: nn.Module, x: Tensor, target: Tensor, keep: bool) -> Explanation:
         masks = self._masks(x)
@@ -147,5 +151,4 @@ class RISE(Method):
         if self.centred:
             scores = scores - scores.mean(dim=0)
         picture = scores.t() @ masks.flatten(1) / (len(masks) * self.probability)
-        shape = x.shape[2:] if x.dim() == 4 else x.shape[1:]
-        return Explanation(as_relevance(picture.unflatten(1, shape), x), model(x))
+        return Explanation(as_relevance(picture.unflatten(1, sides_of(x)), x), model(x))

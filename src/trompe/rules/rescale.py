@@ -102,7 +102,8 @@ _MAXIMA = (
     *MAX_POOL2D.smooth,
 )
 _SUMS = (
-    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d),
+    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
     *(torch.mean, Tensor.mean, torch.sum, Tensor.sum, F.interpolate, torch.sub, Tensor.sub),
     *(Tensor.__sub__, Tensor.__rsub__),
 )
