@@ -88,3 +88,38 @@ def test_without_quantus_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(__import__("sys").modules, "quantus", None)
     with pytest.raises(UsageError, match="pip install quantus"):
         worst.max_sensitivity("gradient")
+
+
+def test_a_method_is_an_explain_func_as_it_is() -> None:
+    quantus = pytest.importorskip("quantus", reason="quantus is not installed")
+    net = nets.plain()
+    x = SPACE.from_pixels(torch.rand(2, 3, nets.SIZE, nets.SIZE, generator=draw()))
+    classes = net(x).argmax(dim=1)
+    metric = quantus.Sparseness(disable_warnings=True, display_progressbar=False)
+    arguments = {
+        "model": net,
+        "x_batch": x.numpy(),
+        "y_batch": classes.numpy(),
+        "channel_first": True,
+        "device": "cpu",
+    }
+    method = trompe.explainer("lrp", input_space=SPACE)
+    maps = method(net, x, classes).detach().numpy()
+    found = metric(a_batch=None, explain_func=method, **arguments)
+    np.testing.assert_allclose(found, metric(a_batch=maps, **arguments), rtol=1e-5)
+
+
+def test_the_arguments_of_quantus_give_the_same_map() -> None:
+    net, method = nets.plain(), trompe.explainer("gradient")
+    x = torch.rand(2, 3, nets.SIZE, nets.SIZE, generator=draw())
+    expected = method(net, x, torch.tensor([1, 0]))
+    with torch.no_grad():
+        found = method(model=net, inputs=x.double().numpy(), targets=np.array([1, 0]), device="cpu")
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, expected.detach().numpy())
+    assert isinstance(method(net, inputs=x, targets=[1, 0]), torch.Tensor)
+    for wrong in ({"inputs": x}, {"inputs": x, "targets": [1, 0], "steps": 3}):
+        with pytest.raises(UsageError):
+            method(net, **wrong)
+    with pytest.raises(UsageError, match="a model, images and classes"):
+        method(net, x)

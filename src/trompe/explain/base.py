@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trompe.engine import adapted, explained
 from trompe.engine.sweep import RuleSet, relevance_of
 from trompe.errors import ModelError, UsageError
+from trompe.explain.quantus_call import for_quantus
 from trompe.per_image import per_image
 from trompe.registry import Registry
 from trompe.types import Explanation, InputSpace
@@ -38,7 +39,16 @@ class Method:
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """Map and logits of one forward pass; the arguments are those of ``__call__``."""
 
-    def __call__(self, model: Any, x: Any, target: Any) -> Tensor:
+    def __call__(
+        self,
+        model: Any,
+        x: Any = None,
+        target: Any = None,
+        *,
+        inputs: Any = None,
+        targets: Any = None,
+        **quantus: Any,
+    ) -> Any:
         """Explain the classes ``target`` for the images ``x``.
 
         Args:
@@ -48,15 +58,22 @@ class Method:
                 that the model is a function of one image, and its gradient that of its output.
             x: [B, C, H, W], normalised; a NumPy array, or one image [C, H, W], are a batch too.
             target: class of each image, [B], or one number for all of them.
+            inputs: what Quantus calls ``x``: on any device, of any type, moved to the model's.
+            targets: what it calls ``target``; so that a method is an ``explain_func`` as it is.
+            quantus: ``device`` and ``method``, which Quantus sends along; they change nothing.
 
         Returns:
             The relevance map, [B, C, H, W], of any sign; ``trompe.heatmap`` turns it into a
-            picture.
+            picture. A NumPy array where ``inputs`` was one.
 
         Raises:
             UsageError: if an argument is something else, or a class out of range.
             ModelError: if the model is no function of one image, or not differentiable.
         """
+        if inputs is not None or targets is not None or quantus:
+            return for_quantus(self, model, x, target, inputs, targets, quantus)
+        if x is None or target is None:
+            raise UsageError("a method is called with a model, images and classes")
         given = adapted(model, x, differentiable=not self.first_order)
         method = self if given.space is None else self.within(given.space)
         method.check_outputs(given.probabilities)

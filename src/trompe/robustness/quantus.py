@@ -19,6 +19,7 @@ from trompe.attacks.observation import Observation
 from trompe.errors import UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
+from trompe.explain.quantus_call import for_quantus
 from trompe.per_image import per_image
 from trompe.types import Explainer, InputSpace
 
@@ -51,7 +52,7 @@ def _length(rows: Tensor) -> Tensor:
 def explain_func(
     explainer: str | Explainer, *, input_space: InputSpace | None = None
 ) -> Callable[..., Any]:
-    """A trompe explanation method as Quantus calls one.
+    """Any explainer as Quantus calls one; trompe's own methods are called so as they are.
 
     Args:
         explainer: a name or an object.
@@ -64,14 +65,10 @@ def explain_func(
     space = input_space or InputSpace()
     method = as_explainer(explainer, space)
     if isinstance(method, Method):
-        method = method.within(space)
+        return method.within(space)
 
-    def explain(model: Any, inputs: Any, targets: Any, **ignored: Any) -> Any:
-        place = next(model.parameters())
-        x = torch.as_tensor(inputs).to(place)
-        target = torch.as_tensor(targets).to(place.device, torch.int64)
-        with torch.enable_grad():
-            return method(model, x, target).detach().cpu().numpy()
+    def explain(model: Any, inputs: Any, targets: Any, **others: Any) -> Any:
+        return for_quantus(method, model, None, None, inputs, targets, others)
 
     return explain
 
