@@ -39,7 +39,7 @@ def test_smoothgrad_of_the_strength_of_a_beta() -> None:
     ["smoothgrad=4-beta=", "smoothgrad=4-beta=0", "smoothgrad=4-beta=x", "smoothgrad=4-beta=nan",
      "beta=0.8-beta=0.8", "none-beta=1", "smoothgrad=-beta=-1", "smoothgrad=4-0.8", "beta=",
      "smoothgrad=", "beta=nan", "beta=inf", "beta=1e300", "smoothgrad=1e300", "smoothgrad=2.5",
-     "beta=-1", "beta=0", "none=1", ""],
+     "beta=-1", "beta=0", "none=1", "", "beta", "smoothgrad"],
 )  # fmt: skip
 def test_other_words_are_refused(words: str) -> None:
     with pytest.raises(UsageError, match="unknown smoothing"):
@@ -52,9 +52,7 @@ def test_other_words_are_refused(words: str) -> None:
         ("none", None),
         ("beta=0.8", Smoothing(beta=0.8)),
         ("beta=0.80", Smoothing(beta=0.8)),
-        ("beta", Smoothing(beta=0.8)),
         ("smoothgrad=10", Smoothing(samples=10)),
-        ("smoothgrad", Smoothing(samples=10)),
         ("smoothgrad=10-beta=2", Smoothing(samples=10, strength=2.0)),
     ],
 )

@@ -18,6 +18,7 @@ from trompe.audit.batches import Cell, Pixels, in_words
 from trompe.audit.judgement import Judge, flags_of, kept_arrays, metrics_of
 from trompe.audit.settings import Settings
 from trompe.engine import frozen
+from trompe.errors import TrompeError
 from trompe.explain import Method
 from trompe.geometry.smoothed_method import Smoothing, make_method
 from trompe.metrics.attack import Outcome
@@ -47,6 +48,19 @@ class Finding:
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
     flags: Sequence[str] = ()
+
+
+def unusable_methods(settings: Settings, loaded: LoadedModel) -> dict[tuple[str, str], TrompeError]:
+    """The methods and smoothings that cannot be made for a model, and why."""
+    found = {}
+    for method in settings.methods:
+        for words in settings.smoothings:
+            smoothing = Smoothing.parse(words)
+            try:
+                make_method(method, loaded, smoothing=smoothing, patterns=settings.patterns)
+            except TrompeError as error:
+                found[method, words] = error
+    return found
 
 
 class Worker:
@@ -118,7 +132,9 @@ class Worker:
     def _tried(self, cells: Sequence[Cell], pixels: Pixels) -> list[Finding]:
         try:
             return self._attacked(cells, pixels)
-        except (Exception, SystemExit) as error:  # the model's code may do anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the model's code may do anything, end the program too
             if len(cells) == 1:
                 log.info("cell %d failed: %s", cells[0].id, error)
                 return [Finding(cells[0].id, message=in_words(error))]

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from trompe.audit.agreement import agree, unused
+from trompe.audit.cell import unusable_methods
 from trompe.audit.cluster import RayOptions, ray_package
 from trompe.audit.findings import reopen
 from trompe.audit.on_ray import work_on_ray
@@ -100,7 +101,14 @@ def run_audit(
         ray_package()  # before anything is written
     source = open_source(settings.images)
     images = source.images()
-    found = [facts(spec, spec.load(device)) for spec in settings.models]
+    found, unusable = [], []
+    for spec in settings.models:
+        loaded = spec.load(device)
+        found.append(facts(spec, loaded))
+        unusable.append(unusable_methods(settings, loaded))
+    for method, error in unusable[0].items():
+        if all(method in others for others in unusable):  # not the fault of one model's cells
+            raise error
     record = settings.recorded(source, images, found)
     with begun(folder) as store:
         agree(store, record, images)

@@ -114,6 +114,10 @@ def guarded(work: Callable[[], Any]) -> int:
         else:
             message = f"unexpected {type(error).__name__}: {error} ('trompe --debug' shows where)"
             code = UNEXPECTED
+    except BaseException as error:  # no code of trompe's, or of its libraries', raises such
+        if log.isEnabledFor(logging.DEBUG):
+            raise
+        message = f"the code of a model ended the program ({type(error).__name__}: {error})"
     click.echo(f"trompe: {_one_line(message)}", err=True)
     return code
 

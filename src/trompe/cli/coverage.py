@@ -158,7 +158,7 @@ def check(
     import torch
 
     import trompe
-    from trompe.errors import PatternError, TrompeError, UnsupportedOp
+    from trompe.errors import ModelError, PatternError, TrompeError, UnsupportedOp
 
     exact = copy.deepcopy(model).double().eval().requires_grad_(False)
     smoothed = trompe.smooth(exact, beta=5.0, pooling=True)
@@ -167,6 +167,12 @@ def check(
         logits = exact(x)
         target = logits.argmax(dim=1)
         logit = logits.gather(1, target.view(-1, 1))
+    with torch.enable_grad():
+        if not exact(x.clone().requires_grad_(True)).requires_grad:
+            raise ModelError(
+                "the model's output has no derivative by the image: there is a detach(), a "
+                "no_grad() or a rounding in it"
+            )
     known = candidates()
     rows = []
     for name in known if methods is None else methods:

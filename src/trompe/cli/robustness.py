@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import trompe
-from trompe.cli.console import INTERRUPTED, progress_bar
+from trompe.cli.console import INTERRUPTED, log, progress_bar
 from trompe.cli.fraction import Fraction
 from trompe.cli.options import (
     COUNT,
@@ -151,7 +151,12 @@ def robustness(
         click.echo(f"{loaded.name}, {method}")
         click.echo(robustness_in_words(report))
         click.echo(f"Figure: {output / 'robustness.png'}")
-    return INTERRUPTED if found.stopped == "interrupted" else verdict(report)
+    if found.stopped == "interrupted":
+        return INTERRUPTED
+    code = verdict(report)
+    if code == UNKNOWN and (quiet or as_json):
+        log.error("%s", left_open(report))
+    return code
 
 
 def verdict(report: Mapping[str, Any]) -> int:
@@ -160,6 +165,16 @@ def verdict(report: Mapping[str, Any]) -> int:
     if status["success"]:
         return BROKEN
     return WITHSTOOD if status["nothing found"] == report["images"] else UNKNOWN
+
+
+def left_open(report: Mapping[str, Any]) -> str:
+    """Why not all is known although no explanation was broken, for those who see no more."""
+    last = report["radii"][-1]
+    why = next((row["why"] for row in last["per_image"] if "why" in row), None)
+    return (
+        f"only {last['status']['nothing found']} of {report['images']} images could be judged: "
+        f"{why or 'the answer was never kept on the others'}"
+    )
 
 
 def drawn(

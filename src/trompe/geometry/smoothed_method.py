@@ -67,10 +67,10 @@ class Smoothing:
         kind, equals, rest = words.partition("=")
         number, mark, strength = rest.partition("-beta=")
         try:
-            if kind == "beta" and not mark:
-                return cls(beta=_number(number) if equals else 0.8)
-            if kind == "smoothgrad":
-                samples = _number(number) if equals else 10.0
+            if kind == "beta" and equals and not mark:
+                return cls(beta=_number(number))
+            if kind == "smoothgrad" and equals:
+                samples = _number(number)
                 if samples == int(samples):
                     return cls(samples=int(samples), strength=_number(strength) if mark else None)
         except (ValueError, OverflowError, UsageError):

@@ -172,6 +172,8 @@ def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
         raise PatternError(f"no such patterns file: {path}") from None
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run its code
+            reason = "it is no file of tensors alone"
         raise PatternError(f"{path} cannot be read as patterns ({reason})") from error
     weights = {
         f"{name}.weight": module.weight

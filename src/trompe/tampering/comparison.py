@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import adapted, frozen
-from trompe.errors import UsageError
+from trompe.errors import ExplanationError, UsageError
 from trompe.explain import Method, as_explainer
 from trompe.input_space import InputSpace
 from trompe.metrics import pcc, softmax_l2
@@ -20,6 +20,7 @@ from trompe.types import Explainer, relative
 SUSPECT = 1.5
 """From this suspicion on a model is called suspect: the largest of eleven honest copies of one
 network was 1.2 (``benchmarks/tampering.py``)."""
+_ROLES = ("the model", "its reference")
 _FLOOR = 0.05
 """Of the outputs' difference: what rounding and quantising do to outputs and maps alike."""
 
@@ -110,6 +111,7 @@ def compare(
 
     Raises:
         UsageError: If the models have other classes, or there is no method.
+        ExplanationError: If an output or a map of either model is no number.
 
     Example:
         >>> import torch, trompe
@@ -126,6 +128,8 @@ def compare(
     parts = given.x.split(batch_size)
     with torch.no_grad():
         logits = [torch.cat([net(part) for part in parts]) for net in pair]
+    for who, found in zip(_ROLES, logits, strict=True):
+        _all_numbers(found, f"the output of {who}")
     if logits[0].shape != logits[1].shape:
         raise UsageError(
             f"the models have {logits[0].shape[1]} and {logits[1].shape[1]} classes: compare "
@@ -136,7 +140,10 @@ def compare(
     for entry in methods:
         method = as_explainer(entry, space)
         name = entry if isinstance(entry, str) else getattr(entry, "name", type(entry).__name__)
-        one, two = (_heat(method, net, parts, classes) for net in pair)
+        one, two = (
+            _heat(method, net, parts, classes, f"the {name} map of {who}")
+            for net, who in zip(pair, _ROLES, strict=True)
+        )
         alike = pcc(one, two)
         maps[name] = torch.where(alike.isnan(), 0.0, alike).cpu()
     gradient = as_explainer("gradient", space)
@@ -160,16 +167,29 @@ def compare(
     )
 
 
-def _heat(method: Explainer, net: nn.Module, parts: Sequence[Tensor], classes: Tensor) -> Tensor:
+def _heat(
+    method: Explainer, net: nn.Module, parts: Sequence[Tensor], classes: Tensor, what: str
+) -> Tensor:
     """The heat maps; where an image has none they are not numbers."""
     size = len(parts[0])
-    found = [
-        relative(
-            (method.relevance if isinstance(method, Method) else method)(net, part, own)
-        ).detach()
-        for part, own in zip(parts, classes.split(size), strict=True)
-    ]
-    return torch.cat(found)
+    found = torch.cat(
+        [
+            (method.relevance if isinstance(method, Method) else method)(net, part, own).detach()
+            for part, own in zip(parts, classes.split(size), strict=True)
+        ]
+    )
+    _all_numbers(found, what)
+    return relative(found)
+
+
+def _all_numbers(found: Tensor, what: str) -> None:
+    """Refuse NaN and infinity [B, ...], which would pass for another explanation."""
+    wrong = (~torch.isfinite(found)).flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if wrong:
+        raise ExplanationError(
+            f"{what} holds NaN or infinity for image {wrong[0]}: leave the image out, or mend the "
+            "model"
+        )
 
 
 def _off_the_data(changes: Tensor, x: Tensor) -> float:

@@ -116,6 +116,10 @@ def choose_device(device: str | torch.device) -> torch.device:
         place = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"unknown device '{name}': choose cpu, cuda or auto") from error
+    if place.type == "cpu":  # torch takes any number after it, and then means none of them
+        if place.index:
+            raise UsageError(f"no device '{name}' on this machine: choose cpu, or auto")
+        return torch.device("cpu")
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"no device '{name}' on this machine: choose cpu, or auto")
     try:
@@ -170,7 +174,9 @@ def _factory_record(name: str) -> ModelRecord:
                 module, _, function = name.partition(":")
                 make: Callable[[], object] = getattr(importlib.import_module(module), function)
                 model = make()
-        except Exception as error:  # the code is the user's: anything can happen
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the code is the user's: anything can happen
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ModelError(f"model '{name}' cannot be made ({reason})") from error
         if not isinstance(model, nn.Module):

@@ -107,7 +107,9 @@ def ready_model(
     try:
         with torch.no_grad():
             out: Any = model(x)
-    except Exception as error:  # the model is the user's: anything can happen
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the model is the user's: anything can happen
         reason = " ".join(str(error).split()) or type(error).__name__
         way_out = "give its input size with --size"
         wanted = input_channels(model)

@@ -1,0 +1,123 @@
+"""Models that end the program, detach or turn NaN, and options that mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MODELS = """
+import torch
+from torch import nn
+
+class Odd(BaseException):
+    pass
+
+class Net(nn.Module):
+    def __init__(self, answer, after=0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.answer, self.after, self.calls = nn.Linear(3, 4), answer, after, 0
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.linear(x.relu().mean(dim=(2, 3)))
+        return self.answer(x, y) if self.calls > self.after else y
+
+def ends(x, y): raise GeneratorExit("enough")
+def leaves(x, y): raise Odd("enough")
+def black_is_nan(x, y): return torch.where(x.amax(dim=(1, 2, 3))[:, None] < 0, y * float("nan"), y)
+def no_map(x, y): return torch.where(x.amax(dim=(1, 2, 3))[:, None] < 0, y.sqrt().exp(), y)
+
+def good(): return Net(lambda x, y: y)
+def detaches(): return Net(lambda x, y: y.detach())
+def generator_exit(): return Net(ends)
+def own_exit(): return Net(leaves)
+def later(): return Net(ends, after=3)
+def nan_on_black(): return Net(black_is_nan)
+def cannot_be_made(): raise GeneratorExit("enough")
+"""
+
+
+@pytest.fixture
+def odd(folder: Path) -> str:
+    """A module of odd models, two images in ``images``, and a broken file."""
+    name = f"odd_{folder.name}"
+    (folder / f"{name}.py").write_text(MODELS)
+    (folder / "images").mkdir()
+    levels = (255 * np.random.default_rng(0).random((20, 20, 3))).astype(np.uint8)
+    Image.fromarray(levels).save(folder / "images" / "a.png")
+    Image.fromarray(0 * levels).save(folder / "images" / "black.png")
+    (folder / "broken.pth").write_bytes(b"\x00\x01")
+    return name
+
+
+@pytest.mark.parametrize("function", ["generator_exit", "own_exit", "cannot_be_made", "later"])
+def test_a_model_that_ends_the_program(refused: Callable, odd: str, function: str) -> None:
+    model = ("--model", f"{odd}:{function}", "--size", 16)
+    line = refused("attack", "images/a.png", *model, "--iterations", 2, "--output", "out")
+    assert "enough" in line
+
+
+def test_a_model_that_ends_the_program_fails_its_cells(
+    run: Callable, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trompe.audit import cell
+
+    def ends(*args: object, **options: object) -> None:
+        raise GeneratorExit("enough")
+
+    monkeypatch.setattr(cell, "manipulate", ends)
+    command = ["audit", "--images", "images", "--model", f"{odd}:good", "--size", 16, "--quiet"]
+    code, _, err = run(*command, "--pairs", 1, "--iterations", 1, "--no-worst-case")
+    assert code == 3
+    assert "1 of 1 cells failed" in err
+
+
+def test_a_model_that_detaches_is_checked(refused: Callable, odd: str) -> None:
+    line = refused("models", "--check", f"{odd}:detaches", "--size", 16)
+    assert "no derivative by the image" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--smoothing", "beta"), "unknown smoothing 'beta'"),
+        (("--smoothing", "smoothgrad"), "unknown smoothing 'smoothgrad'"),
+        (("--device", "cpu:5"), "no device 'cpu:5'"),
+        (("--patterns", "broken.pth", "--method", "pattern_attribution"), "of tensors alone"),
+        (("--patterns", "missing.pth", "--method", "pattern_net"), "no such patterns file"),
+    ],
+)
+def test_what_no_cell_could_use_is_refused_at_the_start(
+    refused: Callable, odd: str, arguments: tuple[str, ...], words: str
+) -> None:
+    command = ["audit", "--images", "images", "--model", f"{odd}:good", "--size", 16, "--quiet"]
+    assert words in refused(*command, "--pairs", 1, *arguments)
+
+
+def test_cpu_0_is_the_cpu() -> None:
+    from trompe.zoo.load import choose_device
+
+    assert str(choose_device("cpu:0")) == "cpu"
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_nan_is_no_other_explanation(refused: Callable, odd: str, reference: bool) -> None:
+    names = [f"{odd}:good", f"{odd}:nan_on_black"]
+    model, other = names if reference else names[::-1]
+    line = refused("compare", "images", "--model", model, "--size", 16, "--reference", other)
+    assert f"the output of {'its reference' if reference else 'the model'} holds NaN" in line
+    # Images whose output is a number can have a map of NaN.
+    line = refused("compare", "images/a.png", "--model", model, "--size", 16, "--reference", other)
+    assert f"the gradient map of {'its reference' if reference else 'the model'} holds NaN" in line
+
+
+def test_what_is_left_open_is_said_to_those_who_see_no_more(run: Callable, odd: str) -> None:
+    command = ["robustness", "images", "--model", f"{odd}:good", "--size", 16, "--budget", 0.01]
+    code, out, err = run(*command, "--tau", -1, "--quiet", "--output", "out")
+    assert (code, out) == (4, "")
+    assert "only 1 of 2 images could be judged: the map of image 0 is all zero" in err
