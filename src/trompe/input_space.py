@@ -49,6 +49,24 @@ class InputSpace:
         if not all(s > 0 for s in self.std):
             raise UsageError(f"std must be positive, not {self.std}")
 
+    @classmethod
+    def between(cls, low: float, high: float, channels: int) -> InputSpace:
+        """Of inputs without pixels, such as signals and volumes: values from ``low`` to ``high``.
+
+        What is a share of the pixel range for images (radii, changes) is one of this range then.
+
+        Raises:
+            UsageError: if the range is empty.
+
+        Example:
+            >>> InputSpace.between(-2.0, 6.0, channels=1).high
+            (6.0,)
+        """
+        if not low < high:
+            raise UsageError(f"no value is between {low} and {high}")
+        width = 1 / (high - low)
+        return cls((-low * width,) * channels, (width,) * channels)
+
     @property
     def low(self) -> tuple[float, ...]:
         """The normalised value of a black pixel, per channel."""

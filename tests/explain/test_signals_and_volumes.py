@@ -266,7 +266,7 @@ def test_the_map_is_differentiable(name: str, make: Any, x: Tensor) -> None:
     step = 1e-5
 
     def at(share: float) -> float:
-        return float((explain(net, x + share * step * toward, CLASSES) * weight).sum())
+        return float((explain(net, x + share * step * toward, CLASSES) * weight).sum().detach())
 
     expected = (at(1) - at(-1)) / (2 * step)
     assert float((slope * toward).sum()) == pytest.approx(expected, rel=1e-4, abs=1e-7)

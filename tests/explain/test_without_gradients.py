@@ -207,7 +207,7 @@ def test_rise_is_a_plain_loop(centred: bool) -> None:
 
 def test_rise_masks_have_their_mean_size_and_smoothness() -> None:
     masks = random_masks(2000, 7, 0.3, 0, (50, 64), torch.float64, torch.device("cpu"))
-    assert masks.shape == (2000, 1, 1, 50, 64)
+    assert masks.shape == (2000, 50, 64)
     assert float(masks.min()) == 0
     assert float(masks.max()) == 1
     assert float(masks.mean()) == pytest.approx(0.3, abs=0.005)

@@ -107,6 +107,8 @@ def adaptive_attack(
     """
     if target_x is not None and target_map is not None:
         raise UsageError("give one of target_x and target_map, not both")
+    if x.dim() != 4:
+        raise UsageError(f"adaptive_attack is for images [B, C, H, W], not for {tuple(x.shape)}")
     base, space, judge = method or Gradient(), input_space or InputSpace(), frozen(model)
     if smoothings is None:
         smoothings = {f"beta={beta:g}": BetaSmoothing(base=base, beta=beta)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from trompe.attacks.objectives import Objective, objectives, takes_target, writt
 from trompe.engine.runners import RUNNERS
 from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
 from trompe.per_image import per_image
+from trompe.types import InputSpace
 
 
 def check_choices(keep: str, start_noise: float, batch_size: int | None, capture: str) -> None:
@@ -71,16 +72,44 @@ def checked_objective(
     return dataclasses.replace(objective, **{"target": aim})
 
 
-def checked_images(x: Tensor) -> Tensor:
-    """A copy of the images.
+KINDS = {3: "signals [B, C, T]", 4: "images [B, C, H, W]", 5: "volumes [B, C, D, H, W]"}
+
+
+def checked_space(space: InputSpace | None, x: Tensor) -> InputSpace:
+    """The input space, ImageNet's of images where none is given.
+
+    Raises:
+        UsageError: if none is given for signals or volumes, which have no usual range.
+    """
+    if space is None and x.dim() != 4:
+        raise UsageError(
+            f"{KINDS[x.dim()]} have no usual range, of which radii and changes are shares: give "
+            f"input_space=InputSpace.between(low, high, channels={x.shape[1]})"
+        )
+    return space or InputSpace()
+
+
+def check_parts(parts: Iterable[object], x: Tensor) -> None:
+    """Refuse parts of an attack that are of pictures alone where x is none.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for part in parts:
+        if x.dim() != 4 and getattr(part, "images_only", False):
+            raise UsageError(f"{type(part).__name__} is for {KINDS[4]}, not for {KINDS[x.dim()]}")
+
+
+def checked_images(x: Tensor, dims: tuple[int, ...] = (4,)) -> Tensor:
+    """A copy of the images, or of signals and volumes where so many dimensions are allowed.
 
     Raises:
         UsageError: if they are no images.
     """
-    if x.dim() != 4 or not x.is_floating_point() or x.shape[0] == 0:
+    if x.dim() not in dims or not x.is_floating_point() or x.shape[0] == 0:
         raise UsageError(
             f"x has the shape {tuple(x.shape)} and type {x.dtype}: give normalised images, "
-            "floating point, [B, C, H, W]"
+            "floating point, [B, C, H, W]" + "; or signals [B, C, T] or volumes" * (len(dims) > 1)
         )
     if not bool(torch.isfinite(x).all()):
         raise UsageError("x holds values that are not finite")
@@ -161,11 +190,16 @@ def named_derivatives(method: str) -> Iterator[None]:
 def checked_target(target_map: Tensor, x: Tensor) -> Tensor:
     """The target as one heat map per image of ``x`` [B, C, H, W], [B, H, W].
 
+    Of signals [B, C, T] and volumes it is one of their shape, or [T], [D, H, W] for every channel.
+
     Raises:
         TargetError: if it has another shape, is all zero, or not finite.
     """
     count, shape = x.shape[0], x.shape[2:]
     aim = target_map.detach().to(x.device, x.dtype)
+    if x.dim() != 4:
+        aim = aim.expand(x.shape[1:]) if aim.shape == shape else aim
+        shape = x.shape[1:]
     if aim.dim() == len(shape):
         aim = aim.unsqueeze(0)
     if aim.dim() != len(shape) + 1 or aim.shape[1:] != shape:

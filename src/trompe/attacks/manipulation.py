@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from trompe.attacks.arguments import check_choices, checked_images, checked_objective
+from trompe.attacks.arguments import (
+    check_choices,
+    check_parts,
+    checked_images,
+    checked_objective,
+    checked_space,
+)
 from trompe.attacks.batch_attack import BatchAttack
 from trompe.attacks.batches import in_batches, out_of_memory
 from trompe.attacks.channels import Channel
@@ -135,16 +142,17 @@ def manipulate(
             "logits before its softmax or sigmoid, or outputs='probabilities' to attack and keep "
             "their logarithm"
         )
-    space = input_space or given.space or InputSpace()
+    x = checked_images(given.x, (3, 4, 5))
+    space = checked_space(input_space or given.space, x)
     method = as_explainer(explainer, space)
     if given.space is not None and isinstance(method, Method):
         method = method.within(space)
-    x = checked_images(given.x)
-    settings = preset_for(preset, method, x.shape[-2]) if isinstance(preset, str) else preset
+    settings = preset_for(preset, method, _height(x)) if isinstance(preset, str) else preset
     settings = _changed(settings, iterations, constraint, step)
     ways = tuple(part_of(Channel, channel, "through") for channel in through)
     aim = checked_objective(objective, target_map, x, settings.relative)
     settings.check_objective(aim)
+    check_parts((aim, settings.constraint, settings.step, *ways), x)
     start = x
     if start_noise:
         noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
@@ -201,6 +209,11 @@ def manipulate(
             "trompe": __version__,
         },
     )
+
+
+def _height(x: Tensor) -> int:
+    """The height of images; of signals and volumes that of a square image of as many places."""
+    return int(x.shape[-2]) if x.dim() == 4 else max(1, round(math.sqrt(math.prod(x.shape[2:]))))
 
 
 def _remaining_kinks(model: nn.Module, x: Tensor) -> list[str]:

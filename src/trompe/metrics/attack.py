@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -115,6 +116,16 @@ class Outcome:
         )
 
 
+def _of_shape(
+    measures: Mapping[str, Measure], sides: int, data_range: float | None
+) -> Mapping[str, Measure]:
+    """The measures of signals and volumes: SSIM along their sides, NaN where they are too short."""
+    if sides == 2:
+        return measures
+    structure = functools.partial(ssim_or_nan, data_range=data_range, sides=sides)
+    return {**measures, "ssim": structure}
+
+
 def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
     """The numbers that an attack is judged by, per image.
 
@@ -154,10 +165,11 @@ def attack_metrics(one: Outcome, space: InputSpace) -> list[dict[str, float]]:
         "class_after": outputs.answer(after),
         "class_kept": outputs.kept(after, before),
     }
-    for name, metric in MAP_METRICS.items():
+    sides = one.x.dim() - 2
+    for name, metric in _of_shape(MAP_METRICS, sides, None).items():
         columns[f"map_target_{name}"] = metric(one.map_adv, one.aim)
         columns[f"map_original_{name}"] = metric(one.map_adv, one.map_original)
-    for name, metric in IMAGE_METRICS.items():
+    for name, metric in _of_shape(IMAGE_METRICS, sides, 1.0).items():
         columns[f"image_{name}"] = metric(changed, pixels)
     numbers = {name: column.tolist() for name, column in columns.items()}
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trompe.errors import UsageError
@@ -19,6 +20,7 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(constant, torch.nan, (a * b).sum(dim=1).clamp(-1, 1))
 
 
+_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _SMALLEST = 3  # side of an SSIM window, in pixels
 
 
@@ -88,8 +90,8 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 
 @metric
-def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
-    """Structural similarity, as scikit-image computes it (uniform 7 x 7 window).
+def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None, sides: int = 2) -> Tensor:
+    """Structural similarity, as scikit-image computes it (uniform window of 7 pixels a side).
 
     The data range sets SSIM's two stabilising constants. Images [B, C, H, W] are in pixel units
     0..1: the range is 1. The entries of a heat map [B, H, W] that sums to 1 are about 1 / (H W);
@@ -99,9 +101,11 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     the window is the largest odd one that fits. Not differentiable.
 
     Args:
-        a: maps [B, H, W], or images [B, C, H, W] in pixel units 0..1.
+        a: maps [B, H, W], or images [B, C, H, W] in pixel units 0..1; with ``sides`` 1 or 3 signals
+            [B, C, T] or volumes [B, C, D, H, W], or their maps, which count as maps do.
         b: the same shape.
         data_range: another data range, in the units of ``a``, for every image.
+        sides: how many sides an image has.
 
     Returns:
         [B], at most 1; exactly 1 for equal ones.
@@ -110,42 +114,44 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
         UsageError: if the shapes do not go together, a side is under 3 pixels, or the data range
             is not positive.
     """
-    first, second = pair(a, b, dims=(3, 4))
-    window = min(7, *a.shape[-2:])
+    if sides not in _POOLS:
+        raise UsageError(f"ssim: sides must be 1, 2 or 3, not {sides}")
+    first, second = pair(a, b, dims=(3, 4) if sides == 2 else (sides + 2,))
+    window = min(7, *a.shape[-sides:])
     window -= 1 - window % 2
     if window < _SMALLEST:
         raise UsageError(
-            f"ssim: an image of {a.shape[-2]} x {a.shape[-1]} pixels is smaller than its "
-            "smallest window, 3 x 3: compare by mse or pcc"
+            f"ssim: an image of {' x '.join(map(str, a.shape[-sides:]))} pixels is smaller than "
+            f"its smallest window, {' x '.join('3' * sides)}: compare by mse or pcc"
         )
     if data_range is not None and not data_range > 0:
         raise UsageError(f"ssim: data_range must be positive, not {data_range}")
     first, second = first.detach(), second.detach()
-    if data_range is not None or a.dim() == 4:
+    if data_range is not None or (sides == 2 and a.dim() == 4):
         extent = first.new_full((len(first),), data_range or 1.0)
     else:
         both = torch.stack([first, second]).transpose(0, 1).flatten(1)
         extent = both.amax(dim=1) - both.amin(dim=1)
-    values = _structural(first, second, window, extent)
+    values = _structural(first, second, window, extent, sides)
     # Where both are one and the same constant the formula is 0 / 0.
     return like(values.masked_fill(extent == 0, 1.0), a, b)
 
 
-def _structural(a: Tensor, b: Tensor, window: int, extent: Tensor) -> Tensor:
+def _structural(a: Tensor, b: Tensor, window: int, extent: Tensor, sides: int) -> Tensor:
     """Mean SSIM over all windows that fit (Wang et al. 2004, eq. 13), of a data range each, [B].
 
     Variances are those of samples, divided by the window's number of pixels less one.
     """
-    a, b = (t if t.dim() == 4 else t.unsqueeze(1) for t in (a, b))
+    a, b = (t if t.dim() == sides + 2 else t.unsqueeze(1) for t in (a, b))
 
     def mean(of: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(of, window, stride=1)
+        return _POOLS[sides](of, window, stride=1)
 
-    of_sample = window**2 / (window**2 - 1)
+    of_sample = window**sides / (window**sides - 1)
     mean_a, mean_b = mean(a), mean(b)
     variances = of_sample * (mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2)
     covariance = of_sample * (mean(a * b) - mean_a * mean_b)
-    c1, c2 = ((k * extent.view(-1, 1, 1, 1)) ** 2 for k in (0.01, 0.03))
+    c1, c2 = ((k * extent.view(-1, 1, *[1] * sides)) ** 2 for k in (0.01, 0.03))
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return (luminance * (2 * covariance + c2) / (variances + c2)).flatten(1).mean(dim=1)
 
@@ -165,10 +171,11 @@ def dssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     return (1 - ssim(a, b, data_range=data_range)) / 2
 
 
-def ssim_or_nan(a: Tensor, b: Tensor) -> Tensor:
+def ssim_or_nan(a: Tensor, b: Tensor, *, data_range: float | None = None, sides: int = 2) -> Tensor:
     """``ssim``, and NaN for what is no picture of at least 3 x 3 pixels, [B]."""
-    if a.dim() in (3, 4) and min(a.shape[-2:]) >= _SMALLEST:
-        return ssim(a, b)
+    fits = a.dim() in (3, 4) if sides == 2 else a.dim() == sides + 2
+    if fits and min(a.shape[-sides:]) >= _SMALLEST:
+        return ssim(a, b, data_range=data_range, sides=sides)
     return a.new_full((a.shape[0],), torch.nan)
 
 

@@ -154,6 +154,11 @@ def _given(
     """The frozen model, images, meaning of the outputs, input space, and classes explained."""
     if version == "standard":
         known = adapted(model, x)
+        if known.x.dim() in (3, 5):
+            raise UsageError(
+                f"auto_attack is for images [B, C, H, W], not for {tuple(known.x.shape)}: attack "
+                "signals and volumes by manipulate(objective='unlike', input_space=...)"
+            )
         judge, images = frozen(known.model), known.x
         return (
             judge,

@@ -21,6 +21,9 @@ class Channel(ABC):
     their shape; each is treated as if it were alone.
     """
 
+    images_only: ClassVar[bool] = False
+    """Whether it is of images [B, C, H, W] alone, and not of signals or volumes."""
+
     random: ClassVar[bool] = False
     """Whether it draws from the generator."""
 

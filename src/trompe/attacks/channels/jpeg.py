@@ -73,6 +73,8 @@ class Jpeg(Channel):
             channel nor three.
     """
 
+    images_only = True
+
     quality: int = 75
     subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
 

@@ -27,6 +27,8 @@ class Resize(Channel):
         UsageError: if the factor is not positive and finite.
     """
 
+    images_only = True
+
     factor: float = 0.9
 
     def __post_init__(self) -> None:

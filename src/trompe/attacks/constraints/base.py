@@ -23,6 +23,9 @@ class Constraint(ABC):
     size is in pixel units 0..1, and each image counts as if it were alone.
     """
 
+    images_only: ClassVar[bool] = False
+    """Whether it is of images [B, C, H, W] alone, and not of signals or volumes."""
+
     @abstractmethod
     def project(self, x: Tensor, origin: Tensor, space: InputSpace) -> Tensor:
         """The allowed image nearest to ``x``: always a valid image, and itself if allowed."""

@@ -46,6 +46,8 @@ class LowFrequency(Constraint):
         UsageError: if one of them is out of range.
     """
 
+    images_only = True
+
     share: float = 0.125
     radius: float = 8 / 255
     tolerance: float = 0.25 / 255

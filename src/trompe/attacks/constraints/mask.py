@@ -25,6 +25,8 @@ class Within(Constraint):
         UsageError: if the radius is out of range.
     """
 
+    images_only = True
+
     radius: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:

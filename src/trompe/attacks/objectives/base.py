@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,9 @@ class Objective(ABC):
     A frozen dataclass whose fields are its options. Each image counts as if it were alone. Fields
     that are tensors have the batch first; they are handed to a captured step as its inputs.
     """
+
+    images_only: ClassVar[bool] = False
+    """Whether it is of images [B, C, H, W] alone, and not of signals or volumes."""
 
     def prepare(self, reference: Observation, explain: Explain) -> Objective:
         """Return the objective with all that it takes from the original images in its fields.

@@ -36,6 +36,8 @@ class MassCentre(Objective):
         UsageError: if the place lies outside the image.
     """
 
+    images_only = True
+
     towards: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

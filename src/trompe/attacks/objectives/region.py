@@ -29,6 +29,8 @@ class Region(Objective):
             than the maps.
     """
 
+    images_only = True
+
     box: Box | None = None
     mask: Tensor | None = None
 

@@ -35,6 +35,8 @@ class Several(Objective):
             ``base`` keeps more than one tensor.
     """
 
+    images_only = True
+
     base: Objective = field(default_factory=Unlike)
     weights: tuple[float, ...] | None = None
     aims: Tensor | None = None

@@ -63,6 +63,8 @@ class Shift(TowardsOwnMap):
         aimed: see ``TowardsOwnMap``.
     """
 
+    images_only = True
+
     aimed: Tensor | None = None
     by: tuple[float, float] = (0.5, 0.5)
     shuffle: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,9 @@ class Heeding(Protocol):
 @dataclass(frozen=True)
 class Step(ABC):
     """A way of moving: a frozen dataclass whose fields are its options."""
+
+    images_only: ClassVar[bool] = False
+    """Whether it is of images [B, C, H, W] alone, and not of signals or volumes."""
 
     @abstractmethod
     def begin(self, x: Tensor, space: InputSpace) -> Stepper:

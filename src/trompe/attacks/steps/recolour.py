@@ -32,6 +32,8 @@ class Recolour(Transform):
             channels.
     """
 
+    images_only = True
+
     bound: float = 0.06
     points: int = 16
 

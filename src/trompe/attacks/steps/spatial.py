@@ -33,6 +33,8 @@ class Spatial(Transform):
         UsageError: if one of them is out of range.
     """
 
+    images_only = True
+
     bound: float = 0.05
     cells: int = 8
 
