@@ -3,9 +3,16 @@
 const canvas = element.querySelector("canvas");
 const pen = canvas.getContext("2d");
 let last = null, empty = true;
-const clear = () => {
+const blacken = () => {
   pen.fillStyle = "black";
   pen.fillRect(0, 0, canvas.width, canvas.height);
+};
+const clear = () => {
+  blacken();
+  pen.fillStyle = "#8a8a8a";
+  pen.font = "16px sans-serif";
+  pen.textAlign = "center";
+  pen.fillText("draw here", canvas.width / 2, canvas.height / 2);
   empty = true;
 };
 const place = (event) => {
@@ -16,6 +23,7 @@ const place = (event) => {
   ];
 };
 const draw = (event) => {
+  if (empty) blacken();
   const now = place(event);
   pen.strokeStyle = "#fcb519";
   pen.lineWidth = Number(element.querySelector("input").value);

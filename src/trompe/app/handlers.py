@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trompe")
 
-BETA = 1.0
-"""Of the smoothed map that is shown first."""
-
 _ANY = Preprocessing(224, 256)
 
 
@@ -38,7 +35,7 @@ class Outcome:
         images: the photo before and after.
         maps: its heat map before and after.
         smoothed: the maps by the smoothed network, HTML.
-        download: path of the zip file.
+        download: path of the zip file, which is gone when the next thing is asked for.
     """
 
     images: tuple[Image, Image]
@@ -84,7 +81,6 @@ class Handlers:
 
     def __init__(self, sessions: Sessions) -> None:
         self.sessions = sessions
-        self._files = tempfile.TemporaryDirectory(prefix="trompe-app-")
 
     def preview(self, photo: str, upload: str | None) -> tuple[str, str]:
         """The photo chosen, and nothing wrong; or nothing, and what is wrong."""
@@ -136,29 +132,12 @@ class Handlers:
             for frame in frames:
                 yield Shown("" if frame.step == 0 else None, view.show(frame))
         assert attack.result is not None  # or the iterator has raised
-        session.finished = Finished(loaded, wish.method, method, attack.result)
-        yield Shown(
-            words.ended(session.finished), running=False, outcome=self._outcome(session.finished)
-        )
-
-    def _outcome(self, finished: Finished) -> Outcome:
-        result = finished.result
-        space = result.input_space
-        maps = result.map_original[0], result.map_adv[0]
-        brightest = bright([*maps, finished.target])
-        folder = tempfile.mkdtemp(dir=self._files.name)
-        return Outcome(
-            images=(
-                pictures.enlarged(pictures.photo(space.to_pixels(result.x)[0])),
-                pictures.enlarged(pictures.photo(space.to_pixels(result.x_adv)[0])),
-            ),
-            maps=(
-                pictures.enlarged(pictures.heat(maps[0], brightest)),
-                pictures.enlarged(pictures.heat(maps[1], brightest)),
-            ),
-            smoothed=_smoothed(finished, BETA),
-            download=str(write_zip(result, Path(folder) / "trompe-result.zip")),
-        )
+        finished = session.finished = Finished(loaded, wish.method, method, attack.result)
+        with tempfile.TemporaryDirectory(prefix="trompe-app-") as folder:
+            # Whoever takes this copies the file before asking for more.
+            download = write_zip(finished.result, Path(folder) / "trompe-result.zip")
+            outcome = _outcome(finished, session.beta, str(download))
+            yield Shown(words.ended(finished), running=False, outcome=outcome)
 
     def stop(self, page: str | None) -> None:
         """End the attack of a page; what it has found is shown."""
@@ -166,8 +145,28 @@ class Handlers:
 
     def smooth(self, page: str | None, beta: float) -> str:
         """The maps by the network smoothed with ``beta``."""
-        finished = self.sessions.of(page).finished
-        return "" if finished is None else _smoothed(finished, beta)
+        session = self.sessions.of(page)
+        session.beta = beta
+        return "" if session.finished is None else _smoothed(session.finished, beta)
+
+
+def _outcome(finished: Finished, beta: float, download: str) -> Outcome:
+    result = finished.result
+    before, after = (result.input_space.to_pixels(x)[0] for x in (result.x, result.x_adv))
+    maps = result.map_original[0], result.map_adv[0]
+    brightest = bright([*maps, finished.target])
+    return Outcome(
+        images=(
+            pictures.enlarged(pictures.photo(before)),
+            pictures.enlarged(pictures.photo(after)),
+        ),
+        maps=(
+            pictures.enlarged(pictures.heat(maps[0], brightest)),
+            pictures.enlarged(pictures.heat(maps[1], brightest)),
+        ),
+        smoothed=_smoothed(finished, beta),
+        download=download,
+    )
 
 
 def _smoothed(finished: Finished, beta: float) -> str:

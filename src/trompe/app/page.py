@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from trompe.app import words
-from trompe.app.handlers import BETA, Handlers, Shown
-from trompe.app.sessions import Sessions
+from trompe.app.handlers import Handlers, Shown
+from trompe.app.sessions import BETA, Sessions
 from trompe.app.wishes import (
     COPIED,
     DRAWN,
@@ -30,7 +30,7 @@ _CANVAS = """<div class="draw"><canvas width="280" height="280" aria-label="Draw
 aria-label="Width of the pen"></label><button type="button">Clear</button></div></div>"""
 _HEAD = """<div class="trompe-head"><h1>Change what an explanation shows</h1>
 <p>The photo changes invisibly, the network's answer stays, and the explanation becomes what you
-draw. Everything runs on the computer that shows this page's address.</p></div>"""
+draw. Nothing leaves the machine that runs this page.</p></div>"""
 
 
 def css() -> str:
@@ -170,7 +170,7 @@ def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> N
         start, form.inputs, outputs, trigger_mode="once", concurrency_limit=_AT_ONCE, **hidden
     )
     form.stop.click(stop, queue=False, **hidden)
-    show.beta.release(smooth, [show.beta], [show.smoothed], trigger_mode="always_last", **hidden)
+    show.beta.change(smooth, [show.beta], [show.smoothed], trigger_mode="always_last", **hidden)
     page.unload(leave)
 
 

@@ -16,6 +16,9 @@ from trompe.explain import Method
 from trompe.types import AttackResult, LoadedModel
 from trompe.zoo import load_model
 
+BETA = 1.0
+"""Of the smoothed maps that are shown first."""
+
 
 class Models:
     """The networks that the page offers, each loaded once.
@@ -77,9 +80,12 @@ class Session:
 
     Args:
         models: that it may use.
+        beta: of the smoothed maps that it shows.
+        finished: what its last attack left.
     """
 
     models: Models
+    beta: float = BETA
     finished: Finished | None = None
     _own: dict[str, LoadedModel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -142,8 +142,8 @@ def smoothed(finished: Finished, beta: float) -> str:
     brightest = bright([original, manipulated, finished.target])
     return (
         '<div class="panels three">'
-        + _smoothed_panel(original, finished.target, brightest, "Original, smoothed")
-        + _smoothed_panel(manipulated, finished.target, brightest, "Manipulated, smoothed")
+        + _smoothed_panel(original, finished.target, brightest, f"Original, beta {beta:g}")
+        + _smoothed_panel(manipulated, finished.target, brightest, f"Manipulated, beta {beta:g}")
         + figure(pictures.address(pictures.heat(finished.target, brightest)), "Target")
         + "</div>"
     )
