@@ -23,6 +23,7 @@ from trompe.cli.options import (
     model_options,
     quiet_option,
 )
+from trompe.cli.output_path import OutputPath
 from trompe.cli.parts import preset_option
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images, read_target
 
@@ -44,7 +45,7 @@ _SECONDS = click.option(
 def _output(default: str) -> Callable[[Command], Command]:
     return click.option(
         "--output",
-        type=click.Path(path_type=Path),
+        type=OutputPath(file=True),
         metavar="FILE",
         default=default,
         show_default=True,

@@ -25,6 +25,7 @@ from trompe.cli.options import (
     json_option,
     method_option,
     outputs_option,
+    patterns_option,
     quiet_option,
 )
 from trompe.cli.outcome import say_outcome, status_in_words
@@ -133,7 +134,7 @@ Examples:
 @click.option("--std", nargs=3, type=Number(), metavar="R G B", help="Its standard deviation.")
 @click.option("--size", type=SIDE, help="Height and width of the input.")
 @outputs_option
-@click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
+@patterns_option
 @batch_option
 @chunk_option
 @click.option(

@@ -15,7 +15,9 @@ import click
 
 from trompe.cli.console import be_quiet
 from trompe.cli.numbers_option import Numbers
+from trompe.cli.output_path import OutputPath
 from trompe.cli.parts import PartName, shipped
+from trompe.cli.patterns_file import patterns_option as patterns_option
 
 if TYPE_CHECKING:
     from trompe.explain import Method
@@ -206,9 +208,6 @@ def _hush(context: click.Context, option: click.Parameter, quiet: bool) -> bool:
     return quiet
 
 
-patterns_option = click.option(
-    "--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution."
-)
 batch_option = click.option(
     "--batch-size",
     type=COUNT,
@@ -238,7 +237,7 @@ def output_option(default: str) -> Callable[[Command], Command]:
     """The folder for the results; files of other names in it are left alone."""
     return click.option(
         "--output",
-        type=click.Path(path_type=Path),
+        type=OutputPath(),
         metavar="FOLDER",
         default=default,
         show_default=True,

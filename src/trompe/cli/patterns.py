@@ -18,6 +18,7 @@ from trompe.cli.options import (
     output_folder,
     quiet_option,
 )
+from trompe.cli.output_path import OutputPath
 from trompe.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ Examples:
 @click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Images at once.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(file=True),
     metavar="FILE",
     default="trompe-out/patterns.safetensors",
     show_default=True,

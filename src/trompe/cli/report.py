@@ -12,6 +12,7 @@ from trompe.cli.options import (
     json_option,
     quiet_option,
 )
+from trompe.cli.output_path import OutputPath
 from trompe.errors import UsageError
 
 
@@ -19,7 +20,7 @@ from trompe.errors import UsageError
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="FOLDER",
     help="Folder for the report. Default: the run's.",
 )

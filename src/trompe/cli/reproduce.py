@@ -13,8 +13,10 @@ from trompe.cli.options import (
     COUNT,
     json_option,
     method_option,
+    patterns_option,
     quiet_option,
 )
+from trompe.cli.output_path import OutputPath
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,13 +48,13 @@ if TYPE_CHECKING:
     "--cifar-model", metavar="NAME=WEIGHTS", help="Network for CIFAR-10, of figures 16 and 17."
 )
 @click.option("--cifar-images", metavar="SOURCE", help="Its images.")
-@click.option("--patterns", metavar="FILE", help="Learned patterns, for pattern_attribution.")
+@patterns_option
 @click.option(
     "--device", metavar="[cpu|cuda|auto]", default="cpu", show_default=True, help="Where to work."
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="FOLDER",
     default="trompe-out/reproduce",
     show_default=True,

@@ -149,18 +149,11 @@ def save_patterns(path: str | Path, patterns: Mapping[str, Tensor]) -> None:
         temporary.write_bytes(save(plain, metadata={"format": "trompe patterns"}))
 
 
-def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
-    """Read patterns for ``model``.
-
-    Args:
-        path: safetensors by parameter name, or a ``.pth`` file of the reference implementation
-            (entries ``layers.N.pattern``, N counting the convolutions, poolings, dropouts and
-            linear layers), which is matched to the model's layers in order.
-        model: must have parameters of the patterns' names and shapes.
+def read_patterns(path: str | Path) -> Mapping[str, Tensor]:
+    """Read tensors from a file of patterns, whatever model they are of.
 
     Raises:
-        PatternError: if the file is missing or broken, a pattern is all zero or does not fit, or
-            a layer has none.
+        PatternError: if the file is missing or broken, or holds no tensors.
     """
     refuse_odd(path, PatternError, f"patterns file '{path}'")
     try:
@@ -175,13 +168,30 @@ def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run its code
             reason = "it is no file of tensors alone"
         raise PatternError(f"{path} cannot be read as patterns ({reason})") from error
+    if not isinstance(stored, Mapping):
+        raise PatternError(f"{path} holds no patterns: expected tensors by parameter name")
+    return stored
+
+
+def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
+    """Read patterns for ``model``.
+
+    Args:
+        path: safetensors by parameter name, or a ``.pth`` file of the reference implementation
+            (entries ``layers.N.pattern``, N counting the convolutions, poolings, dropouts and
+            linear layers), which is matched to the model's layers in order.
+        model: must have parameters of the patterns' names and shapes.
+
+    Raises:
+        PatternError: if the file is missing or broken, a pattern is all zero or does not fit, or
+            a layer has none.
+    """
+    stored = read_patterns(path)
     weights = {
         f"{name}.weight": module.weight
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
     }
-    if not isinstance(stored, Mapping):
-        raise PatternError(f"{path} holds no patterns: expected tensors by parameter name")
     if any(str(key).endswith(".pattern") for key in stored):
         stored = _reference_layout(stored, list(weights), path)
     for name, weight in weights.items():
