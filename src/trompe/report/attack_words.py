@@ -75,6 +75,7 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     else:
         names = f"'{loaded.answer_label(before)}' to '{loaded.answer_label(after)}'"
         answer = f"CHANGED from {names}, {numbers}"
+    sides = entry.get("sides", 2)
     target, original, change = (
         entry[part] for part in ("map_to_target", "map_to_original", "image_change")
     )
@@ -85,7 +86,7 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
         f"{entry['image']}",
         f"  answer       {answer}",
         f"  explanation  now correlates {towards}{_number(original['pcc'])} with the original one",
-        f"  image        {_changed(change)}",
+        f"  {_CALLED[sides]:<12} {_changed(change, sides)}",
     ]
     if "after_rounding" in entry:
         lines.append(f"  as 8-bit PNG {_rounded(entry)}")
@@ -105,9 +106,17 @@ def _left(left: Mapping[str, float | None], meaning: str) -> str:
     )
 
 
-def _changed(change: Mapping[str, float]) -> str:
+_CALLED = {1: "signal", 2: "image", 3: "volume"}
+
+
+def _changed(change: Mapping[str, float], sides: int) -> str:
     if not change["linf"]:
         return "not changed at all"
+    if sides != 2:
+        return (
+            f"PSNR {change['psnr']:.1f} dB, no value changed by more than "
+            f"{100 * change['linf']:.2g} % of the range"
+        )
     return (
         f"PSNR {change['psnr']:.1f} dB, no pixel changed by more than "
         f"{255 * change['linf']:.1f} of 255 levels"

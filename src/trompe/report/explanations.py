@@ -22,6 +22,7 @@ from trompe.report.style import (
     show_map,
     show_photo,
 )
+from trompe.report.without_pixels import explained_signal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +44,10 @@ def explanations_figure(
     The maps of a row share one colour scale.
 
     Args:
-        pixels: the image, 0..1, [3, H, W]; or one per row, [rows, 3, H, W].
-        maps: per method its heat maps [H, W]: of the ReLU network, then one per beta.
+        pixels: the image, 0..1, [3, H, W]; or one per row, [rows, 3, H, W]; or a signal [C, T], or
+            a volume [C, D, H, W], of which the middle slice is shown.
+        maps: per method its heat maps [H, W] (of the signal's or volume's shape): of the ReLU
+            network, then one per beta.
         betas: of the softplus networks, in the order of the maps.
         title: above all, such as the predicted class.
 
@@ -57,6 +60,19 @@ def explanations_figure(
     if not maps:
         raise UsageError("no explanation to show: name at least one method")
     captions = ["ReLU", *(f"softplus, β = {beta:g}" for beta in betas)]
+    for method, heats in maps.items():
+        if len(heats) != len(captions):
+            raise UsageError(
+                f"{method} has {len(heats)} maps for {len(captions)} columns: give the ReLU map "
+                "and one per beta"
+            )
+    if pixels.dim() == 2:
+        return explained_signal(pixels, maps, captions, title)
+    if next(iter(maps.values()))[0].dim() == 4:
+        middle = pixels.shape[1] // 2
+        title = ", ".join([title] * bool(title) + [f"slice {middle} of 0..{pixels.shape[1] - 1}"])
+        maps = {name: [heat.sum(dim=0)[middle] for heat in heats] for name, heats in maps.items()}
+        pixels = pixels[:, middle].mean(dim=0, keepdim=True)
     photos = pixels.expand(len(maps), -1, -1, -1)
     height = _PANEL * photos.shape[2] / photos.shape[3]
     head = _LINE * (2 if title else 1)
@@ -64,11 +80,6 @@ def explanations_figure(
         _NAMES + (1 + len(captions)) * (_PANEL + _GAP), head + len(maps) * (height + _GAP)
     )
     for row, (method, heats) in enumerate(maps.items()):
-        if len(heats) != len(captions):
-            raise UsageError(
-                f"{method} has {len(heats)} maps for {len(captions)} columns: give the ReLU map "
-                "and one per beta"
-            )
         top = head + row * (height + _GAP)
         photo = axes_at(figure, _NAMES, top, _PANEL, height)
         show_photo(photo, photos[row], "" if row else "image")

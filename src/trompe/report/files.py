@@ -164,6 +164,7 @@ def image_metrics(
                 "image": image_names[index],
                 "target": target_names[index],
                 "outputs": result.outputs.meaning,
+                **({} if result.x.dim() == 4 else {"sides": result.x.dim() - 2}),
                 "class_explained": int(values["class_explained"]),
                 "class_before": int(values["class_before"]),
                 "class_after": int(values["class_after"]),

@@ -27,6 +27,7 @@ from trompe.report.style import (
     show_map,
     show_photo,
 )
+from trompe.report.without_pixels import result_figure
 from trompe.types import AttackResult, InputSpace
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def overview_figure(
     """One image of an attack: original, manipulated, perturbation, and the three heat maps.
 
     The maps share one colour scale. The perturbation is amplified by the factor in its title and
-    shown around mid-grey.
+    shown around mid-grey. Signals are lines coloured by their heat; of volumes the middle slices
+    are shown, and the caption says which.
 
     Args:
         result: of an attack on B images.
@@ -160,6 +162,8 @@ def overview_figure(
     Example:
         >>> overview_figure(result, loaded.input_space).savefig("fooled.png")  # doctest: +SKIP
     """
+    if result.x.dim() != 4:
+        return result_figure(result, input_space, labels, index)
     columns = 3 if target_pixels is None else 4
     figure = _blank(result, 1, columns)
     _draw(figure, 0, result, input_space, labels, target_pixels, index)
