@@ -71,6 +71,7 @@ TESTS = {
     "attacks/loop.py": _ATTACKS,
     "attacks/constraints/": _CONSTRAINTS,
     "attacks/objectives/": _OBJECTIVES,
+    **{f"attacks/steps/{name}.py": _CONSTRAINTS for name in ("recolour", "spatial", "transform")},
     "attacks/steps/": _STEPS,
     "audit/flags.py": ["audit/test_flags.py"],
     "audit/judgement.py": ["audit/test_judgement.py", "audit/test_other_objectives.py"],

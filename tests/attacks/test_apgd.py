@@ -22,7 +22,9 @@ def test_the_checkpoints_are_those_of_the_published_code() -> None:
     assert checkpoints(1000)[:4] == [220, 410, 570, 700]
 
 
-def by_hand(scores: list[float], grads: list[float], radius: float, size: float) -> list[float]:
+def by_hand(
+    scores: list[float], grads: list[float], radius: float, size: float, momentum: float
+) -> list[float]:
     """The algorithm for one pixel in the middle of its range, in pixel units."""
     count, x, previous = len(grads), 0.0, 0.0
     best, best_x, best_grad = math.inf, 0.0, 0.0
@@ -44,21 +46,22 @@ def by_hand(scores: list[float], grads: list[float], radius: float, size: float)
                 halved = False
             before, improved, checked = best, 0, t
         z = cut(x - size * (1 if grad > 0 else -1))
-        share = 0.75 if t else 1.0
+        share = momentum if t else 1.0
         x, previous = cut(x + share * (z - x) + (1 - share) * (x - previous)), x
         places.append(x)
     return places
 
 
+@pytest.mark.parametrize("momentum", [0.75, 0.4])
 @pytest.mark.parametrize("seed", range(4))
-def test_one_pixel_moves_as_by_hand(seed: int) -> None:
+def test_one_pixel_moves_as_by_hand(seed: int, momentum: float) -> None:
     draw = torch.Generator().manual_seed(seed)
     scores = torch.randn(50, generator=draw, dtype=torch.float64)
     scores = scores - torch.linspace(0, 20 if seed % 2 else 0, 50, dtype=torch.float64)
     grads = torch.randn(50, generator=draw, dtype=torch.float64)
-    expected = by_hand(scores.tolist(), grads.tolist(), radius=0.1, size=0.2)
+    expected = by_hand(scores.tolist(), grads.tolist(), 0.1, 0.2, momentum)
     x = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    stepper = Apgd(0.1, size=2.0, gathering=0.0).begin(x, SPACE)
+    stepper = Apgd(0.1, size=2.0, gathering=0.0, momentum=momentum).begin(x, SPACE)
     found = []
     for t in range(50):
         stepper.heed(x.clone(), scores[t : t + 1])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trompe
-from trompe.attacks import Keep
+from trompe.attacks import Keep, Observation
 from trompe.errors import ExplanationError, ModelError, UsageError
 from trompe.metrics.attack import Outcome, attack_metrics
 from trompe.outputs import Outputs
@@ -252,3 +252,11 @@ def test_a_saved_result_knows_what_its_outputs_mean(tmp_path: Path) -> None:
     again = trompe.load_result(result.save(tmp_path / "result.safetensors"))
     assert again.outputs == outputs
     assert torch.equal(again.class_kept, result.class_kept)
+
+
+def test_a_changed_class_is_not_kept_however_small_the_change() -> None:
+    x = torch.zeros(2, 1)
+    before = Observation(x, x, torch.tensor([[0.1, 0.0], [0.1, 0.0]]), x)
+    after = Observation(x, x, torch.tensor([[0.1, 0.11], [0.11, 0.1]]), x)
+    assert Keep("logits", tolerance=1.0).kept(after, before).tolist() == [False, True]
+    assert Keep("logits", tolerance=0.05).kept(after, before).tolist() == [False, False]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.attacks import Keep, L2Ball, LInfBall, Observation, ValidImage
-from trompe.attacks.level_set import LevelSet
+from trompe.attacks.level_set import LevelSet, _least
 from trompe.errors import UsageError
 from trompe.explain.base import Method
 from trompe.types import Explanation
@@ -80,6 +80,38 @@ def test_newtons_method_brings_an_image_back(constraint: object, what: str) -> N
     assert float(some.constraint.violation(found, X, SPACE).max()) <= 1e-9
     moved = (found - away).flatten(1).norm(dim=1)
     assert bool((moved < 0.5 * (away - X).flatten(1).norm(dim=1)).all())
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_least_change_of_dependent_outputs_is_the_pseudoinverses(scale: float) -> None:
+    """Two outputs that are the same, and a third: the Gram matrix has no inverse."""
+    rows = Linear(2).weight
+    jacobian = scale * torch.stack([rows[0], rows[0], rows[1]])
+    wanted = scale * torch.tensor([[0.3, 0.3, -0.1]], dtype=torch.float64)
+    found = _least(jacobian.unsqueeze(1), wanted)
+    expected = wanted @ torch.linalg.pinv(jacobian, rtol=1e-9).T
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
+    nothing = _least(torch.zeros_like(jacobian).unsqueeze(1), wanted)
+    assert torch.equal(nothing, torch.zeros_like(nothing))
+
+
+class OnePixelWeighs(nn.Module):
+    """One pixel moves the output ten times as much as all others together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = x.flatten(1)
+        return 100 * values[:, :1] + values[:, 1:].sum(dim=1, keepdim=True)
+
+
+def test_pixels_at_the_border_are_left_out_and_the_others_do_it_alone() -> None:
+    """The pixel that would do it has no room left, so that the first step is nearly in vain."""
+    some = level(OnePixelWeighs(), Keep("logits", 1e-6), LInfBall(0.02))
+    away = X.clone()
+    away.flatten(1)[:, 0] -= 0.08  # 0.02 in pixel units: at the border
+    away.flatten(1)[:, 1:] += 0.05
+    assert bool((OnePixelWeighs()(away) - OnePixelWeighs()(X) > 1).all())  # it has to fall further
+    found = some.restore(away)
+    assert float((OnePixelWeighs()(found) - OnePixelWeighs()(X)).abs().max()) < 1e-6
 
 
 def test_on_a_linear_model_the_attack_ends_at_the_constrained_optimum() -> None:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from trompe.attacks.steps import Stepper
+from trompe.attacks.steps.base import check_share
 from trompe.attacks.steps.scaled_adam import ScaledAdamStepper
 from trompe.attacks.steps.signed import SignedStepper
+from trompe.errors import UsageError
 
 SIZE = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64).view(1, 3, 1, 1)
 STEPS = 12
@@ -57,3 +59,10 @@ def test_an_image_without_a_gradient_stays(kind: type) -> None:
     found = moved(kind(SIZE, 0.9), grads)
     assert bool(found[0].abs().amin() >= 0)
     assert torch.equal(found[1], torch.zeros_like(found[1]))
+
+
+def test_a_share_may_be_all_of_it_but_no_more() -> None:
+    check_share("momentum", 1.0)
+    for value in (-0.01, 1.01, math.nan):
+        with pytest.raises(UsageError, match="must be within"):
+            check_share("momentum", value)

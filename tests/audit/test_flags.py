@@ -141,3 +141,31 @@ def test_an_attack_that_changed_nothing_is_not_compared_with_noise() -> None:
 
 def test_a_short_history_says_nothing_about_the_loss() -> None:
     assert raised(loss=torch.linspace(10, 1, 9)) == []
+
+
+def test_the_loss_of_the_last_fifth_is_set_against_the_fifth_before() -> None:
+    """Ten steps: the mean of the last two, 1.2, and of the two before, 1.5: a fifth less."""
+    loss = torch.tensor([9.0, 9, 9, 9, 9, 9, 1, 2, 1.2, 1.2])
+    assert names.STILL_FALLING in raised(loss=loss)
+    assert names.STILL_FALLING not in raised(loss=loss.flip(0))
+    assert names.STILL_FALLING not in raised(
+        loss=torch.tensor([9.0, 9, 9, 9, 9, 9, 2, 1, 1.5, 1.5])
+    )
+
+
+@pytest.mark.parametrize("key", ["map_pcc", "original_pcc"])
+def test_the_surrogates_last_map_counts_and_no_other(key: str) -> None:
+    """All maps of the surrogate but the last are far from the original network's."""
+    away = -1.0 if key == "original_pcc" else 1.0
+    last = torch.full((10,), away)
+    last[-1] = 0.5
+    values = {**GOOD, "map_target_pcc": 0.5, "map_original_pcc": 0.5}
+    history = {"loss": steady(10), "beta": torch.full((10,), 100.0)}
+
+    def found(curve: torch.Tensor) -> bool:
+        all_flags = flags(values, {**history, key: curve}, zero=False, stopped="finished")
+        return names.SURROGATE_DISAGREES in all_flags
+
+    assert not found(last)
+    last[-1] = away
+    assert found(last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import nets
 import pytest
 import torch
@@ -138,3 +140,11 @@ def test_flags_follow_from_what_is_kept_of_a_long_attack_too() -> None:
     zero = bool(result.provenance["vanishing_gradient"][1])
     assert kept == flags(values, history, zero=zero, stopped=result.stopped)
     assert torch.equal(outcome_of(result.x[1:], arrays).target_class, result.target_class[1:])
+
+
+def test_the_controls_noise_is_drawn_from_seed_image_and_target() -> None:
+    """By the formula written out: (7 * 1009 + 3) * 1000003 + 5."""
+    cell = SimpleNamespace(image=3, target=5)
+    found = judgement.noise_like(cell, Settings(seed=7), torch.zeros(3, 8, 8))  # type: ignore[arg-type]
+    drawn = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(7_066_021_203))
+    torch.testing.assert_close(found, drawn / drawn.norm())
