@@ -215,7 +215,12 @@ class Context:
             )
         if spec is None:
             raise NoStandIn(f"nothing stands for {name} at this scale")
-        changes: dict[str, Any] = {"models": (spec,), "methods": ("gradient",)}
+        # A stand-in may know other classes than the photos' labels: what it predicts is explained.
+        changes: dict[str, Any] = {
+            "models": (spec,),
+            "methods": ("gradient",),
+            "keep_wrong": True,
+        }
         if name == CIFAR_10:
             changes["images"] = self.scale.cifar_images
         return self.run(f"gradient-{name.lower()}", **changes)
