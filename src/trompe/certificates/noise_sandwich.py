@@ -149,6 +149,11 @@ def noise_sandwich(
     if iterations < 1 or copies < 1:
         raise UsageError("iterations and copies must be at least 1")
     given = adapted(model, x, evaluation=True)
+    if given.x.dim() in (3, 5):
+        raise UsageError(
+            f"the sandwich is for images [B, C, H, W], not for {tuple(given.x.shape)}: certify "
+            "signals and volumes with certify(method='noise')"
+        )
     space = input_space or given.space
     if space is None:
         space = InputSpace((0.0,) * given.x.shape[1], (1.0,) * given.x.shape[1])

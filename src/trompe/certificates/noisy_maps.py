@@ -20,11 +20,21 @@ MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, x [N, ...], target [N]) -> relevance or heat map, [N, C, H, W], [N, H, W] or [N, D]."""
 
 
-def squares(share: Tensor, pool: int) -> Tensor:
-    """Heat maps [B, H, W] added up over squares of ``pool`` pixels, [B, h, w]."""
+def squares(share: Tensor, pool: int, sides: int = 2) -> Tensor:
+    """Heat maps [B, H, W] added up over squares of ``pool`` pixels, [B, h, w].
+
+    With ``sides`` 1 those of signals [B, C, T] over stretches, with 3 those of volumes
+    [B, C, D, H, W] over cubes, each channel by itself.
+    """
     if pool == 1:
         return share
-    return F.avg_pool2d(share[:, None], pool, ceil_mode=True, divisor_override=1)[:, 0]
+    if sides == 2:
+        return F.avg_pool2d(share[:, None], pool, ceil_mode=True, divisor_override=1)[:, 0]
+    # Padded with zeros to whole blocks, whose means times their size are sums.
+    short = [-side % pool for side in share.shape[: -sides - 1 : -1]]
+    padded = F.pad(share, [part for one in short for part in (0, one)])
+    mean = F.avg_pool1d if sides == 1 else F.avg_pool3d
+    return mean(padded, pool) * pool**sides
 
 
 class NoisyMaps(NamedTuple):
@@ -72,7 +82,8 @@ class Noise:
         target: The class explained, [1].
         sigma: Standard deviation of the noise, in pixel units.
         input_space: The model's normalisation; ``None`` if x is in pixel units itself.
-        pool: Side of the squares over which heat maps are added up, in pixels.
+        pool: Side of the squares over which heat maps are added up, in pixels; of signals the
+            length of stretches, of volumes the side of cubes.
         batch_size: Copies per pass.
         generator: Source of the noise.
         denoise: What is done to a noisy copy, [N, ...] normalised, before it is classified and
@@ -122,14 +133,17 @@ class Noise:
         else:
             found = self.explain(self.model, points, target)
         found = found.detach()
-        if found.shape[:1] != points.shape[:1] or found.dim() not in (2, 3, 4):
+        sides = points.dim() - 2 if points.dim() in (3, 5) else 2
+        fits = found.dim() in (2, 3, 4) if sides == 2 else found.shape == points.shape
+        if found.shape[:1] != points.shape[:1] or not fits:
+            wanted = "[B, C, H, W], [B, H, W] or [B, D]" if sides == 2 else "maps of their shape"
             raise UsageError(
                 f"the explainer returns {tuple(found.shape)} for {len(points)} images: return "
-                "[B, C, H, W], [B, H, W] or [B, D]"
+                f"{wanted}"
             )
         share = relative(found.double())
-        if share.dim() == 3:
-            share = squares(share, self.pool)
+        if share.dim() == sides + (1 if sides == 2 else 2):
+            share = squares(share, self.pool, sides)
         shape = share.shape[1:]
         share = share.flatten(1).cpu()
         # A map without a finite total says nothing: it counts as constant.
