@@ -100,4 +100,4 @@ def test_signals_are_cut_along_time(sides: int) -> None:
     from trompe.certificates.noise_sandwich import noise_sandwich
 
     with pytest.raises(UsageError, match="the sandwich is for images"):
-        noise_sandwich(net, x, radii=[0.01], input_space=space)
+        noise_sandwich(net, x, explainer="gradient", radii=[0.01], input_space=space)
