@@ -49,6 +49,8 @@ def resolve(name: str, kind: str, names: Iterable[str]) -> str:
     Raises:
         UsageError: if there is none; the message says what may have been meant.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a name of a kind of {kind} is a word, not a {type(name).__name__}")
     names = list(names)
     if name in names:
         return name

@@ -208,4 +208,4 @@ def as_outputs(outputs: Outputs | str | None) -> Outputs | None:
         return None
     if isinstance(outputs, str):
         return Outputs(outputs)  # type: ignore[arg-type]  # checked there
-    raise UsageError(f"outputs must be a name or an Outputs, not {outputs!r}")
+    raise UsageError(f"outputs must be a name or an Outputs, not a {type(outputs).__name__}")

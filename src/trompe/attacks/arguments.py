@@ -55,7 +55,8 @@ def checked_objective(
         objective = written_objective(objective, relative=relative)
     if not isinstance(objective, Objective):
         raise UsageError(
-            f"objective must be a name or an Objective, not {objective!r}: choose from "
+            f"objective must be a name or an Objective, not a "
+            f"{type(objective).__name__}: choose from "
             f"{', '.join(objectives.names())}"
         )
     name = type(objective).__name__
@@ -196,6 +197,9 @@ def checked_target(target_map: Tensor, x: Tensor) -> Tensor:
         TargetError: if it has another shape, is all zero, or not finite.
     """
     count, shape = x.shape[0], x.shape[2:]
+    if not isinstance(target_map, Tensor) or target_map.device.type == "meta":
+        kind = type(target_map).__name__
+        raise TargetError(f"target_map is a {kind} without numbers: give a tensor [B, H, W]")
     aim = target_map.detach().to(x.device, x.dtype)
     if x.dim() != 4:
         aim = aim.expand(x.shape[1:]) if aim.shape == shape else aim

@@ -37,6 +37,8 @@ def as_images(x: Any, model: nn.Module) -> Tensor:
         raise UsageError(
             f"x is a {type(x).__name__}: give a tensor of normalised images, [B, C, H, W]"
         )
+    if x.layout != torch.strided:
+        raise UsageError("x is a sparse tensor: give a dense one, x.to_dense()")
     if not x.is_floating_point():
         raise UsageError(
             f"x is {x.dtype}: give normalised images of floating point, such as "

@@ -59,7 +59,7 @@ def as_explainer(given: str | Explainer, space: InputSpace) -> Explainer:
     """
     if not isinstance(given, str):
         if not callable(given):
-            raise UsageError(f"explainer must be a name or callable, not {given!r}")
+            raise UsageError(f"explainer must be a name or callable, not a {type(given).__name__}")
         return given
     takes = {field.name for field in dataclasses.fields(explainers[given])}
     return explainer(given, **({"input_space": space} if "input_space" in takes else {}))

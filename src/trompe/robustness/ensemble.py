@@ -109,7 +109,7 @@ def auto_attack(
     if isinstance(method, Method):
         method = method.within(space)
     elif not callable(method):
-        raise UsageError(f"explainer must be a name or callable, not {explainer!r}")
+        raise UsageError(f"explainer must be a name or callable, not a {type(explainer).__name__}")
     plan = Plan(
         model=judge,
         base=method,

@@ -56,7 +56,8 @@ class Preset:
     def __post_init__(self) -> None:
         betas = (1.0 if self.beta_start is None else self.beta_start, self.beta_end)
         checks = {
-            "iterations must be at least 0": self.iterations >= 0,
+            "iterations must be a whole number, at least 0": isinstance(self.iterations, int)
+            and self.iterations >= 0,
             "prefactors must not be negative": all(0 <= c < math.inf for c in self.prefactors),
             "output_start must be within 0..1, above 0": 0 < self.output_start <= 1,
             "closeness must not be negative": 0 <= self.closeness < math.inf,
