@@ -157,7 +157,7 @@ def test_nothing_drawn_is_said_in_one_line_and_drawing_helps(visit: Open) -> Non
 
 def test_a_text(visit: Open) -> None:
     page = visit()
-    page.get_by_label("write it").check()
+    page.get_by_label("write", exact=True).check()
     page.locator("#text input, #text textarea").fill("hello")
     steps(page, 3)
     press(page, "Start")

@@ -80,19 +80,14 @@ class _Form:
                 "fooled", label="Text", max_length=LONGEST_TEXT, lines=1, elem_id="text"
             )
         with gr.Column(visible=False) as self.copied:
-            self.other = gr.Radio([*PHOTOS, OWN], value="rocket", label="Photo to take it from")
-            self.other_upload = gr.UploadButton("Upload it", file_types=_IMAGES, size="sm")
+            self.other = gr.Radio([*PHOTOS, OWN], value="rocket", label="Copy the explanation of")
+            self.other_upload = gr.UploadButton("Upload a photo", file_types=_IMAGES, size="sm")
             self.other_own = gr.State(None)
         with gr.Accordion("Network, explanation and steps", open=False):
             self.model = gr.Dropdown(list(names), value=names[0], label="Network")
             self.method = gr.Dropdown(offered_methods(), value="gradient", label="Explanation")
             self.preset = gr.Dropdown(presets.names(), value="fast", label="Settings")
             self.steps = gr.Slider(1, MOST_STEPS, value=100, step=1, label="Steps", elem_id="steps")
-        with gr.Row():
-            self.start = gr.Button("Start", variant="primary", elem_id="start", min_width=120)
-            self.stop = gr.Button(
-                "Stop", variant="stop", interactive=False, elem_id="stop", min_width=120
-            )
 
     @property
     def inputs(self) -> list[Any]:
@@ -107,6 +102,11 @@ class _Show:
     """What a visitor sees."""
 
     def __init__(self) -> None:
+        with gr.Row():
+            self.start = gr.Button("Start", variant="primary", elem_id="start", min_width=120)
+            self.stop = gr.Button(
+                "Stop", variant="stop", interactive=False, elem_id="stop", min_width=120
+            )
         self.status = gr.HTML(elem_id="status")
         self.live = gr.HTML(words.EMPTY, elem_id="live")
         with gr.Column(visible=False) as self.after, gr.Row():
@@ -120,7 +120,7 @@ class _Show:
             )  # fmt: skip
         with gr.Column(visible=False) as self.smoothing:
             self.beta = gr.Slider(
-                0.2, 20, value=BETA, step=0.2, label="Smoothing of the network (beta)",
+                0.5, 40, value=BETA, step=0.5, label="Smoothing of the network (beta)",
                 info="The smaller, the smoother, and the less is left of the manipulation.",
                 elem_id="beta",
             )  # fmt: skip
@@ -149,7 +149,7 @@ def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> N
         **hidden,
     )
     outputs = [
-        show.status, show.live, form.start, form.stop, show.after, show.images, show.maps,
+        show.status, show.live, show.start, show.stop, show.after, show.images, show.maps,
         show.smoothing, show.smoothed, show.download,
     ]  # fmt: skip
 
@@ -166,10 +166,10 @@ def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> N
     def leave(request: gr.Request) -> None:
         handlers.sessions.close(request.session_hash)
 
-    form.start.click(
+    show.start.click(
         start, form.inputs, outputs, trigger_mode="once", concurrency_limit=_AT_ONCE, **hidden
     )
-    form.stop.click(stop, queue=False, **hidden)
+    show.stop.click(stop, queue=False, **hidden)
     show.beta.change(smooth, [show.beta], [show.smoothed], trigger_mode="always_last", **hidden)
     page.unload(leave)
 

@@ -16,7 +16,7 @@ from trompe.explain import Method
 from trompe.types import AttackResult, LoadedModel
 from trompe.zoo import load_model
 
-BETA = 1.0
+BETA = 5.0
 """Of the smoothed maps that are shown first."""
 
 

@@ -22,8 +22,8 @@ PHOTOS = ("coffee", "cat", "rocket")
 """Photos that come along."""
 OWN = "your own"
 """The choice that stands for an uploaded photo."""
-DRAWN, WRITTEN, COPIED = "draw it", "write it", "take another photo's"
-"""Where the target comes from."""
+DRAWN, WRITTEN, COPIED = "draw", "write", "copy"
+"""Where the target comes from: the visitor's hand, words, or the explanation of another photo."""
 MOST_STEPS, LONGEST_TEXT, LARGEST_UPLOAD = 500, 200, 30_000_000
 """Bounds on what a visitor may ask for: steps, letters, bytes."""
 

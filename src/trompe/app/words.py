@@ -139,17 +139,24 @@ def smoothed(finished: Finished, beta: float) -> str:
         heatmap(method(loaded, x.to(place), result.target_class.to(place)))[0].detach().cpu()
         for x in (result.x, result.x_adv)
     )
-    brightest = bright([original, manipulated, finished.target])
-    return (
-        '<div class="panels three">'
-        + _smoothed_panel(original, finished.target, brightest, f"Original, beta {beta:g}")
-        + _smoothed_panel(manipulated, finished.target, brightest, f"Manipulated, beta {beta:g}")
-        + figure(pictures.address(pictures.heat(finished.target, brightest)), "Target")
-        + "</div>"
+    target = finished.target
+    brightest = bright([original, manipulated, target])
+    left = f"PCC {_pcc(manipulated, target)} to the target"
+    panels = (
+        (original, f"Original, beta {beta:g}", f"PCC {_pcc(original, target)} to the target"),
+        (
+            manipulated,
+            f"Manipulated, beta {beta:g}",
+            f"{left}, {_pcc(manipulated, original)} to the original's",
+        ),
+        (target, "Target", ""),
     )
+    shown = "".join(
+        figure(pictures.address(pictures.heat(heat, brightest)), title, below)
+        for heat, title, below in panels
+    )
+    return f'<div class="panels three">{shown}</div>'
 
 
-def _smoothed_panel(heat: Tensor, target: Tensor, brightest: float, title: str) -> str:
-    likeness = number(float(pcc(heat[None], target[None])))
-    picture = pictures.address(pictures.heat(heat, brightest))
-    return figure(picture, title, f"likeness to the target (PCC) {likeness}")
+def _pcc(heat: Tensor, other: Tensor) -> str:
+    return number(float(pcc(heat[None], other[None])))
