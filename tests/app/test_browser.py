@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 import time
@@ -18,6 +19,7 @@ sync_api = pytest.importorskip(
 )
 
 from trompe.app.serve import serve  # noqa: E402
+from trompe.app.sessions import Session  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PATIENCE = 20_000
@@ -129,7 +131,7 @@ def test_a_drawn_target_is_reached_and_taken_home(visit: Open, tmp_path: Path) -
         assert page.locator(f"{one} img").first.bounding_box()["width"] > 200
     before = page.locator("#smoothed img").nth(1).get_attribute("src")
     beta = page.locator("#beta input[type=number]")
-    beta.fill("5")
+    beta.fill("12")
     beta.press("Enter")
     page.wait_for_function(
         "before => document.querySelectorAll('#smoothed img')[1].src != before", arg=before,
@@ -206,14 +208,26 @@ def test_bad_uploads_are_refused_in_one_line(visit: Open, tmp_path: Path) -> Non
     status(page, "Done: 3 steps")
 
 
-def test_leaving_the_page_ends_its_work(visit: Open) -> None:
+def remembered() -> int:
+    """How many visitors the server remembers."""
+    gc.collect()
+    return sum(isinstance(one, Session) for one in gc.get_objects())
+
+
+def test_leaving_the_page_ends_its_work_and_is_forgotten(visit: Open) -> None:
+    before = remembered()
     page = visit()
     draw(page)
     steps(page, 500)
     press(page, "Start")
     page.wait_for_function(RUNNING, timeout=PATIENCE)
+    assert remembered() > before
     page.close()
     assert nothing_runs()
+    deadline = time.monotonic() + 30
+    while remembered() > before and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert remembered() <= before
 
 
 def test_two_visitors_do_not_disturb_each_other(visit: Open) -> None:
@@ -225,6 +239,9 @@ def test_two_visitors_do_not_disturb_each_other(visit: Open) -> None:
     status(other, "Done: 20 steps")
     press(other, "Start")
     one.wait_for_function(RUNNING, timeout=PATIENCE)
+    other.wait_for_function(
+        "!document.querySelector('#status').innerText.includes('Done')", timeout=PATIENCE
+    )
     status(other, "Done: 20 steps")
     press(one, "Stop")
     assert "400" not in status(one, "Stopped after")
