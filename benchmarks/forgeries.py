@@ -118,6 +118,9 @@ SETTINGS: dict[str, Callable[[dict[str, Any]], object]] = {
     "number of images": lambda s: s["source"].update(count=50),
     "names of images": lambda s: s["source"].update(names_sha256="00"),
     "contents of images": lambda s: s["source"].update(content_sha256="00"),
+    "an option of outputs": lambda s: s["models"][0]["found"].update(outputs={"limit": 3}),
+    "outputs in a word": lambda s: s["models"][0]["found"].update(outputs="value"),
+    "a mean in words": lambda s: s["models"][0]["found"].update(mean=["a", "b", "c"]),
     "all emptied": lambda s: s.clear(),
 }
 

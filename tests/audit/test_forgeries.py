@@ -156,8 +156,21 @@ SETTINGS: dict[str, Callable[[dict], object]] = {
     "normalisation": lambda s: s["models"][0]["found"].update(std=[0.5, 0.5, 0.5]),
     "weights": lambda s: s["models"][0]["found"].update(weights_of={"smallnet:net": "00"}),
     "source": lambda s: s["source"].update(count=50),
+    "an option of outputs": lambda s: _found(s, outputs={"meaning": "classes", "limit": 3}),
+    "a meaning of outputs": lambda s: _found(s, outputs={"meaning": "truth"}),
+    "a threshold in words": lambda s: _found(s, outputs={"threshold": "high"}),
+    "outputs in a word": lambda s: _found(s, outputs="value"),
+    "a mean in words": lambda s: _found(s, mean=["a", "b", "c"]),
+    "a std that is none": lambda s: _found(s, std=None),
     "nothing": lambda s: s.clear(),
 }
+
+#: These are no settings at all: whatever reads the run says so in one line.
+MALFORMED = [name for name in SETTINGS if name.startswith(("a ", "an ", "outputs in"))]
+
+
+def _found(settings: dict, **values: object) -> None:
+    settings["models"][0]["found"].update(values)
 
 
 def forge(run: Path, statements: str, *, resealed: bool) -> None:
@@ -195,11 +208,31 @@ def test_a_forged_table_is_noticed_though_all_checksums_are_made_to_fit(
 @pytest.mark.parametrize("resealed", [False, True])
 @pytest.mark.parametrize("what", SETTINGS)
 def test_forged_settings_are_noticed(run: Path, what: str, resealed: bool) -> None:
+    forge_settings(run, what, resealed=resealed)
+    assert verified(run, "--trust") == 2
+
+
+def forge_settings(run: Path, what: str, *, resealed: bool) -> None:
     settings = json.loads(open_run(run).store.get("settings") or "")
     SETTINGS[what](settings)
     text = json.dumps(settings, sort_keys=True).replace("'", "''")
     forge(run, f"UPDATE meta SET value = '{text}' WHERE key = 'settings'", resealed=resealed)
-    assert verified(run, "--trust") == 2
+
+
+@pytest.mark.parametrize("command", ["report", "verify"])
+@pytest.mark.parametrize("what", MALFORMED)
+def test_settings_that_are_none_are_one_line_wherever_they_are_read(
+    run: Path, what: str, command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forge_settings(run, what, resealed=True)
+    more = ["--output", "elsewhere"] if command == "report" else ["--arrays-only"]
+    try:
+        assert main([command, str(run), *more, "--quiet"]) == 2
+    finally:
+        shutil.rmtree("elsewhere", ignore_errors=True)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "is damaged" in line
+    assert "unexpected" not in line
 
 
 FIELDS: dict[str, object] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from PIL import Image
 
 import trompe
+from trompe.audit import open_run
+from trompe.audit.command import command_of
 from trompe.cli import main
 from trompe.errors import UsageError
 from trompe.zoo.spec import ModelSpec
@@ -114,3 +117,13 @@ def test_other_numbers_are_refused(folder: Path, numbers: dict[str, tuple[float,
 def test_a_word_is_no_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", *model("grey"), "--mean", "dark"]) == 2
     assert "no number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("numbers", [["0.1307"], [".13", ".13", ".13"]])
+def test_an_audit_takes_as_many_numbers_as_channels(folder: Path, numbers: list[str]) -> None:
+    how = ["--mean", *numbers, "--std", "0.3", "--iterations", "1", "--pairs", "1", "--quiet"]
+    command = ["audit", *model("grey"), *how, "--no-worst-case", "--output", "run"]
+    assert main(command) == 0
+    run = open_run("run")
+    assert run.facts("many_channels:grey")["mean"] == [float(numbers[0])]
+    assert main(shlex.split(command_of(run.settings, "run"))[1:] + ["--quiet"]) == 0

@@ -120,4 +120,4 @@ def test_what_is_left_open_is_said_to_those_who_see_no_more(run: Callable, odd: 
     command = ["robustness", "images", "--model", f"{odd}:good", "--size", 16, "--budget", 0.01]
     code, out, err = run(*command, "--tau", -1, "--quiet", "--output", "out")
     assert (code, out) == (4, "")
-    assert "only 1 of 2 images could be judged: the map of image 0 is all zero" in err
+    assert "only 1 of 2 images could be judged: the map of image 'black.png' is all" in err

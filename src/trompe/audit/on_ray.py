@@ -132,13 +132,15 @@ class RayProcess(Process):
         """The worker for a kind of batches, as Ray holds it for all machines."""
         worker = self.worker(model, kind)
         worker.move(torch.device("cpu"))  # the others may have no other device
-        own_code = is_function(model)  # a function of the user's made it
+        # A function of the user's made the model, or a module of theirs registered a part.
+        own_code = is_function(model) or bool(self.settings.code_of_parts())
         try:
             with own_modules_travel() if own_code else nullcontext():
                 return self.ray.put(worker)
         except Exception as error:  # code of the user's: anything can be in it
             raise TrompeError(
-                f"model '{model}' cannot be sent to Ray's workers ({first_line(error)}): use "
+                f"model '{model}' and what works on it cannot be sent to Ray's workers "
+                f"({first_line(error)}): use "
                 "--engine plain"
             ) from error
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import trompe
+from trompe.errors import StoreError, UsageError
 from trompe.kept import tensors_checksum
 from trompe.outputs import Outputs
 from trompe.types import InputSpace, LoadedModel
@@ -126,10 +127,36 @@ def facts(spec: ModelSpec, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def input_space(found: dict[str, Any]) -> InputSpace:
-    """The normalisation of a model, from what ``facts`` wrote down."""
-    return InputSpace(tuple(found["mean"]), tuple(found["std"]))
+    """The normalisation of a model, from what ``facts`` wrote down.
+
+    Raises:
+        StoreError: if what was written down is no normalisation.
+    """
+    try:
+        return InputSpace(tuple(map(float, found["mean"])), tuple(map(float, found["std"])))
+    except _NOT_WRITTEN as error:
+        raise _damaged("normalisation") from error
 
 
 def outputs_meaning(found: dict[str, Any]) -> Outputs | None:
-    """What a model's outputs mean, if that was written down: it is where they are not classes."""
-    return Outputs(**found["outputs"]) if "outputs" in found else None
+    """What a model's outputs mean, if that was written down: it is where they are not classes.
+
+    Raises:
+        StoreError: if what was written down is no meaning of outputs.
+    """
+    if "outputs" not in found:
+        return None
+    try:
+        return Outputs(**found["outputs"])
+    except _NOT_WRITTEN as error:
+        raise _damaged("meaning of the outputs") from error
+
+
+#: What values raise that ``facts`` never wrote: of other types, out of range.
+_NOT_WRITTEN = (TypeError, ValueError, OverflowError, UsageError)
+
+
+def _damaged(what: str) -> StoreError:
+    return StoreError(
+        f"the run's record of a model, the {what}, is damaged: restore it from a copy"
+    )

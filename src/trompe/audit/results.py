@@ -14,6 +14,7 @@ from torch import Tensor
 from trompe.audit import chain
 from trompe.audit.batches import WORST_CASE
 from trompe.audit.bookkeeping import software
+from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
@@ -197,4 +198,13 @@ def open_run(folder: str | Path) -> Run:
     Raises:
         StoreError: if there is none in the folder, or it is damaged.
     """
-    return Run(Store(Path(folder), reading=True))
+    store = Store(Path(folder), reading=True)
+    try:
+        run = Run(store)
+        for model in run.settings.models:  # whoever reads it relies on these
+            known = run.facts(model.key)
+            input_space(known), outputs_meaning(known)
+    except BaseException:
+        store.close()
+        raise
+    return run

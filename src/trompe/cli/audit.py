@@ -19,14 +19,15 @@ from trompe.cli.options import (
     MANY,
     SEED,
     SIDE,
-    Number,
     batch_option,
     chunk_option,
     json_option,
+    mean_option,
     method_option,
     outputs_option,
     patterns_option,
     quiet_option,
+    std_option,
 )
 from trompe.cli.outcome import say_outcome, status_in_words
 from trompe.cli.parts import part_option
@@ -130,8 +131,8 @@ Examples:
 @click.option("--no-worst-case", is_flag=True, help="Attack towards targets alone.")
 @click.option("--short", is_flag=True, help="50 steps, to see how it works.")
 @click.option("--classes", metavar="FILE", help="Class labels, one per line.")
-@click.option("--mean", nargs=3, type=Number(), metavar="R G B", help="Mean of the normalisation.")
-@click.option("--std", nargs=3, type=Number(), metavar="R G B", help="Its standard deviation.")
+@mean_option
+@std_option
 @click.option("--size", type=SIDE, help="Height and width of the input.")
 @outputs_option
 @patterns_option

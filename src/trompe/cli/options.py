@@ -128,6 +128,22 @@ outputs_option = click.option(
     type=click.Choice(["classes", "binary", "labels", "probabilities", "value"]),
     help="What the outputs mean. Default: found, and said; labels and values have to be named.",
 )
+mean_option = click.option(
+    "--mean",
+    cls=Numbers,
+    type=Number(),
+    multiple=True,
+    metavar="NUMBER...",
+    help="Mean of the normalisation: a number per channel, or one for all.",
+)
+std_option = click.option(
+    "--std",
+    cls=Numbers,
+    type=Number(),
+    multiple=True,
+    metavar="NUMBER...",
+    help="Its standard deviation.",
+)
 _MODEL_OPTIONS = (
     click.option(
         "--weights",
@@ -135,22 +151,8 @@ _MODEL_OPTIONS = (
         help="Safetensors or a checkpoint; 'random' for none. Default: the model's own.",
     ),
     click.option("--classes", metavar="FILE", help="Class labels, one per line."),
-    click.option(
-        "--mean",
-        cls=Numbers,
-        type=Number(),
-        multiple=True,
-        metavar="NUMBER...",
-        help="Mean of the normalisation: a number per channel, or one for all.",
-    ),
-    click.option(
-        "--std",
-        cls=Numbers,
-        type=Number(),
-        multiple=True,
-        metavar="NUMBER...",
-        help="Its standard deviation.",
-    ),
+    mean_option,
+    std_option,
     click.option("--size", type=SIDE, help="Height and width of the input."),
     click.option(
         "--num-classes", type=click.IntRange(1, 1_000_000), help="Number of the network's outputs."

@@ -120,7 +120,8 @@ class _Work:
             else:
                 heatmap(self.explainer(self.loaded.model, x, target))
         except TrompeError as error:
-            lost[name] = str(error)
+            # It was looked at alone, as a batch of one: whoever reads this knows it by its name.
+            lost[name] = str(error).replace("image 0", f"image '{name}'")
             return False
         return True
 
