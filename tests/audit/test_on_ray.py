@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,61 @@ def test_ended_by_ctrl_c_and_gone_on_by_the_other_engine() -> None:
 def test_what_the_cluster_has_no_room_for(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         run_audit("run", small(), engine="ray", **options)
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from trompe.attacks.constraints import LInfBall, constraints
+from trompe.engine import explained
+from trompe.explain.base import Method, explainers
+from trompe.explain.gradient import score_gradient
+from trompe.types import Explanation
+
+@constraints.register("own_ball")
+@dataclass(frozen=True)
+class OwnBall(LInfBall):
+    pass
+
+@explainers.register("twice_gradient")
+@dataclass(frozen=True)
+class TwiceGradient(Method):
+    name = "twice_gradient"
+
+    def explain(self, model, x, target):
+        def method(x, keep):
+            gradient, logits = score_gradient(model, x, target, keep)
+            return Explanation(2 * gradient, logits)
+
+        return explained(method, model, x)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("place")
+def test_parts_of_a_plugin_work_on_ray(place: Path) -> None:
+    try:
+        ray_package()
+    except UsageError as error:
+        pytest.skip(str(error))
+    (place / "own_parts.py").write_text(PLUGIN)
+    text = (
+        "audit --plugin own_parts --images images --model tiny-vgg=random --pairs 2 "
+        "--iterations 2 --constraint own_ball:0.1 --method twice_gradient --worst-case 0.001 "
+        "--workers 1 --quiet"
+    )
+    command = text.split()
+    source = Path(__file__).parents[2] / "src"
+    path = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "TROMPE_PLUGINS": ""}
+    for engine in ("ray", "plain"):
+        done = subprocess.run(
+            [sys.executable, "-m", "trompe", *command, "--engine", engine, "--output", engine],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert numbers("ray") == numbers("plain")
 
 
 @pytest.mark.usefixtures("place")

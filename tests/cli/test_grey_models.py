@@ -126,4 +126,4 @@ def test_an_audit_takes_as_many_numbers_as_channels(folder: Path, numbers: list[
     assert main(command) == 0
     run = open_run("run")
     assert run.facts("many_channels:grey")["mean"] == [float(numbers[0])]
-    assert main(shlex.split(command_of(run.settings, "run"))[1:] + ["--quiet"]) == 0
+    assert main([*shlex.split(command_of(run.settings, "run"))[1:], "--quiet"]) == 0

@@ -20,6 +20,12 @@ from trompe.errors import OutputError, StoreError
 from trompe.ordinary import is_ordinary
 
 
+def content_of(tensors: Mapping[str, Tensor]) -> tuple[str, bytes]:
+    """What is written of some tensors, and the checksum by which that is found again."""
+    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    return hashlib.sha256(content).hexdigest(), content
+
+
 class ArrayStore:
     """A folder of arrays; the same content is kept once, whoever writes it.
 
@@ -50,8 +56,7 @@ class ArrayStore:
             OutputError: if they cannot be written, as when the disk is full.
             StoreError: if a file of that name is there with another content.
         """
-        content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-        checksum = hashlib.sha256(content).hexdigest()
+        checksum, content = content_of(tensors)
         path = self.path(checksum)
         temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
         try:

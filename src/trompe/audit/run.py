@@ -102,8 +102,10 @@ def run_audit(
     source = open_source(settings.images)
     images = source.images()
     found, unusable = [], []
+    # On Ray, others compute: this machine need not have their device.
+    here = "auto" if engine == "ray" and device != "cpu" else device
     for spec in settings.models:
-        loaded = spec.load(device)
+        loaded = spec.load(here)
         found.append(facts(spec, loaded))
         unusable.append(unusable_methods(settings, loaded))
     for method, error in unusable[0].items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -103,10 +102,6 @@ class Verifier:
         self.run, self.models, self.trusted, self.device = run, models, trusted, device
         self._loaded: tuple[str, LoadedModel, tuple[str, ...]] | None = None
 
-    @cached_property
-    def _code_of_parts(self) -> dict[str, str]:
-        return self.run.settings.code_of_parts()
-
     def distrusted(self) -> list[str]:
         """The models that are not made again, because they are code that nobody vouched for."""
         return [m.key for m in self.run.settings.models if not self._allowed(m.key)]
@@ -114,6 +109,10 @@ class Verifier:
     def _allowed(self, name: str) -> bool:
         model = self.run.model(name)
         return not model.is_code or self.trusted is None or model.name in self.trusted
+
+    def loaded(self, name: str) -> LoadedModel:
+        """A model, which must be one that may be run."""
+        return self._load(name)[0]
 
     def _load(self, name: str) -> tuple[LoadedModel, tuple[str, ...]]:
         """A model, and how it differs from the one that was attacked."""
@@ -130,7 +129,10 @@ class Verifier:
             spec = self.run.model(name)
             if spec.is_code and code_checksums(spec.name) != known["code_of"]:
                 wrong.append(f"the code of {name} is another")
-            recorded, now = self.run.record.get("code_of_parts", {}), self._code_of_parts
+            recorded, now = (
+                self.run.record.get("code_of_parts", {}),
+                self.run.settings.code_of_parts(),
+            )
             for module in sorted(now.keys() | recorded.keys()):
                 if now.get(module) != recorded.get(module):
                     wrong.append(f"the code of {module} is another")

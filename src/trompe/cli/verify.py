@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trompe.cli.console import progress_bar, say
-from trompe.cli.options import Number, json_option, quiet_option
+from trompe.cli.options import COUNT, MANY, SEED, Number, json_option, quiet_option
 from trompe.errors import OutputError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from trompe.audit import Run
+    from trompe.audit.verify import Verifier
 
 
 @click.command()
@@ -38,6 +40,24 @@ if TYPE_CHECKING:
     help="The digest that was published with RUN: another one is a problem.",
 )
 @click.option(
+    "--repeat",
+    type=COUNT,
+    metavar="N",
+    help="Also do N batches of attacks and searches again, drawn anew each time.",
+)
+@click.option("--seed", type=SEED, help="With --repeat: draw as it was drawn with this seed.")
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="With --repeat: not a bit may differ, on the machine and with the threads of the run.",
+)
+@click.option(
+    "--images",
+    metavar="SOURCE",
+    help="With --repeat: where the images are, to take them from there and not from RUN.",
+)
+@click.option("--threads", type=MANY, help="CPU threads. Default: torch's choice.")
+@click.option(
     "--tau", type=Number(-1, 1), default=0.5, show_default=True, help="Least map correlation."
 )
 @click.option(
@@ -58,6 +78,11 @@ def verify(
     trust: bool,
     models: tuple[str, ...],
     digest: str | None,
+    repeat: int | None,
+    seed: int | None,
+    exact: bool,
+    images: str | None,
+    threads: int | None,
     tau: float,
     epsilon: float,
     device: str,
@@ -71,6 +96,9 @@ def verify(
     report's numbers are computed anew. Ends with code 2 if something does not agree. An entry of
     the leaderboard that was right for an earlier state of the run is written anew.
 
+    With --repeat, some batches are done again: whether the attacks and searches found what the run
+    says. The batches are drawn by chance, and the seed is said.
+
     Models that are a function of somebody's (module:function) are code: they are not run unless you
     give --trust, or name them with --model.
     """
@@ -81,6 +109,14 @@ def verify(
 
     if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
         raise UsageError(f"'{digest}' is no digest of a run: 64 letters of 0-9a-f, as it prints")
+    if repeat is None and (seed is not None or exact or images is not None):
+        raise UsageError("--seed, --exact and --images go with --repeat")
+    if repeat is not None and arrays_only:
+        raise UsageError("give one of --repeat, which runs the models, and --arrays-only")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     opened = open_run(run)
     click.get_current_context().call_on_close(opened.store.close)
     if unknown := opened.settings.unknown_parts():
@@ -101,6 +137,11 @@ def verify(
             problems += [f"cell {one.row.id}: {text}" for text in one.problems]
             if bar is not None:
                 bar(checked, opened.status.done, {})
+    again: dict[str, Any] = {}
+    if repeat is not None:
+        with _talk_to_stderr():
+            again = _again(verifier, repeat, seed, exact=exact, images=images, quiet=quiet)
+        problems += again["problems"]
     found, renewed = _files(opened)
     problems += found
     skipped = [] if arrays_only else verifier.distrusted()
@@ -113,6 +154,7 @@ def verify(
             "not_run": skipped,
             "problems": problems,
             "renewed": renewed,
+            **({"repeated": again} if again else {}),
             "leaderboard": entries,
         }
         click.echo(json.dumps(report, indent=2))
@@ -123,6 +165,12 @@ def verify(
             say(f"{name} was of an earlier state of the run")
         failed = f", {opened.status.errors} failed" if opened.status.errors else ""
         say(f"{checked} cells checked{failed}, {len(problems)} problems")
+        if again:
+            say(
+                f"{again['cells']} cells of {len(again['batches'])} batches done again (seed "
+                f"{again['seed']}): {again['exact']} the same bit by bit, {again['close']} but for "
+                "rounding"
+            )
         say(f"Digest of the run: {opened.digest}")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
@@ -132,7 +180,48 @@ def verify(
             f"what could be checked agrees, but {', '.join(skipped)} is code that '{run}' names, "
             "and was not run: give --trust if you trust it, or --arrays-only to do without"
         )
+    if again and again["left"]:
+        raise StoreError(
+            f"what could be checked agrees, but {len(again['left'])} cells could not be done again "
+            f"({again['left'][0]}): name the images with --images"
+        )
     return 0
+
+
+def _again(
+    verifier: Verifier,
+    count: int,
+    seed: int | None,
+    *,
+    exact: bool,
+    images: str | None,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Do some batches again: which were drawn, and what came of it."""
+    from trompe.audit.repeat import Repeater
+    from trompe.audit.sources import open_source
+
+    # A forger must not know beforehand which ones.
+    chosen = secrets.randbelow(2**32) if seed is None else seed
+    source = None if images is None else open_source(images)
+    repeater = Repeater(verifier.run, verifier, source=source, exact=exact)
+    batches = repeater.drawn(count, chosen)
+    done = []
+    with progress_bar("repeat", unit="batch", quiet=quiet) as bar:
+        for number in batches:
+            done.append(repeater.repeat(number))
+            if bar is not None:
+                bar(len(done), len(batches), {})
+    found = [text for one in done for text in one.problems]
+    numbers = {name: sum(getattr(one, name) for one in done) for name in ("exact", "close")}
+    return {
+        "seed": chosen,
+        "batches": batches,
+        "cells": sum(one.cells for one in done),
+        **numbers,
+        "left": [text for one in done for text in one.left],
+        "problems": found,
+    }
 
 
 def _another(opened: Run, digest: str | None) -> list[str]:
