@@ -21,9 +21,22 @@ def made(registry: Registry[Any], text: str) -> Any:
     Raises:
         UsageError: if there is no such part or option, one is missing, or has no such value.
     """
-    kind = registry.kind
     name, _, written = text.partition(":")
-    part = registry[name]
+    return with_options(registry[name], written, called=f"{registry.kind} {name}", lead=f"{name}:")
+
+
+def with_options(part: Any, written: str, *, called: str, lead: str = "") -> Any:
+    """A dataclass made with options as people write them, the first ones perhaps without names.
+
+    Args:
+        part: its type.
+        written: the options, ``8/255`` or ``quality=75``, separated by commas.
+        called: what it is called in messages.
+        lead: what is written before the options, for the way out in messages.
+
+    Raises:
+        UsageError: if there is no such option, one is missing, or has no such value.
+    """
     known = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
     fields = [field.name for field in known if field.init]
     options: dict[str, Any] = {}
@@ -31,15 +44,15 @@ def made(registry: Registry[Any], text: str) -> Any:
         key, equals, value = entry.partition("=")
         if not equals:
             if position >= len(fields):
-                raise UsageError(f"{kind} {name} has no option for '{entry}'")
+                raise UsageError(f"{called} has no option for '{entry}'")
             key, value = fields[position], key
         if key not in fields:
             names = ", ".join(fields) or "none"
-            raise UsageError(f"{kind} {name} has no option '{key}': it has {names}")
+            raise UsageError(f"{called} has no option '{key}': it has {names}")
         options[key] = number(value)
         declared = next(field.type for field in known if field.name == key)
         if wanted := _unlike(options[key], declared):
-            raise UsageError(f"{kind} {name}: {key} cannot be '{value}': {wanted}")
+            raise UsageError(f"{called}: {key} cannot be '{value}': {wanted}")
     try:
         return part(**options)
     except TypeError as error:
@@ -51,8 +64,8 @@ def made(registry: Registry[Any], text: str) -> Any:
             and field.default_factory is dataclasses.MISSING
             and field.name not in options
         ]
-        missing = f"needs {', '.join(required)}, as in {name}:{required[0]}=..." if required else ""
-        raise UsageError(f"{kind} {name} {missing or f'cannot be made: {error}'}") from error
+        missing = f"needs {', '.join(required)}, as in {lead}{required[0]}=..." if required else ""
+        raise UsageError(f"{called} {missing or f'cannot be made: {error}'}") from error
 
 
 def _unlike(value: Any, declared: Any) -> str | None:

@@ -116,6 +116,7 @@ def test_what_was_changed_after_the_run_is_said_in_the_report(run: Run) -> None:
             iterations=9,
             chunk=2,
             worst_case=0.3,
+            certify="0.125,sigma=0.25,denoiser=true",
         ),
     ],
 )

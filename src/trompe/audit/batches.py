@@ -18,6 +18,9 @@ Pixels = Mapping[int, Tensor | str]
 WORST_CASE = "worst-case"
 """In place of a preset's name: cells that look for the map least like the original one."""
 
+CERTIFICATE = "certificate"
+"""In place of a preset's name: cells that bound how far the smoothed map can be moved at most."""
+
 
 @dataclass(frozen=True)
 class Cell:

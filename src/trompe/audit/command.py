@@ -10,7 +10,7 @@ from trompe.audit.settings import Settings
 _REPEATED = {"methods": "--method", "smoothings": "--smoothing", "presets": "--preset"}
 _SINGLE = (
     *("images", "objective", "constraint", "pairs", "pair_list", "seed", "iterations"),
-    *("batch_size", "patterns", "chunk"),
+    *("batch_size", "patterns", "chunk", "certify"),
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trompe.audit.batches import WORST_CASE
+from trompe.audit.batches import CERTIFICATE, WORST_CASE
+from trompe.audit.certified_share import certified_share
 from trompe.audit.results import Row, Run
 from trompe.robustness.evaluation import FAILED, NOTHING, STATUS, SUCCESS, UNKNOWN
 from trompe.robustness.shares import Share, share
@@ -107,8 +108,11 @@ def aim_in_words(record: Mapping[str, Any]) -> str:
 
 
 def _entry(
-    run: Run, cells: Sequence[Row], tau: float, epsilon: float, digest: str
+    run: Run, group: Sequence[Row], tau: float, epsilon: float, digest: str
 ) -> dict[str, Any]:
+    cells = [row for row in group if row.preset != CERTIFICATE]
+    certificates = [row for row in group if row.preset == CERTIFICATE]
+    asked = run.settings.certification
     budget = run.settings.worst_case
     searching = budget is not None
     attacks = [row for row in cells if row.preset != WORST_CASE]
@@ -116,13 +120,15 @@ def _entry(
     found = [status(group, tau, epsilon, searching=searching) for group in by_image(cells).values()]
     robust_share = accuracy(cells, tau, epsilon, searching=searching)
     first = cells[0]
+    number = 5 if asked is not None else 4 if searching else 3
     return {
-        "format": "trompe-leaderboard-4" if searching else "trompe-leaderboard-3",
+        "format": f"trompe-leaderboard-{number}",
         "model": first.model,
         "method": first.method,
         "defence": first.defence,
         "presets": sorted({row.preset for row in rows}),
         **({} if budget is None else _search(run, cells, budget)),
+        **({} if asked is None else {"certified": certified_share(certificates, asked, tau)}),
         "iterations": run.settings.iterations,
         **attack_in_record(run.record),
         "images": len(found),
@@ -195,18 +201,18 @@ def leaderboard(
         run: to be summarised.
         tau: least correlation with the original map.
         epsilon: largest change of a pixel, pixel units 0..1.
-        rows: in place of all of the run's, failed ones and searches included.
+        rows: in place of all of the run's, failed ones, searches and certificates included.
         digest: of the run, in place of its present one.
 
     Returns:
         One dictionary, ready for JSON, per model, method and smoothing.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in (*run.rows, *run.searches) if rows is None else rows:
+    for row in run.by_purpose if rows is None else rows:
         groups.setdefault((row.model, row.method, row.defence), []).append(row)
     state = run.digest if digest is None else digest
     return [
         _entry(run, group, tau, epsilon, state)
         for group in groups.values()
-        if any(row.message is None for row in group)
+        if any(row.message is None and row.preset != CERTIFICATE for row in group)
     ]

@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 
 from trompe.audit import chain
-from trompe.audit.batches import WORST_CASE
+from trompe.audit.batches import CERTIFICATE, WORST_CASE
 from trompe.audit.image_tables import read_pairs
 from trompe.audit.settings import Settings
 from trompe.audit.source import Source
@@ -154,13 +154,16 @@ def planned_batches(
 ) -> Iterator[tuple[tuple[str, str, str], list[tuple[int, int]]]]:
     """Every batch of one model, in order: method, smoothing and preset, and its pairs of images.
 
-    Where the worst case is looked for, batches of each image with itself come last, each image
-    once, under ``WORST_CASE`` in place of a preset.
+    Where the worst case is looked for, batches of each image with itself follow, each image once,
+    under ``WORST_CASE`` in place of a preset; where maps are certified, such batches come last,
+    under ``CERTIFICATE``.
     """
     alone = [(image, image) for image in dict.fromkeys(image for image, _ in pairs)]
     rounds = [[(preset, list(pairs)) for preset in settings.presets]]
     if settings.worst_case is not None:
         rounds.append([(WORST_CASE, alone)])
+    if settings.certify is not None:
+        rounds.append([(CERTIFICATE, alone)])
     for work in rounds:
         for method in settings.methods:
             for smoothing in settings.smoothings:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from trompe.audit import chain
-from trompe.audit.batches import WORST_CASE
+from trompe.audit.batches import CERTIFICATE, WORST_CASE
 from trompe.audit.bookkeeping import software
 from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.settings import Settings
@@ -129,13 +129,23 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The attacks that are done or failed, in order; searches for the worst case are apart."""
-        return [row for row in self.entered if row.preset != WORST_CASE]
+        """The attacks that are done or failed, in order; searches and certificates are apart."""
+        return [row for row in self.entered if row.preset not in (WORST_CASE, CERTIFICATE)]
 
     @cached_property
     def searches(self) -> list[Row]:
         """The searches for the worst case that are done or failed, in order."""
         return [row for row in self.entered if row.preset == WORST_CASE]
+
+    @cached_property
+    def certificates(self) -> list[Row]:
+        """The certificates that are done or failed, in order."""
+        return [row for row in self.entered if row.preset == CERTIFICATE]
+
+    @property
+    def by_purpose(self) -> list[Row]:
+        """The cells that are done or failed: attacks, then searches, then certificates."""
+        return [*self.rows, *self.searches, *self.certificates]
 
     @cached_property
     def entered(self) -> list[Row]:

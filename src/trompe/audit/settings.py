@@ -18,6 +18,7 @@ from trompe.attacks.objectives import (
     written_objective,
 )
 from trompe.attacks.presets import DEFAULT_PRESET, preset_for, presets
+from trompe.audit.certification import Certification
 from trompe.audit.image_tables import read_pairs
 from trompe.audit.provenance import code_of_parts
 from trompe.audit.source import Image, Source, fingerprint
@@ -76,6 +77,8 @@ class Settings:
         patterns: file of learned patterns for pattern_attribution.
         worst_case: budget of the search for the worst map of every image within 8/255, a share of
             ``trompe.auto_attack``'s steps and queries; ``None`` for no search.
+        certify: certificates from noise of every image's smoothed map, as the options of
+            ``trompe.audit.certification.Certification``: ``0.125,sigma=0.25``; ``None`` for none.
         chunk: how many copies of images are held in memory at once by explanations that average
             over many; theirs if not given.
         known: whether methods, presets, objective and constraint must be known here. A run can be
@@ -102,11 +105,14 @@ class Settings:
     patterns: str | None = None
     chunk: int | None = None
     worst_case: float | None = None
+    certify: str | None = None
     known: InitVar[bool] = True
 
     def __post_init__(self, known: bool) -> None:
         named = tuple(words_for(Smoothing.parse(words)) for words in self.smoothings)
         object.__setattr__(self, "smoothings", named)  # one spelling for one smoothing
+        if self.certify is not None:
+            object.__setattr__(self, "certify", Certification.parse(self.certify).words)
         for kind in ("models", "methods", "smoothings", "presets"):
             values = getattr(self, kind)
             if not values:
@@ -156,6 +162,11 @@ class Settings:
         return takes_target(objectives[self.objective.partition(":")[0]])
 
     @property
+    def certification(self) -> Certification | None:
+        """What is certified of every image, if anything."""
+        return None if self.certify is None else Certification.parse(self.certify)
+
+    @property
     def usual_objective(self) -> bool:
         """Whether the objective is that of every attack where nobody says."""
         return self.objective == DEFAULT_OBJECTIVE
@@ -199,7 +210,7 @@ class Settings:
         """
         plain = dataclasses.asdict(self)
         # As in the records of runs from before there were such settings.
-        usual = dict.fromkeys(("chunk", "constraint", "worst_case")) | {
+        usual = dict.fromkeys(("chunk", "constraint", "worst_case", "certify")) | {
             "objective": DEFAULT_OBJECTIVE
         }
         for name, value in usual.items():

@@ -29,6 +29,7 @@ class Status:
         objective: of its attacks.
         constraint: where their images must stay; ``None`` for the presets' own.
         worst_case: budget of the search for the worst case; ``None`` for no search.
+        certify: the certificates of every image; ``None`` for none.
     """
 
     cells: int
@@ -44,6 +45,7 @@ class Status:
     objective: str = DEFAULT_OBJECTIVE
     constraint: str | None = None
     worst_case: float | None = None
+    certify: str | None = None
 
     @property
     def open(self) -> int:
@@ -90,4 +92,5 @@ def status(store: Store) -> Status:
         objective=settings.get("objective", DEFAULT_OBJECTIVE),
         constraint=settings.get("constraint"),
         worst_case=settings.get("worst_case"),
+        certify=settings.get("certify"),
     )

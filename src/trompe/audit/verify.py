@@ -15,25 +15,21 @@ from trompe.attacks.constraints import Constraint
 from trompe.attacks.objectives import takes_target
 from trompe.attacks.observation import observe
 from trompe.audit.attack_parts import attack_parts
-from trompe.audit.batches import WORST_CASE, Cell
+from trompe.audit.batches import CERTIFICATE, WORST_CASE, Cell
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
 from trompe.audit.provenance import code_checksums, input_space, outputs_meaning
 from trompe.audit.results import Row, Run
+from trompe.audit.tolerances import MAP_TOLERANCE, ROUNDING, TOLERANCE, difference, same
+from trompe.audit.verify_certified import drawn_problems, kept_problems
 from trompe.audit.worst_case import NOTED, ball, search_problems, strange
 from trompe.engine import frozen
 from trompe.errors import TrompeError
 from trompe.geometry.smoothed_method import make_method
 from trompe.kept import tensors_checksum
-from trompe.metrics import linf
 from trompe.metrics.attack import Outcome
 from trompe.outputs import Outputs
 from trompe.types import LoadedModel, relative
 
-#: Relative to the larger of the two numbers and 1. What follows from arrays is the same anywhere
-#: but for rounding; what the model computes anew may be rounded otherwise on another machine.
-ROUNDING, TOLERANCE = 1e-5, 2e-3
-#: Largest difference of a recomputed map, as a share of its maximum.
-MAP_TOLERANCE = 0.01
 #: How far outside the constraint a pixel may lie, pixel units: projections are rounded.
 OUTSIDE = 1e-4
 
@@ -51,19 +47,6 @@ class Checked:
     problems: tuple[str, ...]
 
 
-def _same(a: float | None, b: float | None, tolerance: float) -> bool:
-    """Whether two numbers agree; one that is undefined is ``None`` or not finite."""
-    first, second = (None if v is None or not math.isfinite(v) else v for v in (a, b))
-    if first is None or second is None:
-        return first is second
-    return math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance)
-
-
-def _difference(heat: Tensor, kept: Tensor) -> float:
-    """The largest difference of a map from the one that is kept, as a share of its maximum."""
-    return float(linf(heat, kept)) / max(float(kept.max()), 1e-30)
-
-
 def _searches(row: Row) -> bool:
     """Whether a cell is a search for the worst case."""
     return row.preset == WORST_CASE
@@ -72,7 +55,7 @@ def _searches(row: Row) -> bool:
 def _others(row: Row, found: Mapping[str, Tensor]) -> Iterator[str]:
     """The metrics of a cell, [1] each, that the model gives otherwise."""
     for name, column in found.items():
-        if not _same(float(column[0]), row.values.get(name), TOLERANCE):
+        if not same(float(column[0]), row.values.get(name), TOLERANCE):
             kept = row.values.get(name, math.nan)
             yield f"{name} is {float(column[0]):.6g}, not {kept:.6g}"
 
@@ -143,9 +126,7 @@ class Verifier:
         """Check one finished cell."""
         try:
             arrays = self.run.arrays(row)
-            problems = [f"it has an array '{name}' too much" for name in strange(row, arrays)]
-            problems += self._numbers(row, arrays)
-            problems += search_problems(row, arrays) if _searches(row) else self._flags(row, arrays)
+            problems = [*self._kept(row, arrays)]
             if self.models and self._allowed(row.model):
                 loaded, wrong = self._load(row.model)
                 problems += [*wrong, *self._anew(row, arrays, loaded)]
@@ -155,6 +136,15 @@ class Verifier:
             # Arrays of other names, shapes or types than were ever written.
             problems = [f"its arrays cannot be used ({type(error).__name__}: {error})"]
         return Checked(row, tuple(problems))
+
+    def _kept(self, row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
+        """What does not follow from the arrays of a cell, without its model."""
+        if row.preset == CERTIFICATE:
+            yield from kept_problems(self.run, row, arrays)
+            return
+        yield from (f"it has an array '{name}' too much" for name in strange(row, arrays))
+        yield from self._numbers(row, arrays)
+        yield from search_problems(row, arrays) if _searches(row) else self._flags(row, arrays)
 
     def _numbers(self, row: Row, arrays: Mapping[str, Tensor]) -> Iterator[str]:
         """What the arrays say of the metrics that follow from them."""
@@ -167,7 +157,7 @@ class Verifier:
             wrong = ", ".join(sorted(names ^ expected)[:3])
             yield f"it has other metrics than it must have ({wrong})"
         for name, value in found.items():
-            if not _same(value, row.values.get(name), ROUNDING):
+            if not same(value, row.values.get(name), ROUNDING):
                 yield f"{name} is {value:.6g}, not {row.values.get(name, math.nan):.6g}"
         if not _searches(row):
             yield from self._steps(row, arrays)
@@ -214,7 +204,11 @@ class Verifier:
             seed=self.run.settings.seed,
             chunk=self.run.settings.chunk,
         )
-        settings, outcome = self.run.settings, outcome_of(arrays["x"], arrays)
+        settings = self.run.settings
+        if row.preset == CERTIFICATE:
+            yield from drawn_problems(settings, loaded, explainer, row, arrays)
+            return
+        outcome = outcome_of(arrays["x"], arrays)
         cell = Cell(row.id, row.image_number, row.target_number)
         if _searches(row):
             yield from self._place(outcome, ball(), loaded)
@@ -263,7 +257,7 @@ class Verifier:
         if aim is None or outcome.map_target is None:
             if aim is not outcome.map_target:
                 yield "it has a map that is aimed at and must not, or must and has not"
-        elif not _difference(aim, outcome.map_target) <= MAP_TOLERANCE:
+        elif not difference(aim, outcome.map_target) <= MAP_TOLERANCE:
             yield "the map aimed at is not the one that the objective makes"
 
     def _maps(
@@ -283,7 +277,7 @@ class Verifier:
                 # What is aimed at explains the target image's own class.
                 explained = found.argmax(dim=1) if kind == "target" else winner
                 heat, logits = relative(explainer(model, x, explained)).cpu(), found.cpu()
-            away = _difference(heat, arrays[f"map_{kind}"])
+            away = difference(heat, arrays[f"map_{kind}"])
             if not away <= MAP_TOLERANCE:
                 yield f"the {kind} map differs by {away:.2g} of its maximum"
             if kind != "target" and not torch.allclose(
@@ -293,6 +287,6 @@ class Verifier:
 
     def check_all(self) -> Iterator[Checked]:
         """Check every finished cell, in order."""
-        for row in (*self.run.rows, *self.run.searches):
+        for row in self.run.by_purpose:
             if row.message is None:
                 yield self.check(row)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from trompe.audit.batches import WORST_CASE, Batch, Cell, Pixels, read_images
+from trompe.audit.batches import CERTIFICATE, WORST_CASE, Batch, Cell, Pixels, read_images
 from trompe.audit.cell import Finding, Worker
+from trompe.audit.certified import Certifier
 from trompe.audit.claims import Claims
 from trompe.audit.findings import put, write_down
 from trompe.audit.planning import plan_model, unplanned
@@ -69,7 +70,7 @@ class Process:
         return loaded
 
     def _worker(self, model: str, kind: tuple[str, str, str]) -> Worker:
-        of = Searcher if kind[2] == WORST_CASE else Worker
+        of = {WORST_CASE: Searcher, CERTIFICATE: Certifier}.get(kind[2], Worker)
         return of(self.settings, self.load(model), kind)
 
     def tell(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from trompe.certificates.gaussian_shift import (
     total_variation,
     weighted_shift,
 )
-from trompe.certificates.noise_statistics import Counted
+from trompe.certificates.noise_statistics import Pilot
 from trompe.certificates.upper import WIDEN
 
 SHARES = {
@@ -38,6 +39,25 @@ _SIZE = 1 + 1e-9
 """At least the norm of a standardised map, rounding included."""
 
 Floats = NDArray[np.float64]
+
+
+class Counts(Protocol):
+    """What bounds are computed from: ``Counted``, or what was kept of one."""
+
+    @property
+    def pilot(self) -> Pilot:
+        """What was looked at."""
+
+    @property
+    def samples(self) -> int:
+        """How many fresh samples were counted."""
+
+    @property
+    def spread(self) -> float:
+        """The largest eigenvalue of their covariance, within 0..1."""
+
+    def counts(self, name: str) -> NDArray[np.int64]:
+        """How often each level of ``along`` and ``away``, square and label was hit."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +95,12 @@ class NoiseBounds:
     """What the samples say of the expectations at the image, and hence in balls around it.
 
     Args:
-        counted: Sums over fresh samples.
+        counted: What was counted over fresh samples.
         confidence: That all statements hold, below 1.
         radii: How many radii ``within`` is asked for: the votes' tests are repeated for each.
     """
 
-    def __init__(self, counted: Counted, confidence: float, radii: int) -> None:
+    def __init__(self, counted: Counts, confidence: float, radii: int) -> None:
         self.counted, self.radii = counted, radii
         self.alpha = {name: share * (1 - confidence) for name, share in SHARES.items()}
         n, along, away = counted.samples, counted.counts("along"), counted.counts("away")

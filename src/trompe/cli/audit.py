@@ -45,6 +45,7 @@ Examples:
   trompe audit --images photos/ --model vgg16 --method gradient --method lrp --pairs 100
   trompe audit --objective unlike --constraint linf:8/255
   trompe audit --smoothing none --smoothing beta=0.8 --workers 2
+  trompe audit --model tiny-vgg-noise --method lrp --certify 0.125,sigma=0.25
   trompe audit --engine ray --ray-address auto
   trompe audit --status
 """
@@ -129,6 +130,13 @@ Examples:
     f"of every image within 8/255. Default: {WORST_CASE:g}, with --short {SHORT_WORST_CASE:g}.",
 )
 @click.option("--no-worst-case", is_flag=True, help="Attack towards targets alone.")
+@click.option(
+    "--certify",
+    metavar="RADIUS[,sigma=..,samples=..]",
+    help="Also certify every image's smoothed map against changes up to this size (l2, pixel "
+    "units), as 'trompe certify --method noise' does: 0.125,sigma=0.25. Further options: samples, "
+    "pool, confidence, denoiser=true.",
+)
 @click.option("--short", is_flag=True, help="50 steps, to see how it works.")
 @click.option("--classes", metavar="FILE", help="Class labels, one per line.")
 @mean_option
@@ -181,8 +189,8 @@ def audit(
 
     Each pair of images, model, method, smoothing and preset is one cell of the run. Then comes,
     for every image, model, method and smoothing, the search for the worst map within 8/255, from
-    which the leaderboard's number follows; the attacks show what can be made of a map. End it
-    whenever you like: the same command goes on where it was. Cells that failed are tried again by
+    which the leaderboard's number follows; the attacks show what can be made of a map. With
+    --certify, certificates of the smoothed maps come last. End it whenever you like: the same command goes on where it was. Cells that failed are tried again by
     the same command, up to three times. 'trompe report' shows the outcome.
 
     Ends with code 3 if cells failed.

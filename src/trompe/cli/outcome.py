@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 def say_outcome(folder: Path) -> None:
     """Say in a sentence per method what the cells that are done showed, and what to do next."""
     from trompe.audit import open_run
+    from trompe.report.certified import certified_sentences
     from trompe.report.lead import verdicts
 
-    for one in verdicts(open_run(folder)):
+    run = open_run(folder)
+    for one in verdicts(run):
         say(one.sentence)
+    for sentence in certified_sentences(run):
+        say(sentence)
     say(f"Pictures, advice and limits: trompe report {folder}")
 
 
@@ -34,6 +38,8 @@ def status_in_words(found: Status, folder: Path) -> str:
         lines.append(f"  objective    {found.objective}")
     if found.worst_case is not None:
         lines.append(f"  worst case   looked for with a budget of {found.worst_case:g}")
+    if found.certify is not None:
+        lines.append(f"  certified    smoothed maps, radius {found.certify}")
     if found.constraint is not None:
         lines.append(f"  constraint   {found.constraint}")
     for model, count in found.wrong.items():

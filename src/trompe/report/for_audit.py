@@ -20,6 +20,7 @@ from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.audit.results import Row
 from trompe.audit.verify import Verifier
 from trompe.errors import UsageError
+from trompe.report.certified import certificates_of, in_words
 from trompe.report.clauses import NOTE, clause_map
 from trompe.report.files import json_ready, prepare_output
 from trompe.report.lead import lead, verdicts
@@ -33,7 +34,19 @@ FORMAT, FORMAT_VERSION = "trompe audit report", 1
 """What ``audit-report.json`` says it is; its JSON Schema is ``audit-report.schema.json``."""
 
 NOT_STATED = "not stated"
-NOT_TESTED = "not tested"
+NOT_TESTED, TESTED = "not tested", "tested"
+
+_NOT_CERTIFIED = "how far a map can move at most: 'trompe certify' and 'trompe sandwich'"
+_NOT_CERTIFIED_TOO = (
+    "how far a map can move at most at other radii than the certified one, and how far the map "
+    "without noise can: 'trompe certify' and 'trompe sandwich'"
+)
+_CERTIFIED = (
+    "an upper bound on the movement of the SMOOTHED map, its mean over noisy copies of the image, "
+    "for all changes smaller than the radius, whether an attack is known or not; it holds if the "
+    "smoothed map is the one that is shown, and says nothing of the map without noise. A void "
+    "bound proves nothing"
+)
 
 _WORST = (("map_original_pcc", min), ("map_original_ssim", min), ("map_original_mse", max),
           ("map_target_pcc", max), ("map_target_ssim", max))  # fmt: skip
@@ -153,6 +166,12 @@ def _worst(run: Run) -> dict[str, Any]:
     }
 
 
+def _certified(run: Run) -> dict[str, Any]:
+    if run.settings.certify is None:
+        return {"status": NOT_TESTED, "about": _NOT_CERTIFIED}
+    return {"status": TESTED, "about": _CERTIFIED, "shares": certificates_of(run)}
+
+
 def _equivalence(run: Run) -> list[dict[str, Any]]:
     found = []
     for kind, rows in _kinds(run):
@@ -191,7 +210,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
     ]
     # What a run holds is attacks, judged on the network that it names; all else is other work.
     elsewhere = {
-        "certified": "how far a map can move at most: 'trompe certify' and 'trompe sandwich'",
+        "certified": _NOT_CERTIFIED if run.settings.certify is None else _NOT_CERTIFIED_TOO,
         "model_side": "whether the network itself was changed to explain falsely: no reference "
         "network was compared",
         "files": "whether the manipulation outlives rounding, JPEG or resizing: 'trompe attack "
@@ -206,7 +225,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
         "threat_model": _threat(run),
         "sample": _sample(run),
         "worst_case": _worst(run),
-        "certified": {"status": NOT_TESTED, "about": elsewhere["certified"]},
+        "certified": _certified(run),
         "floor": {"noise_of_the_same_size": floor,
                   "files": NOT_TESTED, "two_draws": NOT_TESTED, "retraining": NOT_TESTED},
         "functional_equivalence": _equivalence(run),
@@ -267,6 +286,7 @@ def write_audit_report(
         .render(
             report=found,
             parts=found["sections"],
+            certified=[in_words(one) for one in found["sections"]["certified"].get("shares", [])],
             lead=first,
             problems=problems,
             style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704  # written here

@@ -18,6 +18,7 @@ from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
 from trompe.audit.results import Row
 from trompe.errors import UsageError
+from trompe.report.certified import certified_sentences
 from trompe.report.advice import advice, agreement_in
 from trompe.report.figures import joint_figure
 from trompe.report.files import prepare_output, safe_names
@@ -74,14 +75,14 @@ def _counted(run: Run) -> str:
 def numbers_html(run: Run) -> str:
     """The part of the page that says in words and tables what follows from the run's numbers."""
     raised = Counter(flag for row in _done(run) for flag in row.flags)
-    cells = (*run.rows, *run.searches)
-    failed = Counter((row.method, row.message or "") for row in cells if row.message)
+    failed = Counter((row.method, row.message or "") for row in run.by_purpose if row.message)
     meaning = {**OF_SEARCHES, **MEANING}
     return (
         templates()
         .get_template("page.numbers.html")
         .render(
             verdicts=verdicts(run),
+            certified=certified_sentences(run),
             attack=attack_in_record(run.record),
             summary=summary(run.rows),
             advice=advice(run.rows, agreement_in(run), run.searches),
@@ -107,6 +108,7 @@ def leaderboard_table(run: Run) -> Table:
             *(100 * end for end in entry["interval"]),
             *(entry["status"][word] for word in STATUS),
             *_of_search(entry),
+            *_certified(entry),
             100 * entry["robust_explanation_accuracy_any_radius"],
         )
         for entry in leaderboard(run)
@@ -115,6 +117,7 @@ def leaderboard_table(run: Run) -> Table:
         *("model", "method", "defence", "images", "robust, %", "from, %", "to, %"),
         *STATUS,
         *(() if run.settings.worst_case is None else ("unreadable", "worst PCC, mean")),
+        *(() if run.settings.certify is None else _OF_CERTIFICATES),
         "robust at any size, %",
     )
     budget = run.settings.worst_case
@@ -125,6 +128,12 @@ def leaderboard_table(run: Run) -> Table:
     )
     if budget is not None:
         title += f"; the worst case was looked for with a budget of {budget:g}"
+    if (asked := run.settings.certification) is not None:
+        title += (
+            f"; certified: the smoothed map (noise {asked.sigma:g}) keeps a correlation of {TAU} "
+            f"and the answer stays under every change smaller than {asked.radius:g} (l2, pixel "
+            "units), void: nothing is proved"
+        )
     return Table("leaderboard", title, columns, rows)
 
 
@@ -133,6 +142,17 @@ def _of_search(entry: dict[str, Any]) -> tuple[Any, ...]:
     if "worst_case" not in entry:
         return ()
     return (entry["unreadable"], entry["worst_case"]["mean_pcc"])
+
+
+_OF_CERTIFICATES = ("certified, of", "certified, %", "certified from, %", "to, % (certified)", "void")
+
+
+def _certified(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """The certified share with its interval, and how many bounds are void, where there are any."""
+    if (one := entry.get("certified")) is None:
+        return ()
+    value = None if one["share"] is None else 100 * one["share"]
+    return (one["images"], value, *(100 * end for end in one["interval"]), one["outcomes"]["void"])
 
 
 def _begun(run: Run) -> str:

@@ -89,5 +89,4 @@ def _rows_at(run: Run, state: int) -> list[Row]:
         for subject, number in chain.latest(run.store.db).items()
         if subject.startswith("batch:")
     }
-    cells = (*run.rows, *run.searches)
-    return [row for row in cells if entered.get(row.batch, state + 1) <= state]
+    return [row for row in run.by_purpose if entered.get(row.batch, state + 1) <= state]

@@ -91,31 +91,59 @@ class SmoothedMap:
         Raises:
             UsageError: If a setting is out of range.
         """
+        radii = tuple(float(r) for r in (radius if isinstance(radius, Sequence) else [radius]))
+        plan = self.plan(radii, norm, x[0].numel())
+        judge = frozen(model)
+        target = explained_class(judge, x, target)
+        rows = self.counted(judge, x, target, plan, input_space)
+        return self._certificate(rows, radii, norm, target, plan.pilot)
+
+    def plan(self, radii: Sequence[float], norm: str, size: int) -> Plan:
+        """How many copies are drawn, and for which radii; ``size`` numbers make an image.
+
+        Raises:
+            UsageError: If a setting is out of range.
+        """
         looks = _LOOKS if self.samples == "auto" else (int(self.samples),)
         pilot = min(max(20, looks[0] // 10), 500) if self.pilot is None else self.pilot
         self._check(looks, pilot)
-        radii = tuple(float(r) for r in (radius if isinstance(radius, Sequence) else [radius]))
         if not radii:
             raise UsageError("radius is empty: give one or more")
-        plan = Plan(
+        return Plan(
             looks=looks,
             pilot=pilot,
-            reach=tuple(ball(r, norm).l2(x[0].numel()) * WIDEN / self.sigma for r in radii),
+            reach=tuple(ball(r, norm).l2(size) * WIDEN / self.sigma for r in radii),
             confidence=self.confidence,
             wanted=self.wanted,
             top=self.top,
         )
-        judge = frozen(model)
-        target = explained_class(judge, x, target)
+
+    def counted(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        plan: Plan,
+        input_space: InputSpace | None,
+    ) -> list[Bounded]:
+        """Draw and count the copies of each image, and take the bounds.
+
+        Args:
+            model: The classifier, frozen.
+            x: The images, normalised.
+            target: The class explained of each.
+            plan: See there.
+            input_space: The model's normalisation.
+        """
         method = explainer_of(self.explainer) if isinstance(self.explainer, str) else self.explainer
         generator = self.generator or torch.Generator().manual_seed(0)
         seeds = torch.randint(2**62, (len(x),), generator=generator, device=generator.device)
         denoise = self.denoise(input_space)
-        drawn = Drawn(self.progress, len(x) * looks[-1])
+        drawn = Drawn(self.progress, len(x) * plan.looks[-1])
         rows = []
         for index, seed in enumerate(seeds.tolist()):
             noise = Noise(
-                model=judge,
+                model=model,
                 explain=method,
                 x=x[index : index + 1].detach(),
                 target=target[index : index + 1],
@@ -127,7 +155,7 @@ class SmoothedMap:
                 denoise=denoise,
             )
             rows.append(bounded(noise, plan, drawn, self._kept(noise, plan, seed, index)))
-        return self._certificate(rows, radii, norm, target, pilot)
+        return rows
 
     def denoise(self, space: InputSpace | None) -> Callable[[Tensor], Tensor] | None:
         """What takes the noise away from normalised copies."""

@@ -1,0 +1,58 @@
+"""What a run certifies, in words: of the smoothed map, for how many images, and where it is void."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trompe.audit import Run
+from trompe.audit.certified_share import ANSWER, BELOW, FAILED, VOID
+from trompe.audit.leaderboard import leaderboard
+
+_WHY_NOT = {
+    BELOW: "for a lower correlation only",
+    ANSWER: "for the map, but another answer is not excluded",
+    VOID: "VOID: nothing at all is proved",
+    FAILED: "not at all, because the cell failed",
+}
+
+
+def certificates_of(run: Run) -> list[dict[str, Any]]:
+    """The certified share of each model, method and defence of a run; nothing if it has none."""
+    return [
+        {**{key: entry[key] for key in ("model", "method", "defence")}, **entry["certified"]}
+        for entry in leaderboard(run)
+        if entry.get("certified", {}).get("images")
+    ]
+
+
+def in_words(one: Mapping[str, Any]) -> str:
+    """The certified share of one model, method and defence, for an engineer."""
+    name = f"{one['method'].replace('_', ' ')} on {one['model']}"
+    if one["defence"] != "none":
+        name += f" (defence {one['defence']})"
+    low, high = (f"{100 * end:.0f}" for end in one["interval"])
+    pair = ", each cleaned by the denoiser" if one["denoiser"] else ""
+    first = (
+        f"{name}: for {one['count']} of {one['images']} images it is certified that no change of "
+        f"the image smaller than {one['radius']:g} (l2, pixel units; {255 * one['radius']:.3g} of "
+        f"255) moves the SMOOTHED map, the mean over {one['samples']} noisy copies (noise "
+        f"{one['sigma']:g}{pair}; squares of {one['pool']} pixels), below a correlation of "
+        f"{one['tau']:g}, or changes the answer that most noisy copies get (95 % interval {low} "
+        f"to {high} %; each certificate holds with {100 * one['confidence_of_each']:g} % "
+        "confidence)."
+    )
+    rest = [f"{one['outcomes'][word]} {why}" for word, why in _WHY_NOT.items()
+            if one["outcomes"][word]]  # fmt: skip
+    other = f" The others are certified: {'; '.join(rest)}." if rest else ""
+    like = one["median_pcc_to_plain"]
+    said = "" if like is None else (
+        f" The smoothed map correlates with the plain one at {like:.2f} (median);"
+        " of the plain map nothing is proved."
+    )  # fmt: skip
+    return first + other + said
+
+
+def certified_sentences(run: Run) -> list[str]:
+    """What is certified, a sentence or a few per model, method and defence."""
+    return [in_words(one) for one in certificates_of(run)]
