@@ -190,8 +190,9 @@ def audit(
     Each pair of images, model, method, smoothing and preset is one cell of the run. Then comes,
     for every image, model, method and smoothing, the search for the worst map within 8/255, from
     which the leaderboard's number follows; the attacks show what can be made of a map. With
-    --certify, certificates of the smoothed maps come last. End it whenever you like: the same command goes on where it was. Cells that failed are tried again by
-    the same command, up to three times. 'trompe report' shows the outcome.
+    --certify, certificates of the smoothed maps come last. End it whenever you like: the same
+    command goes on where it was. Cells that failed are tried again by the same command, up to
+    three times. 'trompe report' shows the outcome.
 
     Ends with code 3 if cells failed.
     """

@@ -1,4 +1,4 @@
-"""What a run certifies, in words: of the smoothed map, for how many images, and where it is void."""
+"""What a run certifies of smoothed maps, in words: for how many images, and where it is void."""
 
 from __future__ import annotations
 

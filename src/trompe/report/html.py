@@ -18,8 +18,8 @@ from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
 from trompe.audit.results import Row
 from trompe.errors import UsageError
-from trompe.report.certified import certified_sentences
 from trompe.report.advice import advice, agreement_in
+from trompe.report.certified import certified_sentences
 from trompe.report.figures import joint_figure
 from trompe.report.files import prepare_output, safe_names
 from trompe.report.gallery import gallery
@@ -144,7 +144,9 @@ def _of_search(entry: dict[str, Any]) -> tuple[Any, ...]:
     return (entry["unreadable"], entry["worst_case"]["mean_pcc"])
 
 
-_OF_CERTIFICATES = ("certified, of", "certified, %", "certified from, %", "to, % (certified)", "void")
+_OF_CERTIFICATES = (
+    *("certified, of", "certified, %", "certified from, %", "certified to, %", "void"),
+)
 
 
 def _certified(entry: dict[str, Any]) -> tuple[Any, ...]:
