@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 import trompe
-from trompe.attacks import Adam, Preset, ValidImage, preset_for, presets
+from trompe.attacks import Adam, Preset, ValidImage, manipulate, preset_for, presets
+from trompe.attacks.surrogate import differentiated
+from trompe.engine import smooth
 from trompe.errors import UsageError
+from trompe.explain.beta_smoothing import BetaSmoothing
+from trompe.explain.gradient import Gradient
+from trompe.explain.guided_backprop import GuidedBackprop
+from trompe.explain.mean_of import MeanOf
+from trompe.explain.smoothgrad import SmoothGrad
+from trompe.metrics import pcc
+from trompe.types import heatmap
+from trompe.zoo import load_model
+from trompe.zoo.images import default_images
 
 PAPER = {
     "gradient": (1500, 1e-3, 10.0),
@@ -128,3 +142,43 @@ def test_maps_made_of_outputs_alone_are_attacked_on_the_network_itself(
     made = trompe.explainer(method)
     for one in (made, trompe.explainer("smoothgrad", base=made)):
         assert preset_for(name, one, 64).beta_start is None
+
+
+def test_guided_backpropagation_is_followed_through_its_gates() -> None:
+    """With the smooth cut the same settings reach less of every pair."""
+    loaded = load_model("tiny-vgg")
+    x = loaded.input_space.from_pixels(torch.stack(list(default_images(64).values())))
+    aim = heatmap(GuidedBackprop()(loaded.model, x.roll(1, 0), loaded.model(x).argmax(1).roll(1)))
+    found = {}
+    settings = preset_for("fast", "guided_backprop", 64)
+    assert settings.hard_cut
+    for hard in (False, True):
+        result = manipulate(
+            loaded,
+            x,
+            aim.detach(),
+            explainer="guided_backprop",
+            preset=replace(settings, hard_cut=hard),
+            iterations=60,
+        )
+        assert bool(result.class_kept.all())
+        found[hard] = pcc(result.map_adv, result.aim)
+    assert bool((found[True] > found[False]).all()), found
+    assert float((found[True] - found[False]).mean()) > 0.15, found
+
+
+@pytest.mark.parametrize("name", ["guided_backprop", "smoothgrad", "mean_of"])
+def test_the_hard_cut_reaches_the_method_that_is_wrapped(name: str) -> None:
+    inner = GuidedBackprop()
+    method = {
+        "guided_backprop": inner,
+        "smoothgrad": SmoothGrad(base=inner),
+        "mean_of": MeanOf(methods=(inner, Gradient())),
+    }[name]
+    settings = preset_for("fast", inner, 64)
+    model = torch.nn.Linear(1, 1)
+    assert "hard_cut=True" in repr(differentiated(settings, model, method))
+    assert differentiated(replace(settings, hard_cut=False), model, method) is method
+    assert differentiated(settings, smooth(model, beta=1.0), method) is method
+    defence = BetaSmoothing(base=inner)
+    assert differentiated(settings, model, defence) is defence

@@ -24,11 +24,14 @@ def two_layers() -> nn.Sequential:
     return net.double()
 
 
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("beta", [None, 0.8, 5.0])
-def test_against_the_formula(beta: float | None) -> None:
+def test_against_the_formula(beta: float | None, hard: bool, graph: bool) -> None:
     net = two_layers()
     model = net if beta is None else smooth(net, beta=beta)
-    found = trompe.explainer("guided_backprop")(model, X, TARGET)
+    x = X.clone().requires_grad_(graph)
+    found = trompe.explainer("guided_backprop", hard_cut=hard)(model, x, TARGET).detach()
 
     def act(z: Tensor) -> Tensor:
         return z.relu() if beta is None else F.softplus(z, beta=beta, threshold=60)
@@ -36,7 +39,8 @@ def test_against_the_formula(beta: float | None) -> None:
     def cut(relevance: Tensor, z: Tensor) -> Tensor:
         if beta is None:
             return relevance.clamp(min=0) * (z > 0)
-        return act(relevance) * torch.sigmoid(beta * z)
+        signal = relevance.clamp(min=0) if hard else act(relevance)
+        return signal * torch.sigmoid(beta * z)
 
     z1 = net[1](net[0](X))
     z2 = net[3](act(z1))
@@ -49,6 +53,25 @@ def test_against_the_formula(beta: float | None) -> None:
         relevance = cut(relevance, z1[i]) @ net[1].weight
         expected.append(relevance / scale)
     nets.close(found.flatten(1), torch.stack(expected), 1e-12)
+
+
+def test_the_derivative_of_the_hard_cut_is_that_of_its_gates() -> None:
+    """Central differences of the map along random directions, in double precision."""
+    model = smooth(two_layers(), beta=3.0)
+    method = trompe.explainer("guided_backprop", hard_cut=True)
+    draw = torch.Generator().manual_seed(3)
+    weights, way = (torch.randn(X.shape, generator=draw, dtype=X.dtype) for _ in range(2))
+
+    def score(x: Tensor) -> Tensor:
+        return (method(model, x, TARGET) * weights).flatten(1).sum(dim=1)
+
+    x = X.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(score(x).sum(), x)
+    step = 1e-6
+    differences = (score(X + step * way) - score(X - step * way)).detach() / (2 * step)
+    expected = (slope * way).flatten(1).sum(dim=1)
+    assert float(expected.abs().min()) > 1e-6
+    torch.testing.assert_close(differences, expected, rtol=1e-5, atol=1e-9)
 
 
 class Clamp(nn.Module):

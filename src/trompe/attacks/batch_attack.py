@@ -18,7 +18,7 @@ from trompe.attacks.loss import Loss
 from trompe.attacks.objectives import Objective
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import Preset
-from trompe.attacks.surrogate import surrogate_of
+from trompe.attacks.surrogate import differentiated, surrogate_of
 from trompe.geometry.own_functions import check_own_functions
 from trompe.types import AttackResult, Explainer, Follow, InputSpace, Progress, heatmap
 
@@ -78,6 +78,7 @@ class BatchAttack:
             model=judge,
             surrogate=surrogate_of(settings, judge, x),
             explainer=method,
+            differentiated=differentiated(settings, judge, method),
             loss=Loss(
                 objective,
                 self.keep_output,

@@ -73,6 +73,7 @@ class Attack:
         ask_every: how often it is asked whether the loss is finite, in steps. A GPU is waited for.
         progress: called after every step.
         capture: how the differentiable part of a step runs; see ``CapturedStep``.
+        differentiated: the method as the surrogate's derivative has it; ``explainer`` if not given.
         owner: the user's model, with which captured steps are kept; ``model`` if not given.
         generator: of the channels' noise.
         redraw: whether a method that draws (masks, noise) draws anew in every step; it is judged
@@ -96,6 +97,7 @@ class Attack:
     ask_every: int = 1
     progress: Progress | None = None
     capture: str = "never"
+    differentiated: Explainer | None = None
     owner: nn.Module | None = None
     generator: torch.Generator | None = None
     redraw: bool = False
@@ -137,7 +139,7 @@ class Attack:
             Differentiate(
                 model=self.model,
                 surrogate=self.surrogate,
-                explainer=self.explainer,
+                explainer=self.differentiated or self.explainer,
                 loss=self.loss,
                 reference=self.reference,
                 target=self.target,

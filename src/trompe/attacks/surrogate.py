@@ -11,6 +11,8 @@ from trompe.engine import smooth
 from trompe.engine.kinks import kinks
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.surrogates import Beta
+from trompe.explain.base import Method
+from trompe.types import Explainer
 
 
 def surrogate_of(
@@ -37,6 +39,18 @@ def surrogate_of(
     return smooth(
         model, beta=settings.beta_start, pooling=settings.pooling, activations=activations
     )
+
+
+def differentiated(settings: Preset, model: nn.Module, method: Explainer) -> Explainer:
+    """The method as the settings have it differentiated on the surrogate.
+
+    The map of a model that is smoothed itself, or of beta-smoothing, is cut smoothly where it is
+    judged, and therefore where it is attacked.
+    """
+    smoothed = isinstance(model, Smoothed) and model.activations
+    if settings.hard_cut and not smoothed and isinstance(method, Method):
+        return method.with_hard_cut()
+    return method
 
 
 class _Capped(Smoothed):

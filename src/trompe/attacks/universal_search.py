@@ -17,7 +17,7 @@ from trompe.attacks.objectives import Objective
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.presets import preset_for
 from trompe.attacks.steps import ScaledAdam, Signed, Step
-from trompe.attacks.surrogate import surrogate_of
+from trompe.attacks.surrogate import differentiated, surrogate_of
 from trompe.attacks.universal_result import Judged
 from trompe.explain.base import Method
 from trompe.metrics import pcc
@@ -84,6 +84,7 @@ class Search:
             "fast", self.method if isinstance(self.method, Method) else "gradient", first.shape[-2]
         )
         surrogate = surrogate_of(settings, self.model, first)
+        method = differentiated(settings, self.model, self.method)
         unit = self.space.scale(1.0, first)
         # Not 0, where the gradient of unlikeness is 0.
         noise = torch.randn(first[:1].shape, generator=draw).to(first)
@@ -95,7 +96,7 @@ class Search:
             for _ in range(epochs):
                 for batch in sets:
                     work = Differentiate(
-                        self.model, surrogate, self.method, self.loss(batch), batch.seen,
+                        self.model, surrogate, method, self.loss(batch), batch.seen,
                         batch.target,
                     )  # fmt: skip
                     x = self.space.clamp(batch.seen.x + change)

@@ -93,6 +93,17 @@ class Method:
             changes["base"] = base.within(space)
         return dataclasses.replace(self, **changes) if changes else self
 
+    def with_hard_cut(self) -> Method:
+        """The same method as an attack differentiates it on a smoothed model.
+
+        Guided backpropagation cuts its signal there as it does on the model itself.
+        """
+        base = getattr(self, "base", None)
+        if isinstance(base, Method):
+            changes: dict[str, Any] = {"base": base.with_hard_cut()}
+            return dataclasses.replace(self, **changes)
+        return self
+
     def check_outputs(self, probabilities: bool) -> None:
         """Refuse a model whose outputs the method would misread.
 

@@ -38,6 +38,10 @@ class BetaSmoothing(Method):
     def __post_init__(self) -> None:
         check_beta(self.beta)
 
+    def with_hard_cut(self) -> Method:
+        """The method itself: its own map is that of a smoothed network, and cut smoothly."""
+        return self
+
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
 

@@ -58,6 +58,10 @@ class MeanOf(Method):
         """See ``Method``."""
         return self._each(lambda method: method.redrawn(seed))
 
+    def with_hard_cut(self) -> Method:
+        """See ``Method``."""
+        return self._each(lambda method: method.with_hard_cut())
+
     def check_outputs(self, probabilities: bool) -> None:
         """See ``Method``."""
         for method in self.methods:

@@ -19,7 +19,7 @@ from trompe.attacks.loop import Attack
 from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
 from trompe.attacks.queries import Queries, Spent, Square
-from trompe.attacks.surrogate import surrogate_of
+from trompe.attacks.surrogate import differentiated, surrogate_of
 from trompe.engine.kinks import kinks
 from trompe.errors import ExplanationError
 from trompe.explain.base import Method
@@ -179,6 +179,7 @@ class Ensemble:
             model=plan.model,
             surrogate=surrogate_of(settings, plan.model, self.x, random=plan.random),
             explainer=plan.explainer,
+            differentiated=differentiated(settings, plan.model, plan.explainer),
             loss=Loss(
                 WithAnswer(member.objective, plan.outputs),
                 Keep("class"),

@@ -55,6 +55,22 @@ def guided_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     return [gated_softplus(relevance, slope_of(op.out), op.argument(1, "beta"))]
 
 
+def hard_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """``relu(R) sigmoid(b z)``: the gate is smooth, the cut of the signal is not."""
+    return [torch.relu(relevance) * slope_of(op.out)]
+
+
+def hard_cap(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """The same at a ReLU with a cap (ReLU6), whose smooth slope is its own.
+
+    Raises:
+        UnsupportedOp: for a hard tanh with another lower bound, which is no ReLU.
+    """
+    if lower_bound(op) != 0:
+        return undefined(relevance, op)
+    return vjp(torch.relu(relevance), op)
+
+
 RULES: dict[Callable[..., Any], Rule] = {
     **dict.fromkeys(functions_of(*ACTIVATIONS), undefined),
     **dict.fromkeys(RELU.recorded, guided_relu),
@@ -62,6 +78,13 @@ RULES: dict[Callable[..., Any], Rule] = {
     softplus: guided_softplus,
 }
 """The rule of each activation; all operations without a kink pass their own product."""
+
+HARD = {
+    **RULES,
+    **dict.fromkeys(functions_of(HARDTANH), hard_cap),
+    softplus: hard_softplus,
+}
+"""The same with a hard cut where the network is smoothed."""
 
 
 def _cut(op: OpCall) -> None:
@@ -78,10 +101,22 @@ def _cut_smoothly(op: OpCall) -> None:
     op.out.register_hook(lambda relevance: softplus(relevance, beta))
 
 
+def _cut_hard(op: OpCall) -> None:
+    op.out.register_hook(torch.relu)
+
+
 HOOKS = activation_hooks(_cut, _cut_smoothly)
 """The same as hooks of one backward pass, for maps without a graph."""
 
+HARD_HOOKS = activation_hooks(_cut, _cut_hard)
 
-def guided_rules() -> RuleSet:
-    """The rules of guided backpropagation."""
-    return RuleSet("guided", RULES, default=vjp, hooks=HOOKS, only=ONLY, why=NO_RELU)
+
+def guided_rules(hard_cut: bool = False) -> RuleSet:
+    """The rules of guided backpropagation.
+
+    Args:
+        hard_cut: whether a smoothed network's signal is cut as sharply as another one's, its gates
+            alone being smooth.
+    """
+    rules, hooks = (HARD, HARD_HOOKS) if hard_cut else (RULES, HOOKS)
+    return RuleSet("guided", rules, default=vjp, hooks=hooks, only=ONLY, why=NO_RELU)

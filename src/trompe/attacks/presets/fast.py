@@ -22,9 +22,10 @@ def fast(method: Method, height: int) -> Preset:
     grows as the root of 224 / height. For gradients large pictures take small steps: they reach
     more at a smaller change.
 
-    Gradients take Adam's steps, relevance and signals signed ones. For relevance the surrogate
-    leaves activations as they are (``docs/decisions.md``), and for signals, whose cut at an
-    activation has no derivative but the smooth form another map, wherever there is pooling. Maps
+    Gradients and guided backpropagation take Adam's steps, relevance and the deconvnet signed ones.
+    For relevance the surrogate leaves activations as they are (``docs/decisions.md``), and for the
+    deconvnet, whose cut at an activation has no derivative but the smooth form another map,
+    wherever there is pooling. Guided backpropagation has smooth gates and a hard cut there. Maps
     made of outputs alone (occlusion, RISE, LIME, KernelSHAP) are attacked on the network itself.
     """
     name = innermost(method).name
@@ -47,6 +48,16 @@ def fast(method: Method, height: int) -> Preset:
             activations=False,
             constraint=LInfBall(6 / 255 * shrinking),
             step=Signed(0.05 * (6 / 255 * shrinking)),
+        )
+    if name == "guided_backprop":
+        return replace(
+            common,
+            closeness=100.0,
+            beta_start=5.0,
+            beta_end=300.0,
+            hard_cut=True,
+            constraint=LInfBall(8 / 255 * shrinking),
+            step=ScaledAdam(min(0.1, 0.06 * 224 / height) * (8 / 255 * shrinking)),
         )
     if name in SIGNALS:
         return replace(
