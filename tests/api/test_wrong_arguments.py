@@ -45,3 +45,112 @@ def test_images_of_another_kind(kind: str) -> None:
     refused(trompe.certify, model, KINDS[kind], radius=0.01)
     refused(trompe.manipulate, model, KINDS[kind], torch.rand(1, 8, 8), iterations=1)
     refused(trompe.explainer("gradient"), model, KINDS[kind], 0)
+
+
+#: Of other kinds than any number, name or part.
+ODD: dict[str, Any] = {
+    "none": None,
+    "string": "0.1",
+    "dict": {},
+    "model": torch.nn.Linear(2, 2),
+    "sparse": torch.rand(1, 3, 8, 8).to_sparse(),
+    "tensor": torch.rand(2, 3),
+    "nan": float("nan"),
+    "infinite": float("inf"),
+    "negative": -1,
+    "huge": 10**400,
+    "object": object(),
+    "complex": 1j,
+}
+NUMBERS = [kind for kind in ODD]
+NOT_NONE = [kind for kind in ODD if kind != "none"]
+NO_NAMES = [kind for kind in NOT_NONE if kind != "string"]
+
+
+def odd(name: str, kinds: list[str]) -> list[Any]:
+    return [pytest.param(name, ODD[kind], id=f"{name}-{kind}") for kind in kinds]
+
+
+def short(call: Any, *arguments: Any, **options: Any) -> None:
+    with pytest.raises(TrompeError) as caught:
+        call(*arguments, **options)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1, text
+    assert len(text) < 400, text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *odd("target", NOT_NONE),
+        *odd("preset", list(ODD)),
+        *odd("iterations", NOT_NONE),
+        *odd("through", [kind for kind in ODD if kind != "string"]),
+        *odd("generator", NOT_NONE),
+        *odd("input_space", NOT_NONE),
+        *odd("redraw", NOT_NONE),
+        *odd("progress", NOT_NONE),
+        *odd("follow", NOT_NONE),
+        *odd("capture", NOT_NONE),
+        *odd("keep", list(ODD)),
+        *odd("start_noise", list(ODD)),
+        *odd("batch_size", NOT_NONE),
+        *odd("constraint", NOT_NONE),
+        *odd("step", NOT_NONE),
+        *odd("keep_output", list(ODD)),
+    ],
+)
+def test_arguments_of_manipulate(name: str, value: Any) -> None:
+    model, x = nets.plain(seed=0), nets.images(1, seed=1)
+    options = {"iterations": 1, name: value}
+    short(trompe.manipulate, model, x, torch.rand(1, 8, 8), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *odd("radius", list(ODD)),
+        *odd("norm", list(ODD)),
+        *odd("target", NOT_NONE),
+        *odd("input_space", NOT_NONE),
+        *odd("method", list(ODD)),
+    ],
+)
+def test_arguments_of_certify(name: str, value: Any) -> None:
+    model, x = nets.plain(seed=0), nets.images(1, seed=1)
+    short(trompe.certify, model, x, **{"radius": 0.01, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *odd("radius", list(ODD)),
+        *odd("budget", list(ODD)),
+        *odd("norm", list(ODD)),
+        *odd("version", list(ODD)),
+        *odd("target", NOT_NONE),
+        *odd("input_space", NOT_NONE),
+        *odd("generator", NOT_NONE),
+        *odd("progress", NOT_NONE),
+    ],
+)
+def test_arguments_of_auto_attack(name: str, value: Any) -> None:
+    model, x = nets.plain(seed=0), nets.images(1, seed=1)
+    short(trompe.auto_attack, model, x, **{"budget": 1e-4, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *odd("images", [kind for kind in ODD if kind not in ("none", "dict")]),
+        *odd("model", [kind for kind in ODD if kind != "none"]),
+        *odd("method", list(ODD)),
+        *odd("preset", list(ODD)),
+        *odd("iterations", NOT_NONE),
+        *odd("objective", list(ODD)),
+        *odd("constraint", NOT_NONE),
+        *odd("explained", NOT_NONE),
+    ],
+)
+def test_arguments_of_attack(name: str, value: Any) -> None:
+    short(trompe.attack, **{"model": "tiny-vgg", "iterations": 1, "progress": False, name: value})

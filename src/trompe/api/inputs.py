@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 
 from trompe.cli.options import DEFAULT_MODEL
+from trompe.errors import UsageError
+from trompe.given import in_short
 from trompe.types import LoadedModel
 from trompe.zoo import load_model
 
@@ -25,6 +27,8 @@ def loaded_model(model: str | LoadedModel | None) -> LoadedModel:
     """The model of a name, the model itself, or the usual one."""
     if isinstance(model, LoadedModel):
         return model
+    if model is not None and not isinstance(model, str):
+        raise UsageError(f"model must be a name or a LoadedModel, not {in_short(model)}")
     return load_model(model or usual_model())
 
 
@@ -34,4 +38,10 @@ def named_images(images: Images) -> list[str]:
         return []
     if isinstance(images, str | os.PathLike):
         return [os.fspath(images)]
-    return [os.fspath(image) for image in images]
+    try:
+        return [os.fspath(image) for image in images]
+    except (TypeError, NotImplementedError) as error:
+        raise UsageError(
+            f"images must be files, folders or names, not {in_short(images)}: manipulate takes "
+            "tensors"
+        ) from error

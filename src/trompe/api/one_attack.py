@@ -14,6 +14,7 @@ from trompe.cli.attack_settings import attack_options
 from trompe.cli.options import make_method
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images, read_target, with_folders
 from trompe.errors import UsageError
+from trompe.given import of_kind
 from trompe.progress import shown
 from trompe.types import AttackResult, LoadedModel, Progress
 
@@ -78,6 +79,10 @@ def attack(
     Example:
         >>> trompe.attack("coffee", target_text="fooled").plot()  # doctest: +SKIP
     """
+    of_kind("objective", objective, str)
+    for name, value in (("constraint", constraint), ("step", step)):
+        if value is not None:
+            of_kind(name, value, str)
     loaded = loaded_model(model)
     chosen = make_method(method, loaded, beta=beta, smoothgrad=smoothgrad, seed=seed)
     pictures = read_images(with_folders(named_images(images)), loaded, DEFAULT_IMAGE)

@@ -6,14 +6,17 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trompe.attacks.batches import out_of_memory
 from trompe.attacks.objectives import Objective, objectives, takes_target, written_objective
+from trompe.attacks.presets import Preset
 from trompe.engine.runners import RUNNERS
 from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
+from trompe.given import function, in_short, number, of_kind, one_of
 from trompe.per_image import per_image
 from trompe.types import InputSpace
 
@@ -24,15 +27,51 @@ def check_choices(keep: str, start_noise: float, batch_size: int | None, capture
     Raises:
         UsageError: naming the setting.
     """
-    if keep not in ("best", "last"):
-        raise UsageError(f"unknown keep '{keep}': choose from best, last")
-    captures = ("auto", "never", *RUNNERS)
-    if capture not in captures:
-        raise UsageError(f"unknown capture '{capture}': choose from {', '.join(captures)}")
-    if not 0 <= start_noise < math.inf:
+    one_of("keep", keep, ("best", "last"))
+    one_of("capture", capture, ("auto", "never", *RUNNERS))
+    if not 0 <= number("start_noise", start_noise) < math.inf:
         raise UsageError(f"start_noise must not be negative, not {start_noise}")
-    if batch_size is not None and batch_size < 1:
+    if batch_size is not None and number("batch_size", batch_size) < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+
+
+def check_kinds(
+    *,
+    preset: object,
+    iterations: object,
+    through: object,
+    generator: object,
+    input_space: object,
+    redraw: object,
+    progress: Any,
+    follow: Any,
+) -> None:
+    """Refuse arguments of ``manipulate`` of another kind than they are.
+
+    Raises:
+        UsageError: naming the argument.
+    """
+    if not isinstance(preset, str | Preset):
+        raise UsageError(f"preset must be a name or a Preset, not {in_short(preset)}")
+    if iterations is not None:
+        whole = isinstance(iterations, int) and not isinstance(iterations, bool)
+        if not whole or not 0 <= number("iterations", iterations) <= _MOST:
+            raise UsageError(
+                f"iterations must be a whole number, 0 to {_MOST}, not {in_short(iterations)}"
+            )
+    if not isinstance(through, list | tuple):
+        raise UsageError(f"through must be a list of channels, not {in_short(through)}")
+    for name, value, kind in (
+        ("generator", generator, torch.Generator),
+        ("input_space", input_space, InputSpace),
+        ("redraw", redraw, bool),
+    ):
+        if value is not None:
+            of_kind(name, value, kind)
+    function("progress", progress)
+    if follow is not None and isinstance(follow, bool):
+        raise UsageError("follow must be a function, not a bool")
+    function("follow", follow)
 
 
 def checked_objective(
@@ -72,6 +111,9 @@ def checked_objective(
     aim = checked_target(given if target_map is None else target_map, x)
     return dataclasses.replace(objective, **{"target": aim})
 
+
+#: No attack takes more steps.
+_MOST = 10_000_000
 
 KINDS = {3: "signals [B, C, T]", 4: "images [B, C, H, W]", 5: "volumes [B, C, D, H, W]"}
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trompe.attacks.arguments import (
     check_choices,
+    check_kinds,
     check_parts,
     checked_images,
     checked_objective,
@@ -31,6 +32,7 @@ from trompe.engine.adapt import Given
 from trompe.errors import MemoryLimitError, ModelError, UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
+from trompe.given import classes as given_classes
 from trompe.outputs import Outputs, as_outputs
 from trompe.progress import shown
 from trompe.types import AttackResult, Explainer, Follow, InputSpace, LoadedModel, Progress
@@ -133,6 +135,16 @@ def manipulate(
         torch.Size([1, 3, 2, 2])
     """
     check_choices(keep, start_noise, batch_size, capture)
+    check_kinds(
+        preset=preset,
+        iterations=iterations,
+        through=through,
+        generator=generator,
+        input_space=input_space,
+        redraw=redraw,
+        progress=progress,
+        follow=follow,
+    )
     owner = model.model if isinstance(model, LoadedModel) else model
     labels = model.classes if isinstance(model, LoadedModel) else ()
     given = _adapted(model, x, as_outputs(outputs))
@@ -172,7 +184,7 @@ def manipulate(
         redraw=_redraws(method) if redraw is None else redraw,
         follow=follow,
     )
-    classes = None if target is None else torch.as_tensor(target)
+    classes = None if target is None else given_classes(target)
 
     def run(method: Explainer, part: slice) -> AttackResult:
         some = classes if classes is None or classes.dim() == 0 else classes[part]

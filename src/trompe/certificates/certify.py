@@ -12,6 +12,7 @@ from trompe.certificates.methods import certificates
 from trompe.certificates.noise_certificate import NoiseCertificate
 from trompe.engine import adapted
 from trompe.errors import UsageError
+from trompe.given import number, of_kind, one_of
 from trompe.types import InputSpace
 
 
@@ -115,6 +116,11 @@ def certify(
         >>> bool(certificate.heatmap_l1 < 2)
         True
     """
+    if input_space is not None:
+        of_kind("input_space", input_space, InputSpace)
+    one_of("norm", norm, ("l1", "l2", "linf"))
+    for one in radius if isinstance(radius, list | tuple) else [radius]:
+        number("radius", one)
     given = adapted(model, x, evaluation=True, differentiable=False)
     if not bool(torch.isfinite(given.x).all()):
         raise UsageError("x has entries that are not finite numbers: give images")

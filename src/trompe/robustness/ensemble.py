@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from trompe.engine import adapted, frozen
 from trompe.errors import ExplanationError, UsageError
 from trompe.explain import explainer as explainer_by_name
 from trompe.explain.base import Method
+from trompe.given import function, number, of_kind, one_of
 from trompe.outputs import Outputs
 from trompe.robustness.batch import Ensemble, Plan
 from trompe.robustness.expected import Expected
@@ -33,8 +33,8 @@ def ball_of(norm: str, radius: float) -> Ball:
     Raises:
         UsageError: if there is no such norm, or the radius is not positive.
     """
-    if norm not in ("linf", "l2"):
-        raise UsageError(f"unknown norm '{norm}': choose from linf, l2")
+    one_of("norm", norm, ("linf", "l2"))
+    radius = number("radius", radius)
     return LInfBall(radius) if norm == "linf" else L2Ball(radius)
 
 
@@ -98,9 +98,14 @@ def auto_attack(
         >>> found.robust(0.99).tolist()  # the gradient of a linear network is constant
         [True]
     """
-    if version not in ("standard", "rand"):
-        raise UsageError(f"unknown version '{version}': choose from standard, rand")
-    if not 0 < budget < math.inf:
+    one_of("version", version, ("standard", "rand"))
+    if generator is not None:
+        of_kind("generator", generator, torch.Generator)
+    if input_space is not None:
+        of_kind("input_space", input_space, InputSpace)
+    function("progress", progress)
+    budget = number("budget", budget)
+    if not budget > 0:
         raise UsageError(f"the budget must be positive and finite, not {budget}")
     ball = ball_of(norm, radius)
     draw = generator or torch.Generator().manual_seed(0)
