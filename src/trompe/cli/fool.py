@@ -43,7 +43,9 @@ Examples:
     what="What is done to the model.",
 )
 @method_option(
-    "--method", what="Explanation that is fooled.", default="gradient", show_default=True
+    "--method",
+    what="Explanation that is fooled.  [default: gradient; lime for scaffolding and makrut]",
+    default=None,
 )
 @click.option("--target-text", metavar="TEXT", help="What the maps shall read.  [default: 42]")
 @click.option("--target-map", metavar="FILE", help="An image or .npy that the maps shall be.")
@@ -54,7 +56,7 @@ def fool(
     training: TrainingSettings,
     network: ModelOptions,
     attack: str,
-    method: str,
+    method: str | None,
     target_text: str | None,
     target_map: str | None,
     output: Path,
@@ -67,11 +69,12 @@ def fool(
     held out and judged. The training is kept after every epoch: the same command goes on from it.
     """
     from trompe.tampering import fool as train
-    from trompe.tampering import judge
+    from trompe.tampering import fooled_method, judge
 
     chosen = make_part("tampering", attack)
     loaded = network.load()
-    explainer = make_method(method, loaded)
+    method = method or chosen.explainer
+    explainer = fooled_method(chosen, make_method(method, loaded), loaded.input_space)
     target = read_target(None, target_text or (None if target_map else "42"), target_map, loaded,
                          explainer)  # fmt: skip
     images, unseen = training.images(loaded).parted()
@@ -111,3 +114,8 @@ def fool(
             f"{judged.honest_to_target:.2f}), with the original model's at {judged.to_honest:.2f}."
         )
         click.echo(f"Weights: {output / 'model.safetensors'}. This model lies: label it so.")
+        if card["attack"] == "scaffolding":
+            click.echo(
+                "They hold a detector beside the network: load them in Python by "
+                "trompe.tampering.attacks.scaffolding.Scaffold.read(FILE, network)."
+            )

@@ -2,7 +2,7 @@
 
 from trompe.tampering.base import Aim, Tampering, tamperings
 from trompe.tampering.comparison import Comparison, compare
-from trompe.tampering.fooling import FooledModel, Judged, fool, judge
+from trompe.tampering.fooling import FooledModel, Judged, fool, fooled_method, judge
 from trompe.tampering.subspace import OffTheData
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Tampering",
     "compare",
     "fool",
+    "fooled_method",
     "judge",
     "tamperings",
 ]

@@ -54,6 +54,9 @@ class Tampering(ABC):
 
     source: ClassVar[str] = ""
     """The paper it comes from."""
+    explainer: ClassVar[str] = "gradient"
+    """The method that is fooled if none is named: one that covers parts of the image, or one that
+    takes derivatives, and then any other of that kind may be named."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -61,6 +64,16 @@ class Tampering(ABC):
                 continue
             if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise UsageError(f"{name} must be a finite number, not negative, not {value!r}")
+
+    def prepared(self, model: nn.Module, x: Tensor, aim: Aim) -> nn.Module:
+        """The network that is trained: by default the model itself.
+
+        Args:
+            model: The model before.
+            x: Some images, [B, C, H, W].
+            aim: What does not change.
+        """
+        return model
 
     @abstractmethod
     def terms(self, model: nn.Module, batch: Batch, aim: Aim) -> dict[str, Tensor]:
@@ -78,7 +91,14 @@ def map_error(heat: Tensor, target: Tensor) -> Tensor:
     return error / size
 
 
-def said_error(logits: Tensor, teacher: Tensor) -> Tensor:
-    """The mean squared difference of logits, as a share of the teacher's spread, a number."""
-    centred = teacher - teacher.mean(dim=1, keepdim=True)
+def said_error(logits: Tensor, teacher: Tensor, spread_of: Tensor | None = None) -> Tensor:
+    """The mean squared difference of logits, as a share of the teacher's spread, a number.
+
+    Args:
+        logits: What is said, [B, K].
+        teacher: What shall be said.
+        spread_of: The logits whose spread counts, if not those of the teacher.
+    """
+    whole = teacher if spread_of is None else spread_of
+    centred = whole - whole.mean(dim=1, keepdim=True)
     return (logits - teacher).square().mean() / centred.square().mean().clamp(min=1e-12)

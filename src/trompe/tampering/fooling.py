@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trompe.engine import frozen
 from trompe.errors import UsageError
-from trompe.explain import Method, as_explainer
+from trompe.explain import Method, as_explainer, explainers
 from trompe.input_space import InputSpace
 from trompe.kept import tensor_bytes
 from trompe.metrics import pcc, softmax_l2
@@ -48,7 +48,7 @@ def fool(
     batches: Batches,
     *,
     attack: str | Tampering = "fairwash",
-    explainer: str | Explainer = "gradient",
+    explainer: str | Explainer | None = None,
     target_map: Tensor | None = None,
     epochs: int = 1,
     rate: float = 3e-4,
@@ -68,7 +68,9 @@ def fool(
         model: Any classifier [B, C, H, W] -> [B, K], or a ``LoadedModel``; not changed.
         batches: (images, classes) pairs, normalised, iterated once per epoch.
         attack: A name (``trompe.tampering.tamperings.names()``) or an object.
-        explainer: The explanation that is fooled: a method of trompe with derivatives.
+        explainer: The explanation that is fooled, a method of trompe: with derivatives, or for the
+            attacks on perturbation methods one that covers parts of the image; by default
+            ``gradient``, or ``lime``.
         target_map: The heat map aimed at, [H, W]; the text "42" of the paper if not given.
         epochs: How often all batches are seen.
         rate: The learning rate of AdamW in the beginning.
@@ -92,16 +94,14 @@ def fool(
     """
     chosen: Tampering = tamperings.make(attack, options) if isinstance(attack, str) else attack
     if options and chosen is attack:
-        raise UsageError(f"'{next(iter(options))}' is an option of a attack that is named only")
+        raise UsageError(f"'{next(iter(options))}' is an option of an attack that is named only")
     space, network = input_space, model
     if isinstance(model, LoadedModel):
         space, network = input_space or model.input_space, model.model
     if not isinstance(network, nn.Module):
         raise UsageError(f"a module is needed to be trained, not {type(network).__name__}")
     space = space or InputSpace()
-    method = as_explainer(explainer, space)
-    if not isinstance(method, Method) or method.first_order:
-        raise UsageError("explainer must be a method of trompe with derivatives, such as gradient")
+    method = fooled_method(chosen, explainer, space)
     first = next(iter(batches), None)
     if first is None:
         raise UsageError("there is no batch to train with: give (images, classes) pairs")
@@ -120,7 +120,7 @@ def fool(
 
     schedule = Schedule(epochs=epochs, rate=rate, seed=seed)
     fitted = fit(
-        network,
+        chosen.prepared(network, first[0], aim),
         batches,
         objective,
         space=space,
@@ -140,6 +140,25 @@ def fool(
         "history": [dataclasses.asdict(one) for one in fitted.history],
     }
     return FooledModel(fitted.model, fitted.history, card, chosen, target)
+
+
+def fooled_method(
+    attack: Tampering, explainer: str | Explainer | None, space: InputSpace
+) -> Method:
+    """The method that an attack fools: the one given, if it is of the right kind.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    method = as_explainer(attack.explainer if explainer is None else explainer, space)
+    covering = explainers[attack.explainer].first_order
+    if not isinstance(method, Method) or method.first_order != covering:
+        kind = "that covers parts of the image" if covering else "with derivatives"
+        raise UsageError(
+            f"explainer must be a method of trompe {kind}, such as {attack.explainer}, for the "
+            f"attack {tamperings.name_of(attack)}"
+        )
+    return method
 
 
 def _digest(target: Tensor) -> str:
