@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from trompe.engine.pooling import smooth_max_pool2d
+from trompe.engine.soft_clamp import soft_clamp
 from trompe.engine.softplus import softplus
 
 Arguments = ParamSpec("Arguments")
@@ -37,7 +38,9 @@ def one_operation(function: Callable[Arguments, Tensor]) -> Callable[Arguments, 
 @one_operation
 def smooth_hardtanh(x: Tensor, beta: Beta, low: float = -1.0, high: float = 1.0) -> Tensor:
     """``clamp(x, low, high)``, of which ReLU6 is a case."""
-    return low + softplus(x - low, beta) - softplus(x - high, beta)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):  # bounds of a clamp per channel, say
+        return low + softplus(x - low, beta) - softplus(x - high, beta)
+    return soft_clamp(x, beta, low, high)
 
 
 @one_operation
