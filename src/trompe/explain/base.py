@@ -72,7 +72,7 @@ class Method:
         """
         if inputs is not None or targets is not None or quantus:
             return for_quantus(self, model, x, target, inputs, targets, quantus)
-        if x is None or target is None:
+        if target is None:
             raise UsageError("a method is called with a model, images and classes")
         given = adapted(model, x, differentiable=not self.first_order)
         method = self if given.space is None else self.within(given.space)
