@@ -199,6 +199,9 @@ def test_attention_rollout() -> None:
     grid = rollout[:, 0, 1:].reshape(2, 1, 2, 2)
     expected = F.interpolate(grid, size=(size, size), mode="bilinear")
     close(ours.sum(dim=1, keepdim=True), expected)
+    for i in range(len(x)):
+        alone = trompe.explainer("attention_rollout")(net, x[i : i + 1], TARGET[i : i + 1])
+        close(ours[i : i + 1], alone)
     with pytest.raises(UnsupportedOp, match="attention"):
         trompe.explainer("attention_rollout")(plain(), images(16), TARGET)
 
