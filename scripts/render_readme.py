@@ -27,6 +27,7 @@ PAGES = (
     ROOT / "docs" / "certificates.md",
     ROOT / "docs" / "command-line.md",
     ROOT / "docs" / "how-to" / "compare.md",
+    ROOT / "docs" / "how-to" / "harden.md",
     ROOT / "docs" / "models" / "tiny-vgg-robust.md",
 )
 
@@ -466,6 +467,46 @@ def hardened() -> str:
     return table([*header, "worst PCC, mean", "insertion", "deletion", "entropy"], rows)
 
 
+def defences() -> str:
+    """What each defence buys and costs, attacked by its paper's attack and by the ensemble."""
+    parts = []
+    for network, entry in load("defences")["networks"].items():
+        rows = []
+        for name, found in entry["rows"].items():
+            weak, strong = found["robust_by_beta_1"], found["robust"]
+            training = found["training"]
+            rows.append(
+                [
+                    name,
+                    f"{100 * found['accuracy']['count'] / found['accuracy']['n']:.1f}%",
+                    *(
+                        f"{s['count']} of {s['n']} "
+                        f"({100 * s['low']:.0f}% to {100 * s['high']:.0f}%)"
+                        for s in (weak, strong)
+                    ),
+                    f"{found['pcc_by_beta_1']:.2f}",
+                    f"{found['worst_pcc']:.2f}",
+                    f"{100 * found['flipped']:.1f}%",
+                    f"{found['insertion']:.2f}",
+                    f"{found['deletion']:.2f}",
+                    f"{found['entropy']:.3f}",
+                    f"{found['ssr_measure']:.2g}",
+                    f"{training['batches']}" if training else "-",
+                    f"{training['seconds_per_epoch']:,.0f}" if training else "-",
+                ]
+            )
+        settings = entry["settings"]
+        header = ["row", "accuracy", "withstand the papers' attack", "withstand `auto_attack`"]
+        header += ["PCC, papers' attack", "PCC, `auto_attack`", "attempts that flipped the class"]
+        header += ["insertion", "deletion", "entropy", "SSR's measure", "batches", "s per epoch"]
+        parts.append(
+            f"`{network}`, {settings['radius']:g}/255, {settings['attacked']} images attacked with "
+            f"budget {settings['budget']:g}, {settings['classified']:,} classified, "
+            f"{settings['seconds']:g} CPU seconds of training each:\n\n" + table(header, rows)
+        )
+    return "\n\n".join(parts)
+
+
 def tampering() -> str:
     """Honest and tampered models, and how suspect each is."""
     found = load("tampering")
@@ -517,6 +558,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "audit_memory": audit_memory,
     "guarantees": guarantees,
     "hardened": hardened,
+    "defences": defences,
     "tampering": tampering,
 }
 

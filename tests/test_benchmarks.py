@@ -108,3 +108,17 @@ def test_guarantees_of_one_photo(tmp_path: Path) -> None:
     assert row["pcc"][0] > row["pcc"][2]
     assert len(row["attacked_plain"]) == len(row["attacked_smoothed"]) == 3
     assert all(-1 <= value <= 1 for value in row["attacked_smoothed"])
+
+
+def test_the_front_of_the_defences_and_their_masking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from plot_defences import front
+
+    points = {"a": (0.6, 0.2), "b": (0.5, 0.9), "c": (0.5, 0.8), "d": (0.6, 0.2), "e": (0.1, 0.1)}
+    assert front(points) == {"a", "b", "d"}
+    result = json.loads((ROOT / "benchmarks" / "results" / "defences.json").read_text())
+    for entry in result["networks"].values():
+        plain, scaled = entry["rows"]["plain"], entry["rows"]["scaled logits"]
+        assert scaled["accuracy"] == plain["accuracy"]
+        assert scaled["ssr_measure"] < 1e-2 * plain["ssr_measure"]  # by SSR a great success
+        assert scaled["robust"]["count"] <= plain["robust"]["high"] * plain["robust"]["n"]

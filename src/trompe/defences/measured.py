@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ class Measured:
         radius: Of the ball, pixel units.
         norm: Of the ball.
         tau: The least correlation that counts as robust.
+        flipped: The share of all attempts that changed the class and count for nothing.
+        untried: Images of which every attempt did so: nothing is known of them, and they are not
+            counted as robust.
     """
 
     accuracy: Share
@@ -45,6 +49,8 @@ class Measured:
     radius: float
     norm: str
     tau: float
+    flipped: float = math.nan
+    untried: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -125,4 +131,6 @@ def measure(
         radius=radius,
         norm=norm,
         tau=tau,
+        flipped=float(found.flipped.sum() / (found.flipped + found.judged).sum().clamp(min=1)),
+        untried=int((~found.tried).sum()),
     )
