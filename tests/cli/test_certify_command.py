@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -126,3 +127,14 @@ def test_the_number_of_noisy_copies_is_bounded(
     error = capsys.readouterr().err.strip()
     assert "--samples" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_sandwich_without_a_bound_says_void(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sandwich", *small, "--beta", "1", "--steps", "2", "--radii", "1"]
+    command += ["--output", str(tmp_path), "--quantity", "heatmap_l1"]
+    assert main([*command, "--smallest", "1e-4", "--largest", "1e-4"]) == 0
+    assert "VOID" not in capsys.readouterr().out
+    assert main([*command, "--smallest", "1000", "--largest", "1000"]) == 0
+    assert "VOID: nothing is proved there" in capsys.readouterr().out

@@ -50,6 +50,11 @@ class Layer:
         return min(self.upper.values(), default=float("inf"))
 
     @property
+    def void(self) -> bool:
+        """Whether the bound says nothing: of normals and heat maps, which never differ by more."""
+        return self.quantity != "gradient_l2" and self.best >= 2
+
+    @property
     def ratio(self) -> float | None:
         """Upper over lower; ``None`` where the attack found no change."""
         return self.best / self.lower if self.lower > 0 and self.upper else None

@@ -30,7 +30,7 @@ _EXAMPLES = """\b
 Examples:
   trompe certify --method noise --model tiny-vgg-noise --sigma 0.25 --radius 0.125
   trompe certify --method noise --model efficientnet-lite0 --denoiser --sigma 0.25 --radius 0.125
-  trompe certify dog.jpg --method noise --explainer gradient --sigma 0.25 --radius 0.05 --radius 0.1
+  trompe certify dog.jpg --method noise --explainer gradient --radius 0.05 --radius 0.1
 """
 
 

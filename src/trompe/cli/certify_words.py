@@ -102,6 +102,8 @@ def noise_in_words(
         )
     share = float(found.label_share[0])
     said = f"{share:.0%} of the noisy copies are {decision}; " if decision else ""
+    if loaded.outputs.meaning == "classes" and int(found.label[0]) != int(found.target[0]):
+        said = said.replace("; ", ", NOT the class explained; ")
     like = float(found.pcc_to_plain[0])
     lines.append(f"  {said}the smoothed map correlates with the plain one at {like:.2f}")
     what = f"the smoothed {explainer} map (noise {found.sigma:g}, squares of {found.pool} pixels)"

@@ -29,8 +29,8 @@ _QUANTITIES = ("gradient_l2", "normal_l2", "heatmap_l1")
 _EXAMPLES = """\b
 Examples:
   trompe sandwich --method noise --model tiny-vgg-noise --explainer lrp --pool 8
-  trompe sandwich --beta 0.8 --smallest 1e-4 --largest 0.1 --patient
-  trompe sandwich dog.jpg --smallest 1e-6 --largest 1 --radii 7 --beta 0.8
+  trompe sandwich dog.jpg --method noise --smallest 0.01 --largest 0.1 --radii 3
+  trompe sandwich --beta 0.8 --smallest 1e-4 --largest 1e-3 --radii 2 --patient
 """
 
 
@@ -183,6 +183,12 @@ def sandwich(
             shown = "-" if one.ratio is None else f"{one.ratio:.3g}"
             click.echo(
                 f"{one.quantity:<12}{'ReLU' if one.beta is None else f'{one.beta:g}':>6}"
-                f"{one.radius:>10.2e}{one.lower:>12.4g}{one.best:>12.4g}{shown:>10}  {by}"
+                f"{one.radius:>10.2e}{one.lower:>12.4g}{one.best:>12.4g}{shown:>10}  "
+                f"{'VOID' if one.void else by}"
+            )
+        if any(one.void for one in found.layers):
+            click.echo(
+                "VOID: nothing is proved there, for no two maps differ by more. A smaller radius, "
+                "--patient, or --method noise (of the smoothed map) may help."
             )
         click.echo(f"Figure: {output / 'sandwich.png'}")
