@@ -28,6 +28,7 @@ from trompe.audit.certified_share import (
     outcome,
 )
 from trompe.audit.leaderboard import leaderboard
+from trompe.audit.repeat import Repeater
 from trompe.audit.results import Row
 from trompe.audit.store import Store
 from trompe.audit.verify import Verifier
@@ -125,6 +126,35 @@ def test_a_linear_network_is_certified_and_a_void_bound_is_said_to_be_void(place
     assert "2 VOID: nothing at all is proved" in sentence
     assert "SMOOTHED" in sentence
     run.store.close()
+
+
+def test_of_values_the_map_alone_is_certified_and_said_to_be(place: Path) -> None:
+    (place / "value.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef net():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 1)).eval()\n"
+    )
+    for outputs, said in (("value", False), ("binary", True)):
+        spec = dataclasses.replace(small().models[0], name="value:net", outputs=outputs)
+        run_audit(outputs, certifying(models=(spec,)))
+        run = open_run(outputs)
+        (one,) = certificates_of(run)
+        assert one["answer_counts"] is said
+        assert ("changes the answer" in in_words(one)) is said
+        if not said:
+            assert one["outcomes"][CERTIFIED] == one["images"] == 2
+        run.store.close()
+
+
+def test_batches_done_again_are_those_of_attacks_and_searches() -> None:
+    """The copies of certificates are drawn again for every run; no honest one is accused."""
+    run_audit("run", certifying(worst_case=0.002))
+    run = open_run("run")
+    others = {row.batch for row in run.certificates}
+    repeater = Repeater(run, Verifier(run, trusted=None))
+    assert others
+    assert not others & set(repeater.drawn(1000, 0))
+    run.store.close()
+    assert main(["verify", "run", "--trust", "--repeat", "100", "--exact", "--quiet"]) == 0
 
 
 def test_an_ended_run_goes_on_as_if_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,6 +350,7 @@ def test_the_option_is_written_down_once_and_wrong_ones_are_refused() -> None:
         "0": "must be positive",
         "0.1,sigma=0": "sigma must be positive",
         "0.1,samples=10": "must exceed the pilot",
+        "0.1,samples=10000001": "at most 10000000 samples",
         "0.1,confidence=1": "confidence",
         "0.1,pool=0": "at least 1",
         "0.1,sgima=1": "no option 'sgima'",

@@ -13,6 +13,9 @@ from trompe.types import Progress
 from trompe.written_part import with_options
 from trompe.zoo.denoiser import check_noise
 
+#: As many as ``trompe certify --samples`` takes.
+MOST_SAMPLES = 10_000_000
+
 
 @dataclass(frozen=True)
 class Certification:
@@ -40,6 +43,8 @@ class Certification:
     def __post_init__(self) -> None:
         if not self.radius > 0:
             raise UsageError(f"certify: the radius must be positive, not {self.radius}")
+        if self.samples > MOST_SAMPLES:
+            raise UsageError(f"certify: at most {MOST_SAMPLES} samples, not {self.samples}")
         self.plan(1)
         if self.denoiser:
             check_noise(self.sigma)

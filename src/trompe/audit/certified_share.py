@@ -72,6 +72,7 @@ def certified_share(rows: Sequence[Row], asked: Certification, tau: float) -> di
         "share": certified.value if found else None,
         "interval": [certified.low, certified.high],
         "confidence": certified.confidence,
+        "answer_counts": not done or any("certified_label" in row.values for row in done),
         "outcomes": {word: found.count(word) for word in OUTCOMES},
         "median_pcc": middle("certified_pcc"),
         "median_pcc_to_plain": middle("pcc_to_plain"),

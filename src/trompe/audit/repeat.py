@@ -90,9 +90,13 @@ class Repeater:
                     self._kept[row.model, number] = checksum
 
     def drawn(self, count: int, seed: int) -> list[int]:
-        """The numbers of ``count`` of the batches that may be done again; all of fewer."""
+        """The numbers of ``count`` of the batches that may be done again; all of fewer.
+
+        Certificates are not among them: the verifier draws their noisy copies again anyway.
+        """
         distrusted = self.verifier.distrusted()
-        able = sorted({row.batch for row in self.run.entered if row.model not in distrusted})
+        rows = (*self.run.rows, *self.run.searches)
+        able = sorted({row.batch for row in rows if row.model not in distrusted})
         order = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))
         return sorted(able[place] for place in order[:count].tolist())
 

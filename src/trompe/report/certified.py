@@ -33,14 +33,16 @@ def in_words(one: Mapping[str, Any]) -> str:
         name += f" (defence {one['defence']})"
     low, high = (f"{100 * end:.0f}" for end in one["interval"])
     pair = ", each cleaned by the denoiser" if one["denoiser"] else ""
+    # Values are no decision: of them the map alone is certified.
+    counts = one["answer_counts"]
+    answer = ", or changes the answer that most noisy copies get" if counts else ""
     first = (
         f"{name}: for {one['count']} of {one['images']} images it is certified that no change of "
         f"the image smaller than {one['radius']:g} (l2, pixel units; {255 * one['radius']:.3g} of "
         f"255) moves the SMOOTHED map, the mean over {one['samples']} noisy copies (noise "
         f"{one['sigma']:g}{pair}; squares of {one['pool']} pixels), below a correlation of "
-        f"{one['tau']:g}, or changes the answer that most noisy copies get (95 % interval {low} "
-        f"to {high} %; each certificate holds with {100 * one['confidence_of_each']:g} % "
-        "confidence)."
+        f"{one['tau']:g}{answer} (95 % interval {low} to {high} %; each certificate holds with "
+        f"{100 * one['confidence_of_each']:g} % confidence)."
     )
     rest = [f"{one['outcomes'][word]} {why}" for word, why in _WHY_NOT.items()
             if one["outcomes"][word]]  # fmt: skip

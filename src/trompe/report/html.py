@@ -131,8 +131,8 @@ def leaderboard_table(run: Run) -> Table:
     if (asked := run.settings.certification) is not None:
         title += (
             f"; certified: the smoothed map (noise {asked.sigma:g}) keeps a correlation of {TAU} "
-            f"and the answer stays under every change smaller than {asked.radius:g} (l2, pixel "
-            "units), void: nothing is proved"
+            f"and the answer, where it is a decision, stays under every change smaller than "
+            f"{asked.radius:g} (l2, pixel units), void: nothing is proved"
         )
     return Table("leaderboard", title, columns, rows)
 

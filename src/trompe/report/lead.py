@@ -57,8 +57,8 @@ class Verdict:
         """The verdict in one plain sentence."""
         one = self.broken
         return (
-            f"{self.name}: for {one.count} of {one.n} images a change that keeps the predicted "
-            f"class made the explanation another one (95 % interval {self.interval})."
+            f"{self.name}: for {one.count} of {one.n} images a change that keeps the network's "
+            f"answer made the explanation another one (95 % interval {self.interval})."
         )
 
 
