@@ -29,6 +29,7 @@ PAGES = (
     ROOT / "docs" / "how-to" / "compare.md",
     ROOT / "docs" / "how-to" / "harden.md",
     ROOT / "docs" / "models" / "tiny-vgg-robust.md",
+    ROOT / "docs" / "paper.md",
 )
 
 
@@ -538,6 +539,72 @@ def tampering() -> str:
     )
 
 
+DRAWN = {
+    "3": "similarity of maps and images over many pairs",
+    "4": "lowering beta recovers the original map",
+    "5": "attacks on smoothed maps, and what smoothing costs",
+    "6": "the attack with a fixed and with a growing beta",
+    "7": "softplus maps and the ReLU map, by beta",
+    "8": "maps of falling beta",
+    "9": "maps of falling beta, another image",
+    "10": "how far the output moves",
+    "11": "how far the winning class's score moves",
+    "12": "similarity, in place of ResNet-18",
+    "13": "similarity, in place of AlexNet",
+    "14": "similarity, in place of DenseNet-121",
+    "15": "how far the outputs of the other networks move",
+    "16": "similarity on CIFAR-10",
+    "17": "how far the output moves on CIFAR-10",
+    "18": "SmoothGrad's map of the manipulated image, by noise",
+    "19": "attacks on SmoothGrad: MSE",
+    "20": "attacks on SmoothGrad: SSIM",
+    "21": "attacks on SmoothGrad: PCC",
+    "22": "maps, plain and beta-smoothed",
+    "23": "images, plain and beta-smoothed",
+    "24": "contour lines of a small network",
+}
+
+
+def paper() -> str:
+    """What came of each figure of the paper."""
+    words = {"agrees": "agrees", "differs": "**differs**", "open": "open", "failed": "failed"}
+    parts = []
+    for number, found in load("paper")["figures"].items():
+        rows = [
+            [
+                words[one["agreement"]],
+                one["what"],
+                one["ours"],
+                str(one["n"]),
+                one["paper"],
+            ]
+            for one in found["claims"]
+        ]
+        text = table(["", "what", "ours", "n", "paper"], rows)
+        drawing = ROOT / "docs" / "figures" / "paper" / f"figure_{number}.png"
+        title = DRAWN.get(number, "")
+        picture = f"\n\n![{title}](figures/paper/{drawing.name})" if drawing.exists() else ""
+        parts.append(f"## Figure {number}: {title}\n\n{found['made_with']}.\n\n{text}{picture}")
+    return "\n\n".join(parts)
+
+
+def against_commit() -> str:
+    """Steps and maps beside those of an earlier commit."""
+    results = load("against_commit")
+    rows = [
+        [
+            *(f"`{part}`" for part in key.split("/")[:2]),
+            key.split("/")[2],
+            f"{1e3 * one['seconds']:.1f}",
+            f"{one['ratio']:.2f} ({one['quartiles'][0]:.2f} to {one['quartiles'][1]:.2f})",
+        ]
+        for commit, found in results.items()
+        if commit != "machine"
+        for key, one in found.items()
+    ]
+    return table(["network", "method", "what", "ms", "ratio (quartiles)"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "against_reference": against_reference,
     "tiny_models": tiny_models,
@@ -560,6 +627,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "hardened": hardened,
     "defences": defences,
     "tampering": tampering,
+    "paper": paper,
+    "against_commit": against_commit,
 }
 
 

@@ -16,7 +16,7 @@ from trompe.report.run_figures import IMAGES, MAPS, OUTPUTS, box_panels
 def _made_with(context: Context, *names: str) -> str:
     pairs = f"{context.settings.pairs} pairs, preset {', '.join(context.settings.presets)}"
     stand_ins = [f"{context.scale.others[name].key} for {name}" for name in names]
-    return f"{'; '.join(stand_ins)}; the gradient; {pairs} ({context.scale.words})"
+    return f"{'; '.join(stand_ins)}; the gradient; {pairs}"
 
 
 def _similarity(context: Context, name: str) -> Redrawn:
