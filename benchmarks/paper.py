@@ -1,6 +1,6 @@
-"""The paper's figures on real networks, from what ``trompe reproduce`` wrote.
+r"""The paper's figures on real networks, from what ``trompe reproduce`` wrote.
 
-    trompe reproduce all --scale small --images PHOTOS --model squeezenet1_1=WEIGHTS \\
+    trompe reproduce all --scale small --images PHOTOS --model squeezenet1_1=WEIGHTS \
         --cifar-model resnet20-cifar10=WEIGHTS --cifar-images cifar10_test.npz --output paper
     python benchmarks/paper.py paper/small
 
