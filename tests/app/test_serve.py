@@ -72,6 +72,39 @@ def test_the_page_is_for_this_machine_and_loads_nothing_from_elsewhere() -> None
         page.close()
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.invalid", "a..b", "999.1.1.1"])
+def test_what_is_no_address_of_this_machine_is_refused_at_once(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+    from trompe.app.sessions import Models
+
+    monkeypatch.setattr(Models, "load", lambda *_: pytest.fail("it was too late"))
+    assert main(["app", "--host", host]) == 2
+    assert f"cannot listen at '{host}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_addresses_of_the_longer_kind(host: str) -> None:
+    pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+    import socket
+
+    import httpx
+
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    address, page = serve(["tiny-vgg"], host=host, block=False)
+    try:
+        assert address.startswith("http://[::1]:")
+        assert httpx.get(address).status_code == 200
+        assert httpx.get(address, headers={"host": "example.org"}).status_code == 400
+    finally:
+        page.close()
+
+
 def test_a_port_that_is_taken() -> None:
     pytest.importorskip("gradio", reason="the extra 'app' is not installed")
     import socket

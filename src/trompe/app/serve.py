@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _check_address(host: str) -> None:
+    """Refuse, before one port after the other is tried, what is no address of this machine.
+
+    Raises:
+        OutputError: if nothing could be listened at there.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise OutputError(
+            f"cannot listen at '{host}', which is no address of this machine: give 127.0.0.1 for "
+            "this machine alone, or 0.0.0.0 for all who reach it"
+        ) from error
+
+
 def serve(
     models: Sequence[str],
     *,
@@ -103,6 +121,8 @@ def serve(
             "the page needs gradio, which is not installed: pip install 'gradio>=6,<7', or install "
             "trompe with its extra 'app'"
         ) from error
+    host = host.removeprefix("[").removesuffix("]")
+    _check_address(host)
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -119,7 +139,7 @@ def serve(
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=names))
     try:
         _, address, _ = page.queue(max_size=32).launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
             share=False,
             inbrowser=False,
