@@ -229,6 +229,8 @@ def test_occlusion_of_a_volume_covers_every_box() -> None:
     nets.close(found.sum(dim=1), (total / count).detach(), 1e-12)
     with pytest.raises(UsageError, match="2 numbers for 3 sides"):
         trompe.explainer("occlusion", window=(2, 2))(net, x, CLASSES)
+    with pytest.raises(UsageError, match="4 numbers for 3 sides"):
+        trompe.explainer("occlusion", window=(2, 2, 2, 2))(net, x, CLASSES)
 
 
 @pytest.mark.parametrize(("make", "x"), [(signal_net, signals()), (volume_net, volumes())])

@@ -296,6 +296,7 @@ def test_what_draws_nothing_is_redrawn_as_it_is() -> None:
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("occlusion", {"window": 0}, "window must be at least 1"),
+    ("occlusion", {"window": ()}, "window must be at least 1"),
     ("occlusion", {"window": 9}, "window of 9 pixels does not fit"),
     ("occlusion", {"window": 2, "stride": 3}, "leaves pixels between windows"),
     ("occlusion", {"score": "odds"}, "unknown score 'odds'"),

@@ -121,5 +121,10 @@ def test_the_arguments_of_quantus_give_the_same_map() -> None:
     for wrong in ({"inputs": x}, {"inputs": x, "targets": [1, 0], "steps": 3}):
         with pytest.raises(UsageError):
             method(net, **wrong)
+    for wrong in ([0.5, 1.0], "cat", [float("nan"), 1.0]):
+        with pytest.raises(UsageError, match="class numbers"):
+            method(net, inputs=x, targets=wrong)
+    with pytest.raises(UsageError, match="must be images"):
+        method(net, inputs="cat", targets=[1, 0])
     with pytest.raises(UsageError, match="a model, images and classes"):
         method(net, x)

@@ -162,7 +162,13 @@ def test_only_the_detector_of_a_scaffold_was_trained_and_it_can_be_read(tmp_path
     for before, after in zip(biased.parameters(), model.model.parameters(), strict=True):
         assert torch.equal(before, after)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    again = Scaffold.read(tmp_path / "model.safetensors", Biased())
+    given = Biased()
+    again = Scaffold.read(tmp_path / "model.safetensors", given)
+    assert again.model is not given
+    save_file(Biased().state_dict(), tmp_path / "other.safetensors")
+    for name, net in (("other", given), ("model", network()), ("none", given)):
+        with pytest.raises(UsageError, match="holds no scaffold"):
+            Scaffold.read(tmp_path / f"{name}.safetensors", net)
     x = torch.cat([images(20, 95), covered(20, 95)])
     assert torch.equal(again(x), model(x))
 

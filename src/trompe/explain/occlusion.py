@@ -73,7 +73,10 @@ class Occlusion(Method):
     def __post_init__(self) -> None:
         check_score(self.score)
         for what, value in (("window", self.window), ("stride", self.stride)):
-            if value is not None and min(_each(value, 1) if isinstance(value, int) else value) < 1:
+            if (
+                value is not None
+                and min((value,) if isinstance(value, int) else value, default=0) < 1
+            ):
                 raise UsageError(f"{what} must be at least 1 pixel, not {value}")
         if self.chunk < 1:
             raise UsageError(f"chunk must be at least 1, not {self.chunk}")
@@ -125,9 +128,9 @@ class Occlusion(Method):
 
 
 def _each(value: int | tuple[int, ...], sides: int) -> tuple[int, ...]:
-    """One number per side; of several, vectors and signals take the first ones."""
+    """One number per side; of several, vectors and signals take the first one."""
     if isinstance(value, int):
         return (value,) * sides
-    if len(value) < sides:
+    if len(value) < sides or len(value) > sides > 1:
         raise UsageError(f"{value} are {len(value)} numbers for {sides} sides: give one each")
     return value[:sides]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.errors import UsageError
+from trompe.given import classes, in_short
 
 _SENT = ("device", "method")
 """What Quantus sends along, whatever the ``explain_func``."""
@@ -44,12 +45,19 @@ def for_quantus(
         )
     if inputs is None or targets is None or x is not None or target is not None:
         raise UsageError("give images and classes as inputs= and targets=, or as x and target")
-    images = torch.as_tensor(inputs)
+    numbers = classes(targets)
+    chosen = numbers.to(torch.int64)
+    if not torch.equal(chosen.to(numbers.dtype), numbers):
+        raise UsageError("targets must be class numbers, whole ones, one per image")
+    try:
+        images = torch.as_tensor(inputs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"inputs must be images, an array, not {in_short(inputs)}") from error
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             images = images.to(parameter.device, parameter.dtype)
             break
     # Quantus calls from inside torch.no_grad() at times.
     with torch.enable_grad():
-        found = method(model, images, torch.as_tensor(targets).to(images.device, torch.int64))
+        found = method(model, images, chosen.to(images.device))
     return found if isinstance(inputs, Tensor) else found.detach().cpu().numpy()

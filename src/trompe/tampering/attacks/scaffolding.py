@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -10,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trompe.errors import UsageError
 from trompe.tampering.base import Aim, Tampering, tamperings
 from trompe.tampering.perturbed import random_masks
 from trompe.training import Batch
+from trompe.types import LoadedModel
 
 
 class Scaffold(nn.Module):
@@ -50,13 +53,26 @@ class Scaffold(nn.Module):
         return torch.where(real[:, None], biased, self.innocent(x, biased.shape[1]))
 
     @classmethod
-    def read(cls, path: str | Path, model: nn.Module, channels: int = 3) -> Scaffold:
-        """The scaffold in a file of ``trompe fool``, around a model of the same architecture."""
+    def read(cls, path: str | Path, model: nn.Module | LoadedModel) -> Scaffold:
+        """The scaffold in a file of ``trompe fool``, around a copy of a model like the one hidden.
+
+        Raises:
+            UsageError: If the file holds none, or one around another architecture.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        state = load_file(path)
-        found = cls(model, state["target"], float(state["scale"]), channels)
-        found.load_state_dict(state)
+        network = copy.deepcopy(model.model if isinstance(model, LoadedModel) else model)
+        try:
+            state = load_file(path)
+            channels = state["detector.body.0.weight"].shape[1]
+            found = cls(network, state["target"], float(state["scale"]), channels)
+            found.load_state_dict(state)
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            raise UsageError(
+                f"'{path}' holds no scaffold around such a model: give the file that 'trompe fool "
+                "--attack scaffolding' wrote, and a network of the same architecture"
+            ) from error
         return found.eval().requires_grad_(False)
 
 
