@@ -10,10 +10,10 @@ from trompe.audit.certified_share import ANSWER, BELOW, FAILED, VOID
 from trompe.audit.leaderboard import leaderboard
 
 _WHY_NOT = {
-    BELOW: "for a lower correlation only",
-    ANSWER: "for the map, but another answer is not excluded",
+    BELOW: "certified for a lower correlation only",
+    ANSWER: "certified for the map alone, another answer is not excluded",
     VOID: "VOID: nothing at all is proved",
-    FAILED: "not at all, because the cell failed",
+    FAILED: "without a certificate, because the cell failed",
 }
 
 
@@ -46,7 +46,7 @@ def in_words(one: Mapping[str, Any]) -> str:
     )
     rest = [f"{one['outcomes'][word]} {why}" for word, why in _WHY_NOT.items()
             if one["outcomes"][word]]  # fmt: skip
-    other = f" The others are certified: {'; '.join(rest)}." if rest else ""
+    other = f" Of the others: {'; '.join(rest)}." if rest else ""
     like = one["median_pcc_to_plain"]
     said = "" if like is None else (
         f" The smoothed map correlates with the plain one at {like:.2f} (median);"
