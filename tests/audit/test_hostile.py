@@ -39,11 +39,12 @@ TRAP = "\nfrom pathlib import Path\nPath('sprung').touch()\n"
 @pytest.fixture
 def foreign(place: Path) -> Path:
     """A run whose model is code that leaves a mark when it is imported, and no longer imported."""
-    (place / "trapnet.py").write_text(NETWORK)
+    sys.modules.pop("trapnet", None)  # of an earlier test
+    (place / "trapnet.py").write_text(NETWORK + TRAP)
     from trompe.audit import ModelSpec
 
     run_audit("run", small(models=(ModelSpec("trapnet:net", size=16),), pairs=2))
-    (place / "trapnet.py").write_text(NETWORK + TRAP)
+    (place / "sprung").unlink()
     sys.modules.pop("trapnet")
     return place
 
