@@ -83,10 +83,10 @@ def of_cells(maps: Tensor) -> Tensor:
 
 def lime_of_captum(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
     captum = pytest.importorskip("captum.attr", reason="captum is not installed")
-    from captum._utils.models.linear_model import SkLearnLinearRegression
+    from trompe.adapters.captum_perturbations import LinearModel  # needs no scikit-learn
 
     torch.manual_seed(0)
-    lime = captum.Lime(model, interpretable_model=SkLearnLinearRegression())
+    lime = captum.Lime(model, interpretable_model=LinearModel())
     maps = [
         lime.attribute(
             x[i : i + 1], target=int(target[i]), feature_mask=SEGMENTS[None, None], n_samples=150
