@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,3 +124,16 @@ def test_what_is_left_open_is_said_to_those_who_see_no_more(run: Callable, odd: 
     code, out, err = run(*command, "--tau", -1, "--quiet", "--output", "out")
     assert (code, out) == (4, "")
     assert "only 1 of 2 images could be judged: the map of image 'black.png' is all" in err
+
+
+def test_a_reader_that_has_enough_is_no_fault_of_a_model() -> None:
+    """As in ``trompe models | head -1``: click ends the program, and no model did."""
+    command = [sys.executable, "-m", "trompe", "models"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.stderr == ""
+    assert done.returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,12 @@ def _out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
+def _by_click(error: SystemExit) -> bool:
+    """Whether click itself ended the program, and not what it called."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__")).startswith("click.")
+
+
 def guarded(work: Callable[[], Any]) -> int:
     """Do ``work``; whatever goes wrong becomes one line on stderr and an exit code.
 
@@ -98,7 +105,9 @@ def guarded(work: Callable[[], Any]) -> int:
         if log.isEnabledFor(logging.DEBUG):
             raise
         message = str(error)
-    except SystemExit as error:  # click's own do not come so far
+    except SystemExit as error:
+        if _by_click(error):  # the one case: the reader of the output, 'head' say, has enough
+            return UNEXPECTED
         message = f"the code of a model ended the program (exit code {error.code})"
     except OSError as error:  # the system's own word about a file or folder is the user's to mend
         if log.isEnabledFor(logging.DEBUG):
