@@ -8,11 +8,14 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import trompe
 from trompe.cli import main
 from trompe.errors import OutputError
 from trompe.report.animation import save_gif, save_mp4, smoothing_frames, two_layer_values
@@ -153,3 +156,26 @@ def test_the_network_of_figure_24() -> None:
             value = float(np.log1p(np.exp(2.0 * hidden)) / 2.0 @ second)
             assert math.isclose(found[row, column], value, rel_tol=1e-9, abs_tol=1e-9)
     assert np.abs(two_layer_values(1e4, size=5) - two_layer_values(None, size=5)).max() < 1e-2
+
+
+def test_an_animated_attack_is_the_attack_itself(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The method is the one asked for, not one that notes what it is given."""
+    attacks = []
+    manipulate = trompe.manipulate
+
+    def watching(*args: Any, **options: Any) -> Any:
+        attacks.append((args, options, manipulate(*args, **options)))
+        return attacks[-1][2]
+
+    monkeypatch.setattr(trompe, "manipulate", watching)
+    command = ["animate", "attack", *small, "--method", "guided_backprop", "--iterations", "6"]
+    assert main([*command, "--target-text", "X", "--output", "a.gif", "--quiet"]) == 0
+    ((args, options, result),) = attacks
+    assert options["explainer"] == trompe.explainer("guided_backprop")
+    for name in ("follow", "progress"):
+        options[name] = None
+    plain = manipulate(*args, **options)
+    assert torch.equal(result.x_adv, plain.x_adv)
+    assert not torch.equal(plain.x_adv, plain.x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,9 +28,7 @@ from trompe.cli.parts import preset_option
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images, read_target
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from trompe.explain import Method
+    pass
 
 _FRAMES = click.option("--frames", type=FRAMES, default=24, show_default=True, help="How many.")
 _SECONDS = click.option(
@@ -117,17 +115,18 @@ def attack(
     explainer = make_method(method, loaded)
     pictures = read_images([] if image is None else [image], loaded, DEFAULT_IMAGE)
     aim = read_target(target, target_text, None, loaded, explainer)
-    seen: list[Tensor] = []
+    seen = [pictures.x]
     with progress_bar("attack", unit="step", quiet=quiet) as bar:
         result = trompe.manipulate(
             loaded.model,
             pictures.x,
             aim.map,
-            explainer=_recording(explainer, seen),
+            explainer=explainer,
             input_space=loaded.input_space,
             preset=preset,
             iterations=iterations,
             progress=bar,
+            follow=lambda _, x: seen.append(x),
         )
     # The last frame is what the attack returned: its best iterate, not always its last.
     steps = sorted({round(i * (len(seen) - 1) / max(frames - 2, 1)) for i in range(frames - 1)})
@@ -141,24 +140,3 @@ def attack(
     write(output, pictured, seconds)
     if not quiet:
         click.echo(f"Animation: {output}")
-
-
-def _recording(method: Method, seen: list[Tensor]) -> Method:
-    """The method, noting every image that the attack differentiates."""
-    from trompe.types import Explanation
-
-    kind = type(method)
-
-    class Recording(kind):  # type: ignore[misc, valid-type]
-        """See ``_recording``."""
-
-        def explain(self, model: Any, x: Tensor, target: Tensor) -> Explanation:
-            if x.requires_grad:
-                seen.append(x.detach().clone())
-            explanation: Explanation = method.explain(model, x, target)
-            return explanation
-
-    copy = object.__new__(Recording)
-    for name, value in vars(method).items():
-        object.__setattr__(copy, name, value)
-    return copy
