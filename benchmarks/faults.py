@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from forgeries import forgeries, reseal
+from forgeries import flip_a_bit, forgeries, reseal
 from machine import RESULTS, save
 from many_cells import many_cells
 from PIL import Image
@@ -138,14 +138,9 @@ def flipped(run: Path, whole: Path, times: int) -> dict[str, Any]:
     """Turn one bit over, somewhere, many times: which were not noticed."""
     draw, unnoticed = random.Random(1), []
     for _ in range(times):
-        files = [p for p in sorted(run.rglob("*")) if p.is_file() and p.stat().st_size]
-        path = draw.choices(files, weights=[p.stat().st_size ** 0.5 for p in files])[0]
-        content = bytearray(path.read_bytes())
-        place, bit = draw.randrange(len(content)), draw.randrange(8)
-        content[place] ^= 1 << bit
-        path.write_bytes(content)
+        where = flip_a_bit(run, draw)
         if verified(run, "--arrays-only")[0] != 2:
-            unnoticed.append(f"{path.relative_to(run)}, byte {place}, bit {bit}")
+            unnoticed.append(where)
         restored(run, whole)
     return {"flips": times, "unnoticed": unnoticed}
 

@@ -9,6 +9,7 @@ the table has both; then come changes that somebody with a purpose would make.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -349,3 +350,14 @@ def reseal(run: Path) -> None:
     for name in (SEAL, "report.json", "report.html"):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "leaderboard", ignore_errors=True)
+
+
+def flip_a_bit(run: Path, draw: random.Random) -> str:
+    """Turn one bit over, somewhere in the run; longer files are met more often."""
+    files = [p for p in sorted(run.rglob("*")) if p.is_file() and p.stat().st_size]
+    path = draw.choices(files, weights=[p.stat().st_size ** 0.5 for p in files])[0]
+    content = bytearray(path.read_bytes())
+    place, bit = draw.randrange(len(content)), draw.randrange(8)
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+    return f"{path.relative_to(run)}, byte {place}, bit {bit}"

@@ -37,6 +37,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(before)
 
 
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
 @pytest.fixture
 def run(original: Path) -> Iterator[Path]:
     copy = original.with_name("run")
@@ -57,24 +60,16 @@ def test_nothing_untouched_is_accused(run: Path, capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == ""
 
 
-def flipped(run: Path, draw: random.Random) -> str:
-    """Turn one bit over, somewhere in the run; longer files are met more often."""
-    files = [p for p in sorted(run.rglob("*")) if p.is_file() and p.stat().st_size]
-    path = draw.choices(files, weights=[p.stat().st_size ** 0.5 for p in files])[0]
-    content = bytearray(path.read_bytes())
-    place, bit = draw.randrange(len(content)), draw.randrange(8)
-    content[place] ^= 1 << bit
-    path.write_bytes(content)
-    return f"{path.name}, byte {place}, bit {bit}"
-
-
 def no_flip_goes_unnoticed(run: Path, times: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        from forgeries import flip_a_bit
     draw, unnoticed = random.Random(1), []
     whole = run.with_name("whole")
     shutil.copytree(run, whole)
     try:
         for _ in range(times):
-            what = flipped(run, draw)
+            what = flip_a_bit(run, draw)
             if verified(run, "--arrays-only") != 2:
                 unnoticed.append(what)
             shutil.rmtree(run)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 import pytest
+from every_command import every_command
 
-from trompe.cli import command
 from trompe.cli.options import Number
 
 NETWORK = """
@@ -61,20 +61,8 @@ def words_of(option: click.Parameter) -> Iterator[list[str]]:
             yield [name, *[word] * max(1, option.nargs)]
 
 
-def commands(
-    group: click.Group, context: click.Context, *path: str
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name in group.list_commands(context):
-        one = group.get_command(context, name)
-        assert one is not None
-        if isinstance(one, click.Group):
-            yield from commands(one, context, *path, name)
-        else:
-            yield (*path, name), one
-
-
 def options() -> Iterator[tuple[tuple[str, ...], click.Command, click.Parameter]]:
-    for path, one in commands(command, click.Context(command)):
+    for path, one in every_command():
         for option in one.params:
             number = isinstance(option.type, (click.IntRange, Number))
             if not number and not getattr(option, "is_flag", False):

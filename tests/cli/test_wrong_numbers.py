@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import click
 import pytest
+from every_command import every_command
 
-from trompe.cli import command
 from trompe.cli.options import Number
 
 NEVER = ("", " ", "x", "nan", "-nan", "inf", "-inf", "1e999", "1,5", "0x10", "\u0661x", "9" * 400)
@@ -16,24 +16,12 @@ NO_COUNT = ("1.5", "1e3", "-1", "9" * 20, str(2**63), str(-(2**70)))
 """No option that takes a whole number takes these."""
 
 
-def commands(
-    group: click.Group, context: click.Context, *path: str
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name in group.list_commands(context):
-        one = group.get_command(context, name)
-        assert one is not None
-        if isinstance(one, click.Group):
-            yield from commands(one, context, *path, name)
-        else:
-            yield (*path, name), one
-
-
 WHOLE = (click.types.IntParamType, click.IntRange)
 REAL = (click.types.FloatParamType, click.FloatRange, Number)
 
 
 def number_options() -> Iterator[tuple[tuple[str, ...], click.Command, click.Option]]:
-    for path, one in commands(command, click.Context(command)):
+    for path, one in every_command():
         for option in one.params:
             if isinstance(option, click.Option) and isinstance(option.type, WHOLE + REAL):
                 yield path, one, option

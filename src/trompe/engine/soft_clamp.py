@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_EDGE = 30.0
+from trompe.engine.softplus import EDGE
 
 
 def _parts(
@@ -30,8 +30,8 @@ def _parts(
         value = F.softplus(below, threshold=40).sub_(F.softplus(above, threshold=40))
         first, second = below.sigmoid_(), above.sigmoid_()
         return value.div_(beta).add_(low), first - second, first + second
-    first = below.clamp_(-_EDGE, _EDGE).sigmoid_()
-    second = above.clamp_(-_EDGE, _EDGE).sigmoid_()
+    first = below.clamp_(-EDGE, EDGE).sigmoid_()
+    second = above.clamp_(-EDGE, EDGE).sigmoid_()
     # softplus(u) = relu(u) - log(max(sigmoid(u), 1 - sigmoid(u))): one logarithm for both, to the
     # base of 2, which alone is vectorised on CPUs; exact to an absolute 1e-7 / b.
     excess = torch.maximum(first, 1 - first).div_(torch.maximum(second, 1 - second)).log2_()

@@ -19,14 +19,14 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 # Beyond |b z| = edge, softplus is 0 or z to the precision of the type. Cutting there keeps the
 # exponentials out of denormal numbers and overflow, on which CPUs are many times slower.
-_EDGE = 30.0
+EDGE = 30.0
 
 
 def _value_and_slope(z: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]:
     scaled = z * beta
     if z.dtype == torch.float64:  # the precise form, for oracles and finite differences
         return F.softplus(scaled, threshold=40).div_(beta), scaled.sigmoid_()
-    scaled.clamp_(-_EDGE, _EDGE)
+    scaled.clamp_(-EDGE, EDGE)
     slope = scaled.sigmoid()
     # softplus(u) = relu(u) - log(sigmoid(|u|)). The base-2 logarithm is vectorised on CPUs, where
     # log, log1p and softplus itself are not: three to five times faster, and exact to an absolute

@@ -29,15 +29,24 @@ def guided_relu(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
 
 
 def guided_cap(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
-    """A ReLU with a cap (ReLU6): ``relu(R) [0 < z < cap]``.
+    """A ReLU with a cap (ReLU6): ``relu(R) [0 < z < cap]``, with a softplus where it is smoothed.
+
+    Raises:
+        UnsupportedOp: for a hard tanh with another lower bound, which is no ReLU.
+    """
+    if lower_bound(op) == 0 and op.func in HARDTANH.smooth:
+        return vjp(softplus(relevance, op.argument(1, "beta")), op)
+    return hard_cap(relevance, op)
+
+
+def hard_cap(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
+    """The same with a hard cut of the signal, smoothed or not; the slope is the cap's own.
 
     Raises:
         UnsupportedOp: for a hard tanh with another lower bound, which is no ReLU.
     """
     if lower_bound(op) != 0:
         return undefined(relevance, op)
-    if op.func in HARDTANH.smooth:
-        return vjp(softplus(relevance, op.argument(1, "beta")), op)
     return vjp(torch.relu(relevance), op)
 
 
@@ -58,17 +67,6 @@ def guided_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
 def hard_softplus(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """``relu(R) sigmoid(b z)``: the gate is smooth, the cut of the signal is not."""
     return [torch.relu(relevance) * slope_of(op.out)]
-
-
-def hard_cap(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
-    """The same at a ReLU with a cap (ReLU6), whose smooth slope is its own.
-
-    Raises:
-        UnsupportedOp: for a hard tanh with another lower bound, which is no ReLU.
-    """
-    if lower_bound(op) != 0:
-        return undefined(relevance, op)
-    return vjp(torch.relu(relevance), op)
 
 
 RULES: dict[Callable[..., Any], Rule] = {
