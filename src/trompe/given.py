@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+import numbers
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -46,6 +50,84 @@ def of_kind(name: str, value: Any, kind: type[Kind]) -> Kind:
     if not isinstance(value, kind):
         raise UsageError(f"{name} must be a {kind.__name__}, not {in_short(value)}")
     return value
+
+
+def options(owner: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments of a dataclass that are not of the kinds that its fields are declared as.
+
+    Booleans, numbers, texts, tensors and this package's own classes are checked; a field that may
+    be anything else is left to its owner.
+
+    Args:
+        owner: the dataclass.
+        args: that it is made with.
+        kwargs: likewise.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    made: Any = owner  # which mypy does not take for hashable
+    fields = _fields(made)
+    for name, value in (*zip(fields, args, strict=False), *kwargs.items()):
+        kinds = fields.get(name)
+        if kinds and not any(_is(value, kind) for kind in kinds):
+            said = " or ".join(dict.fromkeys(map(_said, kinds)))
+            raise UsageError(f"{name} must be {said}, not {in_short(value)}")
+
+
+_SAID: dict[type[Any], str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "None",
+    tuple: "a tuple",
+    Mapping: "a mapping",
+    Tensor: "a tensor",
+}
+
+
+def _said(kind: type[Any]) -> str:
+    name = kind.__name__
+    return _SAID.get(kind) or f"a{'n' if name[0] in 'AEIOU' else ''} {name}"
+
+
+@functools.cache
+def _fields(owner: Any) -> dict[str, tuple[type[Any], ...]]:
+    """The kinds that each field of a dataclass may be, in their order; none: anything."""
+    try:
+        hints = get_type_hints(owner)
+    except (NameError, TypeError):  # of a plugin that imports names for its type checker alone
+        hints = {}
+    names = [field.name for field in dataclasses.fields(owner) if field.init]
+    return {name: _kinds(hints.get(name)) for name in names}
+
+
+def _kinds(hint: Any) -> tuple[type[Any], ...]:
+    """The classes that an annotation allows; none where it allows what cannot be told."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        parts = [_kinds(part) for part in get_args(hint)]
+        return tuple(kind for part in parts for kind in part) if all(parts) else ()
+    if origin is Literal:
+        return tuple(dict.fromkeys(type(value) for value in get_args(hint)))
+    if origin is tuple:
+        return (tuple,)
+    if origin is Mapping:
+        return (Mapping,)
+    own = isinstance(hint, type) and hint.__module__.split(".")[0] == "trompe"
+    return (hint,) if own or hint in _SAID else ()
+
+
+def _is(value: Any, kind: type[Any]) -> bool:
+    """Whether a value is of a kind; numbers of NumPy are numbers, truth values are none."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        return kind is bool
+    if kind is int:
+        return isinstance(value, numbers.Integral)
+    if kind is float:
+        return isinstance(value, numbers.Real) or (isinstance(value, Tensor) and not value.dim())
+    return isinstance(value, (tuple, list) if kind is tuple else kind)
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -154,3 +154,37 @@ def test_arguments_of_auto_attack(name: str, value: Any) -> None:
 )
 def test_arguments_of_attack(name: str, value: Any) -> None:
     short(trompe.attack, **{"model": "tiny-vgg", "iterations": 1, "progress": False, name: value})
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("guided_backprop", {"hard_cut": "yes"}, "hard_cut must be True or False, not 'yes'"),
+        ("guided_backprop", {"hard_cut": 1}, "hard_cut must be True or False, not 1"),
+        ("rise", {"centred": "no"}, "centred must be True or False"),
+        ("grad_cam", {"channels_last": "no"}, "channels_last must be True or False or None"),
+        ("grad_cam", {"positive": None}, "positive must be True or False, not None"),
+        ("grad_cam", {"layer": 3}, "layer must be a text or None, not 3"),
+        ("lrp", {"composite": 3}, "composite must be a text or a Composite, not 3"),
+        ("lrp", {"input_space": "x"}, "input_space must be an InputSpace"),
+        ("smoothgrad", {"base": "gradient"}, "base must be a Method"),
+        ("smoothgrad", {"samples": 3.5}, "samples must be a whole number"),
+        ("smoothgrad", {"seed": True}, "seed must be a whole number, not True"),
+        ("integrated_grad", {"baseline": "black"}, "baseline must be a number or a tensor"),
+        ("integrated_grad", {"score": 1}, "score must be a text"),
+        ("occlusion", {"window": "7"}, "window must be a whole number or a tuple or None"),
+        ("pattern_net", {"patterns": "p.pt"}, "patterns must be a mapping"),
+    ],
+)
+def test_options_of_methods_of_another_kind(method: str, options: Any, said: str) -> None:
+    with pytest.raises(TrompeError) as caught:
+        trompe.explainer(method, **options)
+    assert str(caught.value).startswith(said)
+
+
+def test_options_of_methods_of_the_kinds_that_are_meant() -> None:
+    numpy = pytest.importorskip("numpy")
+    trompe.explainer("smoothgrad", samples=numpy.int64(3), noise=numpy.float32(0.2), sigma=1)
+    trompe.explainer("beta_smoothing", beta=torch.tensor(2.0), pooling=True)
+    trompe.explainer("occlusion", window=[3, 3], baseline=torch.zeros(3, 1, 1))
+    trompe.explainer("grad_cam", layer=None, channels_last=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import gc
+import itertools
 import logging
 import weakref
 from collections.abc import Callable
@@ -319,3 +320,27 @@ def test_the_original_model_chooses_the_class() -> None:
     images = nets.images(64, dtype=torch.float32)
     assert not torch.equal(smooth(images).argmax(1), NET(images).argmax(1))
     assert torch.equal(adapted(smooth, images).target(None), NET(images).argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("method", "end"),
+    [
+        *itertools.product(
+            ("lrp", "guided_backprop", "deconvnet", "excitation_backprop"),
+            (nn.Softmax(1), nn.Sigmoid()),
+        ),
+        ("deeplift", nn.Softmax(1)),
+    ],
+)
+def test_methods_of_rules_say_that_probabilities_are_no_logits(method: str, end: nn.Module) -> None:
+    """The logarithm that is taken of them is trompe's own: no line may send the user there."""
+    model = nn.Sequential(nets.plain(), end).double()
+    with pytest.raises(ModelError, match="returns probabilities, and this method needs logits"):
+        trompe.manipulate(
+            model,
+            nets.images(1),
+            torch.rand(1, 8, 8, dtype=torch.float64),
+            explainer=method,
+            outputs="probabilities",
+            iterations=1,
+        )

@@ -212,3 +212,22 @@ def test_mixed_precision_is_refused_by_methods_made_of_rules() -> None:
     for method in ("lrp", "deeplift"):
         with pytest.raises(ModelError, match="mixed precision"):
             trompe.explainer(method)(Autocast(), x, TARGET)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pooling", [False, True])
+@pytest.mark.parametrize("act", [F.relu, F.relu6, F.hardswish, lambda h: F.max_pool2d(h, 3, 1, 1)])
+def test_a_smoothed_part_of_a_model_has_no_kinks(act: Any, pooling: bool, dtype: Any) -> None:
+    """The operations that its stand-ins are made of are none of the model's."""
+    inner = nets.seeded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nets.Plain(act))).to(dtype)
+    head = nets.seeded(nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 3))).to(dtype)
+    smoothed = trompe.smooth(inner, beta=3.0, pooling=pooling)
+    whole, x = nn.Sequential(smoothed, head).eval(), X.to(dtype)
+    assert not kinks(whole, x).uncovered
+    expected = head(smoothed(x))
+    assert torch.equal(trompe.smooth(whole, beta=50.0)(x), expected)
+    gradient = trompe.explainer("gradient")
+    found = gradient(trompe.smooth(whole, beta=50.0), x, TARGET % 3)
+    start = x.clone().requires_grad_(True)
+    scores = head(smoothed(start)).gather(1, (TARGET % 3).view(-1, 1)).sum()
+    torch.testing.assert_close(found, torch.autograd.grad(scores, start)[0])

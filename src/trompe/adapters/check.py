@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import smooth
+from trompe.engine.once import additions
 from trompe.engine.smoothing import unwrapped
+from trompe.engine.walk import modules_of
 from trompe.errors import ExplanationError, ModelError, TrompeError
 
 Maps = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -40,7 +42,8 @@ def structure(model: nn.Module, x: Tensor) -> Hashable:
     """What a check holds for: the modules, their settings and shapes, and the shape of an image."""
     inner = unwrapped(model)
     shapes = tuple((name, tuple(tensor.shape)) for name, tensor in inner.state_dict().items())
-    return type(inner), repr(inner), shapes, tuple(x.shape[1:])
+    added = tuple(additions(module) for module in modules_of(inner))
+    return type(inner), repr(inner), added, shapes, tuple(x.shape[1:])
 
 
 def check_derivative(explain: Maps, model: nn.Module, x: Tensor, target: Tensor) -> bool:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from trompe.engine.frozen import frozen
 from trompe.engine.function_check import try_function
 from trompe.engine.inputs import as_images, as_target
-from trompe.engine.once import Answers, watched
+from trompe.engine.once import Answers, forwards, structure, watched
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.walk import modules_of
 from trompe.errors import ModelError, UsageError
@@ -140,11 +140,11 @@ def adapted(
     inner = module if smoothed is None else smoothed.model
     owner = model if isinstance(inner, Function) else inner
     parts = () if isinstance(inner, Function) else tuple(modules_of(inner))
-    structure = tuple([(id(part), part.training and not evaluation) for part in parts])
+    built = structure(parts, training=False if evaluation else None)
     inner = frozen(inner) if evaluation else inner
     noted = None if outputs is not None else declared(inner)
     told = outputs is not None or noted is not None
-    known = _known(inner, x, structure, owner, parts, told)
+    known = _known(inner, x, built, owner, parts, told)
     if known is None:
         return Given(module, x, outputs or noted or Outputs(), None, space=space)
     if differentiable and known.undifferentiable:
@@ -171,7 +171,7 @@ def adapted(
 def _known(
     model: nn.Module,
     x: Tensor,
-    structure: Hashable,
+    built: Hashable,
     owner: Any,
     parts: tuple[nn.Module, ...],
     told: bool,
@@ -184,7 +184,7 @@ def _known(
         kept = _KNOWN.setdefault(owner, Answers())
     except TypeError:  # no weak reference to it: a builtin, say
         kept = Answers()
-    key = (structure, tuple(x.shape[1:]), x.dtype, x.device)
+    key = (built, tuple(x.shape[1:]), x.dtype, x.device)
     if key not in kept:
         if not _is_plain(x):
             return None
@@ -205,7 +205,7 @@ def _known(
             each,
             tried.undifferentiable,
         )
-        kept.keep(key, known, parts)
+        kept.keep(key, known, [*parts, *forwards(parts)])
         if tried.slope != 1.0:
             log.warning(
                 "the model's gradient is not that of its output, which rises along it by %.2g "

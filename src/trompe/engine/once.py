@@ -18,9 +18,52 @@ from trompe.errors import TrompeError
 Found = TypeVar("Found")
 
 
-def structure(modules: Iterable[nn.Module]) -> Any:
-    """A key of the modules that a model is made of, quick to make."""
-    return tuple([(id(module), type(module), module.training) for module in modules])
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def structure(modules: Iterable[nn.Module], *, training: bool | None = None) -> Any:
+    """A key of the modules that a model is made of, quick to make.
+
+    It is another one as soon as a module is exchanged, parametrised, put in another mode, given or
+    rid of a hook, or its ``forward`` is replaced.
+
+    Args:
+        modules: each without its children.
+        training: the mode that all of them will be in; by default, each in its own.
+    """
+    return tuple(
+        [
+            (
+                id(module),
+                type(module),
+                module.training if training is None else training,
+                getattr(type(module), "forward", None),
+                additions(module),
+            )
+            for module in modules
+        ]
+    )
+
+
+def additions(module: nn.Module) -> tuple[Any, ...]:
+    """A key of the hooks on a module, whose numbers never come again, and of a forward of its own.
+
+    Empty for a module that is as its class is.
+    """
+    held = module.__dict__
+    found: tuple[Any, ...] = ()
+    for name in _HOOKS:
+        hooks = held.get(name)
+        if hooks:
+            found += (name, *hooks)
+    if "forward" in held:
+        found += ("forward", id(held["forward"]))
+    return found
+
+
+def forwards(modules: Iterable[nn.Module]) -> list[Any]:
+    """The replaced ``forward`` of modules, by whose ids ``structure`` goes."""
+    return [module.__dict__["forward"] for module in modules if "forward" in module.__dict__]
 
 
 class Answers(dict[Hashable, Found]):
@@ -74,7 +117,7 @@ def once(
         found: Found = known[key]
         return found
     found = find()
-    known.keep(key, found, modules)
+    known.keep(key, found, [*modules, *forwards(modules)])
     return found
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from trompe.engine.agreement import difference, first_difference, tolerance, vanishes
 from trompe.engine.apart import apart, kept
 from trompe.engine.decompose import decomposed
-from trompe.engine.once import first_image, once, shapes, watched
+from trompe.engine.once import first_image, once, watched
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.replacing import Careful, Smoothing
 from trompe.engine.surrogates import Beta
@@ -43,7 +43,6 @@ class Smoothed(nn.Module):
         self.activations = activations
         self.training = model.training
         self._active: list[Smoothing] = []
-        self._care: dict[Any, bool] = {}
 
     def __enter__(self) -> Smoothed:
         """Smooth all that runs until the end of the ``with`` block, be it called as it is."""
@@ -91,14 +90,9 @@ class Smoothed(nn.Module):
                 return mode.redirects.resolve(function(*args, **kwargs))
 
     def _is_careful(self, args: Any, kwargs: Any) -> bool:
-        """Whether the model needs care; asked anew for other shapes alone, as it takes a while."""
-        key = shapes(args, kwargs)
-        if key not in self._care:
-            question = ("smoothing", self.activations, bool(self.pooling))
-            self._care[key] = once(
-                self.model, question, args, kwargs, lambda: self._vouch(args, kwargs)
-            )
-        return self._care[key]
+        """Whether the model needs care; found out once, as it takes a while."""
+        question = ("smoothing", self.activations, bool(self.pooling))
+        return once(self.model, question, args, kwargs, lambda: self._vouch(args, kwargs))
 
     def _vouch(self, args: Any, kwargs: Any) -> bool:
         """Watch the model, and see that its smoothing tends to it.

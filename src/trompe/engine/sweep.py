@@ -17,7 +17,9 @@ from trompe.engine.once import once, watched
 from trompe.engine.recording import record
 from trompe.engine.smoothing import unwrapped
 from trompe.engine.tape import Faint, OpCall, Tape
-from trompe.errors import UnsupportedOp
+from trompe.engine.walk import modules_of
+from trompe.errors import ModelError, UnsupportedOp
+from trompe.model_output import Logarithm
 
 _log = logging.getLogger("trompe")
 
@@ -195,8 +197,30 @@ def relevance_of(
 
     Returns:
         The relevance of x, and the logits.
+
+    Raises:
+        ModelError: if the model's logits are a logarithm taken of its probabilities, whose
+            operations the rules do not know.
+        UnsupportedOp: if they do not know another operation.
     """
-    chosen = rules(model)
+    try:
+        return _relevance_of(model, x, seed, rules(model), keep)
+    except UnsupportedOp as error:
+        if any(isinstance(module, Logarithm) for module in modules_of(model)):
+            raise ModelError(
+                "the model returns probabilities, and this method needs logits: return them, "
+                "without the softmax or sigmoid at the model's end, or explain with 'gradient'"
+            ) from error
+        raise
+
+
+def _relevance_of(
+    model: nn.Module,
+    x: Tensor,
+    seed: Callable[[Tensor], Tensor],
+    chosen: RuleSet,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
     if chosen.only is not None:
         _check_defined(model, x, chosen)
     if chosen.hooks is not None and not keep and x.is_leaf:

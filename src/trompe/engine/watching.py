@@ -25,6 +25,7 @@ from trompe.engine.masks import Memory, note, passes_mask
 from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.reading import may_be_read, read
+from trompe.engine.selections import OPERATIONS
 from trompe.engine.singular import kinked
 from trompe.engine.smooth_operations import READS, VALUELESS
 
@@ -37,6 +38,8 @@ _AS_A_WHOLE = frozenset(
     }
 )
 """Functions without a kink that PyTorch computes with operations that have one."""
+_STAND_INS = frozenset(function for record in OPERATIONS for function in record.smooth)
+"""Likewise, of a part of the model that is smoothed already."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         memory = self._memory
-        quiet = func in _AS_A_WHOLE or passes_mask(memory, func, args)
+        quiet = func in _AS_A_WHOLE or func in _STAND_INS or passes_mask(memory, func, args)
         if may_be_read(func, memory):
             (plain, a, k), overwritten = out_of_place(func, args, kwargs)
             reading = read(memory, plain, a, k)

@@ -14,6 +14,7 @@ from trompe.engine import adapted, explained
 from trompe.engine.sweep import RuleSet, relevance_of
 from trompe.errors import ModelError, UsageError
 from trompe.explain.quantus_call import for_quantus
+from trompe.given import options
 from trompe.per_image import per_image
 from trompe.registry import Registry
 from trompe.types import Explanation, InputSpace
@@ -34,6 +35,11 @@ class Method:
     first_order: ClassVar[bool] = False
     """Whether the map is made of outputs alone: then its derivative takes no second derivative of
     the model, and an attack on a network of kinks needs no surrogate."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Refuse options of another kind than they are declared to be."""
+        options(cls, args, kwargs)
+        return super().__new__(cls)
 
     @abstractmethod
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:

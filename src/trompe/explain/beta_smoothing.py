@@ -24,7 +24,8 @@ class BetaSmoothing(Method):
     Args:
         base: the method that explains the smoothed model.
         beta: of the softplus, positive; 0.8 in the paper's experiments.
-        pooling: multiple of beta at which max pooling is smoothed too; 0 leaves it, as the paper.
+        pooling: multiple of beta at which max pooling is smoothed too, or whether it is; 0 leaves
+            it, as the paper.
 
     Raises:
         UsageError: if beta is not positive.
@@ -33,7 +34,7 @@ class BetaSmoothing(Method):
     name = "beta_smoothing"
     base: Method = field(default_factory=Gradient)
     beta: float = 0.8
-    pooling: float = 0.0
+    pooling: bool | float = 0.0
 
     def __post_init__(self) -> None:
         check_beta(self.beta)
