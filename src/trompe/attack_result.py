@@ -99,7 +99,7 @@ class AttackResult:
         return (
             f"AttackResult: {count} image{'s' * (count != 1)} {size}, {how or 'an attack'}, "
             f"{self.iterations} steps, {self.stopped}\n"
-            f"  found and class kept: {int(self.success.sum())} of {count}\n"
+            f"  found and answer kept: {int(self.success.sum())} of {count}\n"
             "  more: .summary(), .plot(index), .save(path)"
         )
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from trompe.audit import ModelSpec, open_run, run_audit
+from trompe.audit.changed_options import changed_options
 from trompe.audit.planning import candidate_pairs
 from trompe.audit.store import FILE
 from trompe.errors import OutputError, StoreError, TrompeError, UsageError
@@ -44,11 +46,45 @@ def test_the_same_command_does_nothing_more_and_other_settings_are_refused() -> 
     assert run_audit("run", small()).complete
     assert first == [(r.id, r.values) for r in open_run("run").rows]
     assert before == {p: p.stat().st_mtime_ns for p in Path("run/arrays").rglob("*")}
-    with pytest.raises(UsageError, match=r"iterations: 10 -> 11.*seed: 0 -> 1"):
+    with pytest.raises(UsageError, match=r"--iterations: 10 -> 11; --seed: 0 -> 1:"):
         run_audit("run", small(iterations=11, seed=1))
     (Path("images") / "new.png").write_bytes((Path("images") / "i0000.png").read_bytes())
-    with pytest.raises(UsageError, match=r"source\.count: 12 -> 13"):
+    with pytest.raises(UsageError, match="the images of --images: 12 -> 13:"):
         run_audit("run", small())
+
+
+MODEL = {"name": "net", "mean": None, "weights": None, "found": {"labels": ["a"], "mean": [0.5]}}
+CHANGES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+    ({"methods": ["lrp"]}, {"methods": ["lrp", "ig"]}, ["--method: lrp -> lrp ig"]),
+    ({"batch_size": None}, {"batch_size": 2}, ["--batch-size: not given -> 2"]),
+    ({"keep_wrong": False}, {"keep_wrong": True}, ["--keep-wrong: not given -> given"]),
+    ({}, {"worst_case": 100.0}, ["--worst-case: none (--no-worst-case) -> 100.0"]),
+    ({"pair_list_sha256": "a"}, {"pair_list_sha256": "b"}, ["the file of --pair-list: changed"]),
+    (
+        {"models": [MODEL]},
+        {"models": [MODEL | {"mean": [0.1], "found": {"labels": ["a"], "mean": [0.1]}}]},
+        ["--mean: not given -> 0.1"],
+    ),
+    (
+        {"models": [MODEL]},
+        {"models": [MODEL | {"found": {"labels": ["b"], "mean": [0.5]}}]},
+        ["what --model net stands for: changed (found.labels)"],
+    ),
+    ({"models": [MODEL]}, {"models": [MODEL | {"name": "b"}]}, ["--model: net -> b"]),
+    (
+        {"models": [MODEL]},
+        {"models": [MODEL | {"weights": "w.pt"}]},
+        ["--model net: not given -> w.pt"],
+    ),
+    ({"models": [MODEL], "seed": 1}, {"models": [dict(MODEL)], "seed": 1}, []),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "said"), CHANGES)
+def test_what_changed_is_said_by_the_options_as_they_are_typed(
+    before: dict[str, Any], now: dict[str, Any], said: list[str]
+) -> None:
+    assert changed_options(before, now) == said
 
 
 def test_corrupt_images_are_counted_and_skipped() -> None:

@@ -14,6 +14,7 @@ from trompe.audit import Settings, open_run, run_audit
 from trompe.cli import main
 from trompe.errors import ModelError, UsageError
 from trompe.outputs import Outputs
+from trompe.report.attack_words import image_in_words
 from trompe.zoo.spec import ModelSpec
 
 CODE = """
@@ -118,6 +119,9 @@ def test_an_attack_says_what_was_kept(
     if told == "value":  # no softmax of a value, which would always be 1
         x = trompe.load_model("odd_outputs:one", size=32, outputs="value")
         assert entry["probability_before"] == pytest.approx(_value_of_the_cat(x), abs=1e-5)
+        for value in (0.00012345, 98765.4):  # of any unit: digits that say something
+            line = image_in_words(entry | {"probability_after": value}, x)[1]
+            assert f"{value:.4g} after" in line
 
 
 def _value_of_the_cat(loaded: trompe.LoadedModel) -> float:

@@ -64,11 +64,11 @@ def test_success_nothing_found_and_failed_are_three_words() -> None:
         cell(3, message="no map"),
         cell(4, image_linf=0.0, map_original_pcc=1.0, map_target_pcc=0.1),
     ]
-    words = ["success", "nothing found", "class changed", "failed", "nothing found"]
+    words = ["success", "nothing found", "answer changed", "failed", "nothing found"]
     assert [outcome(row) for row in rows] == words
     (sentence,) = summary(rows)["net"]
     assert "In 1 of 4 cases" in sentence
-    assert "; nothing found in 2, class changed in 1, failed in 1" in sentence
+    assert "; nothing found in 2, answer changed in 1, failed in 1" in sentence
     assert attacks_verdict([cell(3, message="no map"), cell(2, class_kept=0.0)]).startswith(
         "unknown"
     )

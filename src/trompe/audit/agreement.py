@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trompe.audit import chain
+from trompe.audit.changed_options import changed_options
 from trompe.audit.processes import alive
 from trompe.audit.schema import SCHEMA
-from trompe.audit.settings import differences
 from trompe.audit.source import Image
 from trompe.audit.store import Store
 from trompe.errors import UsageError
@@ -72,7 +72,7 @@ def _changed(store: Store, record: Mapping[str, Any], images: Sequence[Image]) -
                     f"image '{one.name}' is no longer the one that '{store.folder}' was begun "
                     "with: put it back, or choose another folder"
                 )
-    if changed := differences(store.settings(), record):
+    if changed := changed_options(store.settings(), record):
         return (
             f"'{store.folder}' was begun with other settings: {'; '.join(changed)}: choose "
             "another folder, or the same settings"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
@@ -261,30 +261,3 @@ def _listed(value: Any) -> Any:
 
 def _tupled(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _flat(entry, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
-        for index, entry in enumerate(value):
-            yield from _flat(entry, f"{name}[{index}]")
-    else:
-        yield name, value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:20]}..."
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed between two records of settings, as ``name: before -> now``."""
-    first, second = dict(_flat(before)), dict(_flat(now))
-    missing = object()
-    return [
-        f"{name}: {_short(first.get(name, 'nothing'))} -> {_short(second.get(name, 'nothing'))}"
-        for name in sorted(first.keys() | second.keys())
-        if first.get(name, missing) != second.get(name, missing)
-    ]

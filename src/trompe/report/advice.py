@@ -185,7 +185,7 @@ def advice(
             found.append(
                 f"{name}: nothing is known within {255 * EPSILON:.0f}/255 of "
                 f"{words.count(UNKNOWN)} of {len(words)} images, the attacks lie outside or "
-                "changed the class: 'trompe robustness' stays inside."
+                "changed the answer: 'trompe robustness' stays inside."
             )
     found += _defences(rows, agreement, searches)
     if plain and share(plain) > 0 and all(row.smoothing is None for row in rows):

@@ -65,9 +65,9 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
         "labels": f"probability of '{loaded.label(before)}'",
         "value": loaded.label(before),
     }.get(meaning, "probability")
-    numbers = (
-        f"{shown} {entry['probability_before']:.3f} before, {entry['probability_after']:.3f} after"
-    )
+    form = ".4g" if meaning == "value" else ".3f"  # of any size and unit, unlike a probability
+    first, last = (format(entry[f"probability_{when}"], form) for when in ("before", "after"))
+    numbers = f"{shown} {first} before, {last} after"
     if meaning in ("labels", "value"):
         answer = f"{kept_in_words(entry['kept'], meaning)}, {numbers}"
     elif before == after:

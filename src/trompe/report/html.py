@@ -124,7 +124,7 @@ def leaderboard_table(run: Run) -> Table:
     title = (
         f"Robust-explanation accuracy: of all images those that keep a map correlation of {TAU} "
         f"under every attack that changes no pixel by more than {255 * EPSILON:.0f}/255 and keeps "
-        "the class, with the 95 % interval; an upper bound"
+        "the answer, with the 95 % interval; an upper bound"
     )
     if budget is not None:
         title += f"; the worst case was looked for with a budget of {budget:g}"

@@ -16,14 +16,14 @@ from trompe.robustness.shares import Share, share
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of how many images a plain explanation became another one, the class kept.
+    """Of how many images a plain explanation became another one, the answer kept.
 
     Args:
         model: of the run.
         method: of the run.
         broken: the images of which an attack towards a target replaced the explanation, or of
             which the search for the worst case within the leaderboard's radius broke it.
-        judged: whether at least one attack kept the class, so that something is known.
+        judged: whether at least one attack kept the answer, so that something is known.
     """
 
     model: str

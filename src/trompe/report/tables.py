@@ -71,7 +71,7 @@ def summary_table(run: Run) -> Table:
             )
         )
     columns = (
-        *("model", "method", "smoothing", "preset", "cells", "class kept, %", "manipulated, %"),
+        *("model", "method", "smoothing", "preset", "cells", "answer kept, %", "manipulated, %"),
         *(name for name, _ in medians),
         "flagged",
     )

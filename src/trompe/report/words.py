@@ -21,7 +21,7 @@ ALIKE = 0.8
 
 
 def fooled(row: Row) -> bool:
-    """Whether the attack succeeded: the image changed, the class stayed, and the map moved over.
+    """Whether the attack succeeded: the image changed, the answer stayed, and the map moved over.
 
     That is: it is nearer to the target than to the original one, and no more like the original one.
     Where the two were alike from the start, being near to both is no success. Where the attack
@@ -44,11 +44,11 @@ def aimed(row: Row) -> bool:
 
 
 def outcome(row: Row) -> str:
-    """What came of a cell: ``success``, ``nothing found``, ``class changed`` or ``failed``."""
+    """What came of a cell: ``success``, ``nothing found``, ``answer changed`` or ``failed``."""
     if row.message is not None:
         return "failed"
     if row.values.get("class_kept") != 1:
-        return "class changed"
+        return "answer changed"
     return "success" if fooled(row) else "nothing found"
 
 
@@ -72,7 +72,7 @@ def verdict(part: float) -> str:
 
 def attacks_verdict(rows: Sequence[Row]) -> str:
     """The same of attacks that are done or failed."""
-    if all(outcome(row) in ("failed", "class changed") for row in rows):
+    if all(outcome(row) in ("failed", "answer changed") for row in rows):
         return UNKNOWN
     return verdict(share(rows))
 
@@ -86,7 +86,7 @@ def _others(rows: Sequence[Row]) -> str:
     found = [outcome(row) for row in rows]
     words = [
         f"{what} in {found.count(what)}"
-        for what in ("nothing found", "class changed", "failed")
+        for what in ("nothing found", "answer changed", "failed")
         if what in found
     ]
     return f"; {', '.join(words)}" if words else ""
@@ -101,13 +101,13 @@ def method_sentence(method: str, rows: Sequence[Row]) -> str:
     if done and not any(map(aimed, done)):
         return (
             f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the "
-            f"class stayed and the explanation's correlation with the original one fell below "
+            f"answer stayed and the explanation's correlation with the original one fell below "
             f"{TAU}{_others(rows)} (median {_number(median(rows, 'map_original_pcc'))}, with "
             f"random noise of the same size {_number(median(rows, 'noise_original_pcc'))}{seen})."
         )
     noise, start = median(rows, "noise_target_pcc"), median(rows, "map_start_pcc")
     return (
-        f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the class "
+        f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the answer "
         "stayed and the explanation came nearer to the target than to the original one"
         f"{_others(rows)} (median correlation with the target "
         f"{_number(median(rows, 'map_target_pcc'))}, before the attack "
