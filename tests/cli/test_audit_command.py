@@ -27,7 +27,7 @@ def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path
     assert "seed: 0 -> 5" in err
     code, out, err = run("audit", "--output", "r", *SHORT, "--chunk", 3, "--quiet")
     assert code == 2
-    assert "chunk: 'nothing' -> 3" in err  # a run without has none in its record
+    assert "--chunk: not given -> 3" in err  # a run without has none in its record
     code, out, _ = run("report", "r", "--gallery", 1)
     assert (code, out) == (0, "Report: r/report.html\n")
     assert (folder / "r/report.html").stat().st_size > 10_000
