@@ -22,7 +22,8 @@ from trompe.attacks import Adam, Keep, ReachMap, ValidImage
 from trompe.attacks.loop import Attack
 from trompe.attacks.loss import Loss
 from trompe.attacks.observation import observe
-from trompe.engine import smooth
+from trompe.attacks.presets import Preset
+from trompe.attacks.surrogate import surrogate_of
 from trompe.types import InputSpace
 
 
@@ -39,7 +40,8 @@ def ours(
     timed.
     """
     device, explainer = task.x.device, task.explainer(options)
-    surrogate = None if beta is None else smooth(task.model, beta=beta)
+    settings = Preset(beta_start=beta)
+    surrogate = surrogate_of(settings, task.model, task.x, method=explainer)
     space = InputSpace()
     loss = Loss(ReachMap(task.aim), Keep(), space, prefactors=PREFACTORS)
     with torch.no_grad():

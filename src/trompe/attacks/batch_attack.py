@@ -76,7 +76,7 @@ class BatchAttack:
         begin = objective.start(reference)
         attack = Attack(
             model=judge,
-            surrogate=surrogate_of(settings, judge, x),
+            surrogate=surrogate_of(settings, judge, x, method=method),
             explainer=method,
             differentiated=differentiated(settings, judge, method),
             loss=Loss(

@@ -8,15 +8,28 @@ from torch import Tensor, nn
 
 from trompe.attacks.presets import Preset
 from trompe.engine import smooth
+from trompe.engine.folding import folded
 from trompe.engine.kinks import kinks
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.surrogates import Beta
 from trompe.explain.base import Method
+from trompe.explain.grad_times_input import GradTimesInput
+from trompe.explain.gradient import Gradient
+from trompe.explain.integrated_grad import IntegratedGrad
+from trompe.explain.smoothgrad import SmoothGrad
 from trompe.types import Explainer
+
+_OF_THE_FUNCTION = (Gradient, GradTimesInput, IntegratedGrad)
+"""Methods whose map depends on the function alone, not on the operations it is written in."""
 
 
 def surrogate_of(
-    settings: Preset, model: nn.Module, x: Tensor, *, random: bool = False
+    settings: Preset,
+    model: nn.Module,
+    x: Tensor,
+    *,
+    method: Explainer | None = None,
+    random: bool = False,
 ) -> Smoothed | None:
     """The surrogate that the settings ask for; ``None``: the model itself is differentiated.
 
@@ -24,6 +37,8 @@ def surrogate_of(
         settings: of the attack.
         model: the original one, frozen; not changed.
         x: images like those attacked, [B, C, H, W]; the first is looked at.
+        method: the method attacked. Where its map cannot tell, the surrogate's batch norms are
+            folded into the layers before them.
         random: whether the model answers by chance, so that its smoothed form cannot be compared
             with it, as is done with others before it is used.
     """
@@ -36,9 +51,22 @@ def surrogate_of(
         activations = all(kink.fate != "pooling" for kink in kinks(model, x[:1]).kinks)
     if random:
         return _Unvouched(model, settings.beta_start, settings.pooling, activations)
-    return smooth(
+    surrogate = smooth(
         model, beta=settings.beta_start, pooling=settings.pooling, activations=activations
     )
+    if not _of_the_function(method):
+        return surrogate
+    copy = folded(model, x)
+    if copy is model or surrogate.is_careful((x,), {}):
+        return surrogate
+    return _Vouched(copy, settings.beta_start, settings.pooling, activations)
+
+
+def _of_the_function(method: Explainer | None) -> bool:
+    """Whether equal functions have equal maps; a subclass, or another method, may look inside."""
+    if type(method) is SmoothGrad:
+        return _of_the_function(method.base)
+    return type(method) in _OF_THE_FUNCTION
 
 
 def differentiated(settings: Preset, model: nn.Module, method: Explainer) -> Explainer:
@@ -91,5 +119,14 @@ def _least(one: Beta, other: float) -> Beta:
 class _Unvouched(Smoothed):
     """Smoothed with all care, and not compared with the model, which answers by chance."""
 
-    def _is_careful(self, args: Any, kwargs: Any) -> bool:
+    def is_careful(self, args: Any, kwargs: Any) -> bool:
+        """See ``Smoothed``."""
         return True
+
+
+class _Vouched(Smoothed):
+    """Smoothed without more ado: a copy of a model that was looked at and needs no care."""
+
+    def is_careful(self, args: Any, kwargs: Any) -> bool:
+        """See ``Smoothed``."""
+        return False

@@ -83,8 +83,8 @@ class Search:
         settings = preset_for(
             "fast", self.method if isinstance(self.method, Method) else "gradient", first.shape[-2]
         )
-        surrogate = surrogate_of(settings, self.model, first)
         method = differentiated(settings, self.model, self.method)
+        surrogate = surrogate_of(settings, self.model, first, method=method)
         unit = self.space.scale(1.0, first)
         # Not 0, where the gradient of unlikeness is 0.
         noise = torch.randn(first[:1].shape, generator=draw).to(first)

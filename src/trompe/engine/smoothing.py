@@ -71,7 +71,7 @@ class Smoothed(nn.Module):
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function with the kinks in it smoothed, as those of this model are."""
-        careful = function is self.model and self._is_careful(args, kwargs)
+        careful = function is self.model and self.is_careful(args, kwargs)
         return self._run(function, args, kwargs, careful)
 
     def _run(
@@ -89,8 +89,12 @@ class Smoothed(nn.Module):
             with within:
                 return mode.redirects.resolve(function(*args, **kwargs))
 
-    def _is_careful(self, args: Any, kwargs: Any) -> bool:
-        """Whether the model needs care; found out once, as it takes a while."""
+    def is_careful(self, args: Any, kwargs: Any) -> bool:
+        """Whether the model needs care; found out once, as it takes a while.
+
+        Raises:
+            ModelError: if its smoothing does not tend to it.
+        """
         question = ("smoothing", self.activations, bool(self.pooling))
         return once(self.model, question, args, kwargs, lambda: self._vouch(args, kwargs))
 

@@ -177,7 +177,9 @@ class Ensemble:
 
         attack = Attack(
             model=plan.model,
-            surrogate=surrogate_of(settings, plan.model, self.x, random=plan.random),
+            surrogate=surrogate_of(
+                settings, plan.model, self.x, method=plan.explainer, random=plan.random
+            ),
             explainer=plan.explainer,
             differentiated=differentiated(settings, plan.model, plan.explainer),
             loss=Loss(
