@@ -189,10 +189,11 @@ def _known(
         if not _is_plain(x):
             return None
         tried = try_function(model, x)
-        severed = watched(model, (x,), {}).severed
-        if severed:
+        seen = watched(model, (x,), {})
+        if seen.severed:
             raise ModelError(
-                f"the model changes values behind the back of its gradient ({severed} on .data or "
+                "the model changes values behind the back of its gradient "
+                f"({seen.severed} on .data or "
                 "on a detached tensor), which is then that of another function: write it out of "
                 "place, without .data and detach()"
             )
@@ -206,7 +207,14 @@ def _known(
             tried.undifferentiable,
         )
         kept.keep(key, known, [*parts, *forwards(parts)])
-        if tried.slope != 1.0:
+        if seen.held and not tried.undifferentiable:
+            log.warning(
+                "the model's gradient is not that of its output: values held back from it "
+                "(detach(), .data or torch.no_grad()) come in by %s; maps and attacks follow the "
+                "gradient as it is, so an attack by it that moves nothing proves nothing",
+                seen.held,
+            )
+        elif tried.slope != 1.0:
             log.warning(
                 "the model's gradient is not that of its output, which rises along it by %.2g "
                 "times what it says: a backward hook, an autograd function of its own, detach() or "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -81,3 +82,15 @@ def kept() -> AbstractContextManager[None]:
     longer smoothed, recorded or decomposed, so that the gradient would belong to another function.
     """
     return _KEPT if "torch.utils.checkpoint" in sys.modules else _NOTHING
+
+
+def as_written() -> AbstractContextManager[Any]:
+    """While active, parts of a model that ``torch.compile`` has compiled run as they are written.
+
+    Compiled code has no second derivative: PyTorch refuses it, or it is missing where a stand-in's
+    own function was compiled, and no attack would be seen to go astray.
+    """
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return _NOTHING
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance

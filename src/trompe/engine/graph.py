@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trompe.engine.apart import kept
+from trompe.engine.apart import as_written, kept
 from trompe.engine.lean import Lean, Once
 from trompe.engine.walk import modules_of, trainable
 from trompe.errors import ModelError
@@ -74,7 +74,8 @@ def explained(
         if not x.requires_grad or not keep:
             start = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
         try:
-            with kept(), _mode(start, keep):
+            written = as_written() if keep else nullcontext()
+            with kept(), written, _mode(start, keep):
                 relevance, logits = method(start, keep)
         except RuntimeError as error:
             if "derivative" in str(error) and "is not implemented" in str(error):

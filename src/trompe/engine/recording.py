@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trompe.engine.agreement import difference, first_difference, tolerance
-from trompe.engine.apart import apart, kept
+from trompe.engine.apart import apart, as_written, kept
 from trompe.engine.once import once
 from trompe.engine.smoothing import Smoothed
-from trompe.engine.tape import Faint, Tape
+from trompe.engine.tape import Faint, Tape, depends
 from trompe.errors import ModelError, UnsupportedOp
 
 FAINT = 1e-5
@@ -49,7 +49,7 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
 
 def _recorded(model: nn.Module, x: Tensor, locate: bool, within: Any = None) -> tuple[Tape, Tensor]:
     tape = Tape(x, model, locate)
-    with kept(), tape:
+    with kept(), as_written(), tape:
         try:
             with within or nullcontext():
                 logits = model(x)
@@ -67,6 +67,32 @@ def _recorded(model: nn.Module, x: Tensor, locate: bool, within: Any = None) -> 
         )
     logits = tape.final(logits)
     return tape, logits
+
+
+def _check_links(model: nn.Module, x: Tensor, tape: Tape) -> None:
+    """Refuse a record in which an operation's output does not come from its inputs.
+
+    No relevance would pass it, without a word: autograd has put another node in its place, as it
+    does where a function of the user's own, or the hooks of a module's backward pass, give their
+    input back.
+
+    Raises:
+        UnsupportedOp: names the operation and its place.
+    """
+    for call in tape.calls:
+        ends = [alias for _, alias in call.edges]
+        if any(depends(out, alias) for out in call.outputs for alias in ends):
+            continue
+        if not call.place:
+            with torch.enable_grad():
+                located, _ = _recorded(model, x.detach().clone().requires_grad_(True), True)
+            call = located.calls[call.index]
+        node = type(call.out.grad_fn).__name__.removesuffix("Backward")
+        cause = f"the autograd function '{node}'"
+        if node == "BackwardHookFunction":
+            cause = "a full backward hook, which has to be removed"
+        why = f"is cut off from its input by {cause}, so nothing passes it"
+        raise UnsupportedOp(call.name, call.place, "tape", why)
 
 
 def _faint(tape: Tape) -> Faint | None:
@@ -108,6 +134,7 @@ def _vouch(model: nn.Module, x: Tensor, tape: Tape, logits: Tensor) -> Faint | N
     with apart(), torch.no_grad(), _Precise():
         expected = model(x.detach().clone())
     if difference([logits], [expected]) <= tolerance(logits, expected):
+        _check_links(model, x, tape)
         return _faint(tape)
 
     def plainly() -> Any:

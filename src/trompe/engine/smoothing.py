@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trompe.engine.agreement import difference, first_difference, tolerance, vanishes
-from trompe.engine.apart import apart, kept
+from trompe.engine.apart import apart, as_written, kept
 from trompe.engine.decompose import decomposed
 from trompe.engine.once import first_image, once, watched
 from trompe.engine.pytree import swapped, tensors_in
@@ -83,7 +83,7 @@ class Smoothed(nn.Module):
         within: Any = None,
     ) -> Any:
         mode = Careful(self, (args, kwargs)) if careful else Smoothing(self)
-        with kept(), decomposed(), mode:
+        with kept(), as_written(), decomposed(), mode:
             if within is None:
                 return mode.redirects.resolve(function(*args, **kwargs))
             with within:
@@ -111,10 +111,17 @@ class Smoothed(nn.Module):
         covered = [kink for kink in seen.kinks if kink.fate != "remains"]
         remaining = [kink for kink in seen.kinks if kink.fate == "remains"]
         if remaining and not covered:
+            hidden = remaining[0].function.startswith("torch.ops.")
             raise ModelError(
                 f"none of the model's kinks can be smoothed ({remaining[0].function} in "
-                f"{remaining[0].place}): a scripted or traced model hides its operations, so give "
-                "the module it was made from; otherwise go without smoothing"
+                f"{remaining[0].place}): "
+                + (
+                    "a scripted or traced model hides its operations, so give the module it was "
+                    "made from; otherwise go without smoothing"
+                    if hidden
+                    else "there is no smooth form of it; write it otherwise (a ReLU, a maximum), "
+                    "or go without smoothing"
+                )
             )
         if covered and not self.pooling and all(kink.fate == "pooling" for kink in covered):
             _log.warning(

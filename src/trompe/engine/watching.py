@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trompe.engine.apart import apart, kept
+from trompe.engine.apart import apart, as_written, kept
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.masks import Memory, note, passes_mask
 from trompe.engine.places import running
@@ -28,6 +28,7 @@ from trompe.engine.reading import may_be_read, read
 from trompe.engine.selections import OPERATIONS
 from trompe.engine.singular import kinked
 from trompe.engine.smooth_operations import READS, VALUELESS
+from trompe.engine.strays import Strays
 
 Fate = Literal["smoothed", "pooling", "remains"]
 
@@ -74,6 +75,8 @@ class Watched:
         severed: the operation that changed values without the graph's knowledge, or empty.
         custom: the names of the model's own autograd functions, whose derivatives are nobody's
             but theirs.
+        held: where numbers of the image that the graph does not know of (detached, or made without
+            gradients) meet those that it knows, or empty.
     """
 
     kinks: tuple[Kink, ...]
@@ -81,13 +84,20 @@ class Watched:
     severed: str
     whole: bool = False
     custom: tuple[str, ...] = ()
+    held: str = ""
 
 
 class _Below(TorchDispatchMode):
     """Follows the numbers of the image through the operations of aten."""
 
-    def __init__(self, inputs: list[Tensor], report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        inputs: list[Tensor],
+        report: Callable[[str], None],
+        held: Callable[[str], None],
+    ) -> None:
         super().__init__()
+        self._strays = Strays(held)
         self.paused = 0
         self.severed = ""
         self._graph: set[int] = set()  # memory that tensors of the graph have had
@@ -130,6 +140,7 @@ class _Below(TorchDispatchMode):
             ]
             self._sever(func, changed)
             self._graph.update(_memory(t)[0] for t in met if t.requires_grad)
+            self._strays.met(func, met, made)
             for tensor in (*made, *tensors_in(changed)):
                 self._storages.setdefault(*_memory(tensor))
             if branches or (not self.paused and kinked(func, args, kwargs, met, made)):
@@ -180,7 +191,8 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.found: Counter[tuple[str, str, Fate, str]] = Counter()
         self.careful = False
-        self.below = _Below(inputs, self._remains)
+        self.held = ""
+        self.below = _Below(inputs, self._remains, self._hold)
         modules = model.named_modules() if isinstance(model, nn.Module) else ()
         self._names = {id(module): name for name, module in modules}
         self._memory = Memory()
@@ -231,6 +243,9 @@ class _Watch(TorchFunctionMode):
             name = operation
         self.found[name, self._place(), "remains", ""] += 1
 
+    def _hold(self, operation: str) -> None:
+        self.held = self.held or f"{self._current or operation} in {self._place()}"
+
     def _place(self) -> str:
         module = running(self._names)
         if module is None:
@@ -257,7 +272,7 @@ def watch(function: Callable[..., Any], args: Any, kwargs: Any) -> Watched:
             return tensor.clone().requires_grad_(True).clone()  # no leaf: it may change in place
         return tensor.clone()
 
-    with apart(), kept(), torch.inference_mode(False), torch.enable_grad():
+    with apart(), kept(), as_written(), torch.inference_mode(False), torch.enable_grad():
         args, kwargs = swapped((args, kwargs), copied)
         inputs = [t for t in tensors_in(args, kwargs) if t.is_floating_point()]
         seen = _Watch(function, inputs)
@@ -267,4 +282,5 @@ def watch(function: Callable[..., Any], args: Any, kwargs: Any) -> Watched:
         Kink(name, place, fate, count, operation)
         for (name, place, fate, operation), count in seen.found.items()
     )
-    return Watched(found, seen.careful, seen.below.severed, custom=custom_functions(out))
+    custom = custom_functions(out)
+    return Watched(found, seen.careful, seen.below.severed, custom=custom, held=seen.held)
