@@ -89,6 +89,7 @@ def report(
     intended_use: str | None = None,
     relied_on_by: str | None = None,
     most: int = 12,
+    before: Run | str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write what a run showed, as a page.
 
@@ -100,6 +101,7 @@ def report(
         intended_use: what the system is for; for ``audit``.
         relied_on_by: who relies on the maps; for ``audit``.
         most: attacks shown as pictures; for ``client``.
+        before: the same audit of the network before it was hardened; for ``client``.
 
     Returns:
         Where the page lies.
@@ -113,11 +115,16 @@ def report(
     said = {"author": author, "intended_use": intended_use, "relied_on_by": relied_on_by}
     try:
         if reader == "audit":
+            if before is not None:
+                raise UsageError("before goes with reader='client'")
             given = {name: text for name, text in said.items() if text is not None}
             return write_audit_report(opened, folder, Statement(**given))
         if intended_use is not None or relied_on_by is not None:
             raise UsageError("intended_use and relied_on_by go with reader='audit'")
-        return write_report(opened, folder, most=most, author=author)
+        if before is None or isinstance(before, Run):
+            return write_report(opened, folder, most=most, author=author, before=before)
+        with open_run(Path(before)).store as store:
+            return write_report(opened, folder, most=most, author=author, before=Run(store))
     finally:
         if opened is not run:
             opened.store.close()

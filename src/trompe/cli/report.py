@@ -33,6 +33,12 @@ from trompe.errors import UsageError
     help="Cells shown as pictures.",
 )
 @click.option(
+    "--before",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The same audit of the network before hardening: what it bought and cost.",
+)
+@click.option(
     "--for",
     "reader",
     type=click.Choice(["client", "audit"]),
@@ -49,6 +55,7 @@ def report(
     run: Path,
     output: Path | None,
     gallery: int,
+    before: Path | None,
     reader: str,
     as_json: bool,
     quiet: bool,
@@ -61,6 +68,10 @@ def report(
     and LaTeX, the leaderboard's entries as JSON. With --output nothing is written into RUN. No
     model is loaded.
 
+    With --before RUN is of a hardened network, and the other run of the original: the page then
+    says per method how many explanations withstand before and after, and what became of the
+    answers. The settings and the images must be the same.
+
     With --for audit: eleven sections from the system and the threat to what was not tested, how to
     repeat it, and where standards ask for it, as a page for a browser's print and as JSON.
     """
@@ -71,6 +82,8 @@ def report(
     click.get_current_context().call_on_close(opened.store.close)
     given = {name: text for name, text in said.items() if text is not None}
     if reader == "audit":
+        if before is not None:
+            raise UsageError("--before goes with the page for a client: leave out --for audit")
         from trompe.report.for_audit import Statement, write_audit_report
 
         if author is not None:
@@ -80,7 +93,11 @@ def report(
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{options}: give --for audit with it")
     else:
-        path = write_report(opened, output or run, most=gallery, author=author)
+        original = None
+        if before is not None:
+            original = open_run(before)
+            click.get_current_context().call_on_close(original.store.close)
+        path = write_report(opened, output or run, most=gallery, author=author, before=original)
     if as_json:
         click.echo(json.dumps({"report": str(path), "run": opened.digest}))
     elif not quiet:

@@ -19,6 +19,7 @@ from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
 from trompe.audit.results import Row
 from trompe.errors import UsageError
 from trompe.report.advice import advice, agreement_in
+from trompe.report.before_after import BeforeAfter, before_after
 from trompe.report.certified import certified_sentences
 from trompe.report.figures import joint_figure
 from trompe.report.files import prepare_output, safe_names
@@ -183,7 +184,12 @@ def _about(run: Run) -> str:
 
 
 def page(
-    run: Run, sets: dict[str, list[FigureSet]], *, most: int = 12, author: str | None = None
+    run: Run,
+    sets: dict[str, list[FigureSet]],
+    *,
+    most: int = 12,
+    author: str | None = None,
+    hardening: BeforeAfter | None = None,
 ) -> str:
     """The whole report as HTML.
 
@@ -192,6 +198,7 @@ def page(
         sets: the figures of each model.
         most: cells in the gallery.
         author: named at the top.
+        hardening: what sets the run apart from one of the network before, if that is known.
     """
     first, problems = lead(run)
     shown, others = gallery(run, most)
@@ -202,7 +209,8 @@ def page(
         .get_template("page.html")
         .render(
             title=f"Can the explanations of {models} be trusted?",
-            links=_PARTS,
+            links=_PARTS if hardening is None else ("hardening", *_PARTS),
+            hardening=hardening,
             # Safe: written here, or escaped already.
             style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704
             script=Markup(SCRIPT.read_text(encoding="utf-8")),  # noqa: S704
@@ -231,7 +239,12 @@ def table_files(run: Run) -> dict[str, str]:
 
 
 def write_report(
-    run: Run, output: str | Path, *, most: int = 12, author: str | None = None
+    run: Run,
+    output: str | Path,
+    *,
+    most: int = 12,
+    author: str | None = None,
+    before: Run | None = None,
 ) -> Path:
     """Write ``report.html``, ``figures/``, ``tables/``, ``leaderboard/`` and ``report.json``.
 
@@ -242,23 +255,25 @@ def write_report(
         output: folder; made if it is not there.
         most: cells in the gallery.
         author: who answers for the report, if somebody does.
+        before: the same audit of the network before it was hardened, if the page shall compare.
 
     Returns:
         Where the page lies.
 
     Raises:
-        UsageError: if no cell is done yet.
+        UsageError: if no cell is done yet, or the run before is no like audit.
         StoreError: if the run is not as it was entered.
         OutputError: if a file cannot be written.
     """
     if not run.done:
         raise UsageError(f"'{run.folder}' has no finished cell: there is nothing to report")
     run.store.check_chain()
+    hardening = None if before is None else before_after(before, run)
     folder = prepare_output(output)
     models = list(dict.fromkeys(row.model for row in run.done))
     sets = {model: figure_sets(run, model) for model in models}
     path = folder / "report.html"
-    write_text(path, page(run, sets, most=most, author=author))
+    write_text(path, page(run, sets, most=most, author=author, hardening=hardening))
     drawings = prepare_output(folder / "figures")
     for model, name in zip(models, safe_names(models), strict=True):
         for one in sets[model]:
@@ -270,6 +285,9 @@ def write_report(
     tables = prepare_output(folder / "tables")
     for name, text in table_files(run).items():
         write_text(tables / name, text)
+    if hardening is not None:
+        write_text(tables / "hardening.csv", as_csv(hardening.table))
+        write_text(tables / "hardening.tex", as_latex(hardening.table))
     write_leaderboard(run, None if folder.resolve() == run.folder.resolve() else folder)
     write_manifest(run, folder)
     return path
