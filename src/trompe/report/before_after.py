@@ -11,7 +11,7 @@ from trompe.audit import Run
 from trompe.audit.leaderboard import EPSILON, TAU, by_image, status
 from trompe.audit.provenance import outputs_meaning
 from trompe.audit.results import Row
-from trompe.audit.settings import differences
+from trompe.audit. import differences
 from trompe.errors import UsageError
 from trompe.report.tables import Table
 from trompe.robustness.evaluation import NOTHING, SUCCESS
@@ -168,8 +168,16 @@ def before_after(before: Run, after: Run) -> BeforeAfter:
             f"'{before.folder}' and '{after.folder}' attacked no image in common: --keep-wrong "
             "attacks the same ones whatever the networks answer"
         )
+    right_before, right_after, same_answer = _answers(before, after, names)
     return BeforeAfter(
-        *names, before.digest, changes, *_answers(before, after, names), _note(before, after)
+        names[0],
+        names[1],
+        before.digest,
+        changes,
+        right_before,
+        right_after,
+        same_answer,
+        _note(before, after),
     )
 
 
@@ -206,14 +214,13 @@ def _change(
         if image in sides[1]
     ]
     known = [pair for pair in words if set(pair) <= {SUCCESS, NOTHING}]
-    counts = [sum(pair[k] == NOTHING for pair in known) for k in (0, 1)]
-    similar = [[_worst(side[image]) for image in sides[0] if image in sides[1]] for side in sides]
-    return Change(
-        *kind,
-        *(share(count, len(known)) for count in counts),
-        len(words) - len(known),
-        *(_median(values) for values in similar),
+    both = [image for image in sides[0] if image in sides[1]]
+    withstood, similar = (
+        [share(sum(pair[k] == NOTHING for pair in known), len(known)) for k in (0, 1)],
+        [_median([_worst(side[image]) for image in both]) for side in sides],
     )
+    unknown = len(words) - len(known)
+    return Change(*kind, withstood[0], withstood[1], unknown, similar[0], similar[1])
 
 
 def _worst(rows: Sequence[Row]) -> float | None:
