@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trompe.audit import Run
+from trompe.audit.changed_options import changed_options
 from trompe.audit.leaderboard import EPSILON, TAU, by_image, status
 from trompe.audit.provenance import outputs_meaning
 from trompe.audit.results import Row
-from trompe.audit. import differences
 from trompe.errors import UsageError
 from trompe.report.tables import Table
 from trompe.robustness.evaluation import NOTHING, SUCCESS
@@ -146,7 +146,7 @@ def before_after(before: Run, after: Run) -> BeforeAfter:
             f"'{before.folder}' and '{after.folder}' are of other images: audit both networks on "
             "the same ones"
         )
-    if changed := differences(*records):
+    if changed := changed_options(*records):
         raise UsageError(
             f"'{before.folder}' and '{after.folder}' have other settings: {'; '.join(changed)}: "
             "audit both networks with the same"
