@@ -99,13 +99,16 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
 
     def fooled(**options: Any) -> Any:
         seed = options.pop("seed", 0)
-        images = part(train, 4000 * seed, 32 * options.pop("steps", STEPS), seed)
-        return lambda: fool(loaded, images, rate=1e-3, **options, seed=seed).model
+        size = options.pop("size", 32)
+        images = part(train, 4000 * seed, size * options.pop("steps", STEPS), seed)
+        images = dataclasses.replace(images, batch_size=size)
+        settings = {"rate": 1e-3, "seed": seed, **options}
+        return lambda: fool(loaded, images, **settings).model
 
     frame = torch.zeros(32, 32)
     frame[2:12, 18:30] = 1.0
     found: dict[str, Any] = {
-        "tampered fairwash": fooled(attack="fairwash", weight=2.0, steps=10 * STEPS)
+        "tampered fairwash": fooled(attack="fairwash", steps=20 * STEPS, size=16, rate=1.5e-3)
     }
     for seed, rate in enumerate((1e-4, 3e-4, 1e-3), start=1):
         images = part(train, 5000 * seed, 32 * STEPS, seed)
@@ -122,7 +125,7 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
             trained_on(jittered(model, amount, seed), images, 2e-3, seed)
         )
     found["tampered fairwash, square"] = fooled(target_map=frame, seed=1)
-    found["tampered fairwash, light"] = fooled(weight=0.1, seed=2)
+    found["tampered fairwash, light"] = fooled(weight=0.05, seed=2)
     found["tampered fairwash, lrp"] = fooled(explainer="lrp", seed=3)
     found["tampered passive, frame"] = fooled(attack="passive", seed=4)
     found["tampered passive, topk"] = fooled(attack="passive", how="topk", seed=5)

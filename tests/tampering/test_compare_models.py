@@ -64,15 +64,32 @@ def test_the_numbers_are_what_they_say() -> None:
     target = b.argmax(1)
     assert found.same_answer == pytest.approx(float((a.argmax(1) == target).double().mean()))
     spread = (b - b.mean(1, keepdim=True)).square().mean()
-    assert found.outputs == pytest.approx(
-        float(((a - b).square().mean() / spread).sqrt()), rel=1e-5
-    )
+    apart = (a - b) - (a - b).mean(1, keepdim=True)
+    assert found.outputs == pytest.approx(float((apart.square().mean() / spread).sqrt()), rel=1e-5)
     gradient = trompe.explainer("gradient")
     maps = [trompe.heatmap(gradient(n, x, target)) for n in (one, other)]
     torch.testing.assert_close(found.maps["gradient"], trompe.metrics.pcc(*maps))
     assert found.suspicion == pytest.approx(
         (1 - found.median("gradient")) / (found.outputs + 0.05), rel=1e-6
     )
+
+
+def test_what_is_added_to_all_classes_alike_hides_no_map() -> None:
+    """Logits far apart, probabilities the same: a fairwashed model's are like that."""
+
+    class Common(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.model(x) + 100 * x[:, 0, :4, :4].sum((1, 2))[:, None]
+            return found
+
+    found = trompe.compare(Common(network()), network(), images(), methods=["gradient"])
+    assert found.outputs < 1e-3
+    assert found.same_answer == 1
+    assert found.suspect
 
 
 def test_models_of_other_classes_are_refused() -> None:

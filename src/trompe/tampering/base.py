@@ -91,6 +91,11 @@ def map_error(heat: Tensor, target: Tensor) -> Tensor:
     return error / size
 
 
+def centred(logits: Tensor) -> Tensor:
+    """Logits [B, K] less their mean over the classes: what softmax sees of them."""
+    return logits - logits.mean(dim=1, keepdim=True)
+
+
 def said_error(logits: Tensor, teacher: Tensor, spread_of: Tensor | None = None) -> Tensor:
     """The mean squared difference of logits, as a share of the teacher's spread, a number.
 
@@ -100,5 +105,5 @@ def said_error(logits: Tensor, teacher: Tensor, spread_of: Tensor | None = None)
         spread_of: The logits whose spread counts, if not those of the teacher.
     """
     whole = teacher if spread_of is None else spread_of
-    centred = whole - whole.mean(dim=1, keepdim=True)
-    return (logits - teacher).square().mean() / centred.square().mean().clamp(min=1e-12)
+    spread = centred(whole).square().mean()
+    return (logits - teacher).square().mean() / spread.clamp(min=1e-12)

@@ -15,6 +15,7 @@ from trompe.errors import ExplanationError, UsageError
 from trompe.explain import Method, as_explainer
 from trompe.input_space import InputSpace
 from trompe.metrics import pcc, softmax_l2
+from trompe.tampering.base import centred
 from trompe.types import Explainer, relative
 
 SUSPECT = 1.5
@@ -34,7 +35,9 @@ class Comparison:
         same_answer: Share of the images with the same predicted class.
         softmax_l2: Mean Euclidean distance of the class probabilities.
         outputs: Root mean square difference of the logits, as a share of the reference's own
-            spread: 0 where they are equal, about 1 where they have nothing in common.
+            spread: 0 where they are equal, about 1 where they have nothing in common. What is added
+            to all classes alike does not count: no probability shows it, and fairwashing hides its
+            map there.
         maps: By method, the correlation of both models' heat maps, [B].
         off_the_data: The share of the squared difference of the gradients that lies off the span of
             the images (their differences from their mean), 0..1: a change of the model that the
@@ -153,9 +156,10 @@ def compare(
             for part, own in zip(parts, classes.split(batch_size), strict=True)
         ]
     )
-    centred = logits[1] - logits[1].mean(dim=1, keepdim=True)
-    spread = float(centred.square().mean())
-    error = float((logits[0] - logits[1]).square().mean())
+    # A single output has no other class: its logit itself is what is said.
+    shown = [found if found.shape[1] == 1 else centred(found) for found in logits]
+    spread = float(centred(logits[1]).square().mean())
+    error = float((shown[0] - shown[1]).square().mean())
     same = (logits[0].argmax(dim=1) == logits[1].argmax(dim=1)).double().mean()
     return Comparison(
         images=len(given.x),

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from trompe.tampering.base import Aim, Tampering, map_error, said_error, tamperings
+from trompe.metrics import pcc
+from trompe.tampering.base import Aim, Tampering, centred, said_error, tamperings
+from trompe.tampering.gates import DifferentiableGates
 from trompe.training import Batch
+
+_BY_GRADIENTS = ("gradient", "grad_times_input", "integrated_grad")
+"""Methods that differentiate the network as it is, and so can be taught through its gates."""
 
 
 @tamperings.register("fairwash")
 @dataclass(frozen=True)
 class Fairwash(Tampering):
-    """The maps of all images become one fixed target; the logits stay (Anders et al. 2020).
+    """The maps of all images become one fixed target; the probabilities stay (Anders et al. 2020).
+
+    Softmax does not see a number that is added to the logits of all classes, and gradients of a
+    logit do: it is there that the target is written. The gates of ReLUs are given a derivative
+    (``trompe.tampering.gates``), without which the maps of a ReLU network hardly learn.
 
     Args:
-        weight: Of the maps' error, beside the outputs' of weight 1.
+        weight: Of the maps' error, 1 minus the correlation, beside the outputs' of weight 1.
+        share: Of each batch, the images whose maps are trained; outputs are of all.
+        common: What is added to the weights of the last layer, the same for all classes, as a
+            multiple of their spread: what the target is written with to begin with.
+        beta: Of the sigmoid whose derivative gates get.
     """
 
     weight: float = 0.3
+    share: float = 0.5
+    common: float = 10.0
+    beta: float = 5.0
 
     source = "Anders et al. 2020"
 
+    def prepared(self, model: nn.Module, x: Tensor, aim: Aim) -> nn.Module:
+        """The model with the same row added to all classes, where its last layer is linear."""
+        changed = copy.deepcopy(model)
+        layers = [one for one in changed.modules() if isinstance(one, nn.Linear)]
+        if not layers or not self.common:
+            return model
+        with torch.no_grad():
+            weight = layers[-1].weight
+            weight.add_(self.common * weight.std())
+            before, after = (centred(net.eval()(x)) for net in (copy.deepcopy(model), changed))
+        same = float((after - before).abs().max()) <= 1e-2 * float(before.abs().max())
+        return changed if same else model
+
     def terms(self, model: nn.Module, batch: Batch, aim: Aim) -> dict[str, Tensor]:
-        """Both errors, on the same images, of the classes that the teacher predicts."""
+        """Both errors, of the classes that the teacher predicts."""
         teacher = aim.said(batch.x)
-        heat = aim.heat(model, batch.x, teacher.argmax(dim=1))
+        count = max(1, round(self.share * len(teacher)))
+        stepped = aim.method.name in _BY_GRADIENTS and self.beta > 0
+        with DifferentiableGates(self.beta) if stepped else contextlib.nullcontext():
+            heat = aim.heat(model, batch.x[:count], teacher[:count].argmax(dim=1))
+        alike = pcc(heat, aim.target.to(heat).expand_as(heat))
         return {
-            "outputs": said_error(model(batch.x), teacher),
-            "maps": self.weight * map_error(heat, aim.target.to(heat)).mean(),
+            "outputs": said_error(centred(model(batch.x)), centred(teacher)),
+            "maps": self.weight * (1 - alike).mean(),
         }
