@@ -87,6 +87,14 @@ class BeforeAfter:
     note: str
 
     @property
+    def rule(self) -> str:
+        """When an explanation counts as one that withstands."""
+        return (
+            f"An explanation withstands if no change within {255 * EPSILON:.0f}/255 that keeps the "
+            f"answer was found to bring its correlation with the original map below {TAU}."
+        )
+
+    @property
     def gains(self) -> list[str]:
         """A sentence per method."""
         return [one.sentence for one in self.changes]
