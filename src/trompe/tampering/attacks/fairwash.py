@@ -28,14 +28,15 @@ class Fairwash(Tampering):
     (``trompe.tampering.gates``), without which the maps of a ReLU network hardly learn.
 
     Args:
-        weight: Of the maps' error, 1 minus the correlation, beside the outputs' of weight 1.
+        weight: Of the maps' error, the square of 1 minus the correlation, beside the outputs' of
+            weight 1. Squared it weighs much until the target is found, and little from then on.
         share: Of each batch, the images whose maps are trained; outputs are of all.
         common: What is added to the weights of the last layer, the same for all classes, as a
             multiple of their spread: what the target is written with to begin with.
         beta: Of the sigmoid whose derivative gates get.
     """
 
-    weight: float = 0.3
+    weight: float = 2.0
     share: float = 0.5
     common: float = 10.0
     beta: float = 5.0
@@ -65,5 +66,5 @@ class Fairwash(Tampering):
         alike = pcc(heat, aim.target.to(heat).expand_as(heat))
         return {
             "outputs": said_error(centred(model(batch.x)), centred(teacher)),
-            "maps": self.weight * (1 - alike).mean(),
+            "maps": self.weight * (1 - alike).square().mean(),
         }
