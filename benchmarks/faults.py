@@ -3,7 +3,8 @@
     python benchmarks/faults.py                 # forgeries, flips, cells
     python benchmarks/faults.py forgeries
 
-A tiny run with searches for the worst case and its report is made, and copied for every fault.
+A tiny run with searches for the worst case, certificates and its report is made, and copied for
+every fault.
 Writes ``benchmarks/results/faults.json``, one entry per part:
 
 - ``forgeries``: as they are, and once more with all checksums made to fit. ``unnoticed`` must be
@@ -50,7 +51,7 @@ def net():
 
 
 def make_run(place: Path) -> Path:
-    """A run of attacks and searches in an empty folder, which becomes the current one."""
+    """A run of attacks, searches and certificates in an empty folder, the current one then."""
     os.chdir(place)
     (place / "smallnet.py").write_text(NETWORK)
     (place / "images").mkdir()
@@ -67,6 +68,7 @@ def make_run(place: Path) -> Path:
         batch_size=2,
         recovery=(1.0,),
         worst_case=0.05,
+        certify="0.125,sigma=0.25,samples=200,pool=4",
     )
     run_audit("run", settings)
     made = open_run("run")

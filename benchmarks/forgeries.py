@@ -1,7 +1,7 @@
-"""What a forger might do to the run of an audit: over a hundred changes, none of them a bit flip.
+"""What a forger might do to the run of an audit: over 300 changes, none of them a bit flip.
 
-Every column of every table is changed alone, in an attack and in a search for the worst case where
-the table has both; then come changes that somebody with a purpose would make.
+Every column of every table is changed alone, in an attack, in a search for the worst case and in a
+certificate where the table has all; then come changes that somebody with a purpose would make.
 """
 
 # ruff: noqa: S608 - all statements are made of words of this file
@@ -22,20 +22,27 @@ from torch import Tensor
 
 from trompe.attacks import Unlike
 from trompe.audit import chain
-from trompe.audit.batches import WORST_CASE, Cell
+from trompe.audit.batches import CERTIFICATE, WORST_CASE, Cell
+from trompe.audit.certified import certified_metrics
 from trompe.audit.judgement import Judge, metrics_of, outcome_of
-from trompe.audit.provenance import input_space
+from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.results import Row, Run
 from trompe.audit.schema import FILE
 from trompe.audit.seal import NAME as SEAL
 from trompe.audit.store import Store
 from trompe.geometry.smoothed_method import make_method
+from trompe.outputs import Outputs
 
 Change = Callable[[Path], None]
 
-_SEARCH = f"preset = '{WORST_CASE}'"
-_LAST = "(SELECT MAX(id) FROM cells)"
+_SEARCH, _CERTIFICATE = f"preset = '{WORST_CASE}'", f"preset = '{CERTIFICATE}'"
+_ATTACK = f"preset NOT IN ('{WORST_CASE}', '{CERTIFICATE}')"
+#: The kinds of cells, and what the names of their forgeries end with.
+_KINDS = {"": _ATTACK, " of a search": _SEARCH, " of a certificate": _CERTIFICATE}
+_LAST = f"(SELECT MAX(id) FROM cells WHERE {_SEARCH})"
+_PROVEN = f"(SELECT MAX(id) FROM cells WHERE {_CERTIFICATE})"
 _SEARCHES = f"(SELECT id FROM cells WHERE {_SEARCH})"
+_CERTIFICATES = f"(SELECT id FROM cells WHERE {_CERTIFICATE})"
 
 #: What somebody with a purpose would do to the tables.
 STATEMENTS = {
@@ -97,6 +104,30 @@ STATEMENTS = {
     "doubts of searches invented": f"UPDATE cells SET flags = '[\"all is well\"]' WHERE {_SEARCH}",
 }
 
+#: The same, of certificates.
+OF_CERTIFICATES = {
+    "a certificate deleted": f"DELETE FROM metrics WHERE cell = {_PROVEN}; DELETE FROM cells WHERE "
+    f"id = {_PROVEN}",
+    "all certificates deleted": f"DELETE FROM metrics WHERE cell IN {_CERTIFICATES}; DELETE FROM "
+    f"cells WHERE {_CERTIFICATE}; DELETE FROM batches WHERE {_CERTIFICATE}",
+    "a certificate said to have failed": f"DELETE FROM metrics WHERE cell = {_PROVEN}; UPDATE "
+    "cells SET status = 'error', message = 'no memory', x = NULL, target_x = NULL, arrays = NULL, "
+    f"flags = NULL WHERE id = {_PROVEN}",
+    "a search for a certificate": f"UPDATE cells SET arrays = (SELECT MIN(arrays) FROM cells WHERE "
+    f"{_SEARCH}) WHERE id = {_PROVEN}",
+    "one certificate's counts for all": "UPDATE cells SET arrays = (SELECT MIN(arrays) FROM cells "
+    f"WHERE {_CERTIFICATE}) WHERE {_CERTIFICATE}",
+    "certificates under another method": f"UPDATE cells SET method = 'lrp' WHERE {_CERTIFICATE}; "
+    f"UPDATE batches SET method = 'lrp' WHERE {_CERTIFICATE}",
+    "better certificates": "UPDATE metrics SET value = 0.99 WHERE name = 'certified_pcc'",
+    "answers certified": "UPDATE metrics SET value = 1 - value WHERE name = 'certified_label'",
+    "ten times the copies": "UPDATE metrics SET value = 10 * value WHERE name = 'copies'",
+    "smoothed maps like the plain ones": "UPDATE metrics SET value = 1 WHERE name = 'pcc_to_plain'",
+    "a metric of certificates invented": f"INSERT INTO metrics VALUES ({_PROVEN}, 'proved', 1.0)",
+    "doubts of certificates invented": "UPDATE cells SET flags = '[\"class changed\"]' WHERE "
+    f"{_CERTIFICATE}",
+}
+
 #: What might be done to the settings.
 SETTINGS: dict[str, Callable[[dict[str, Any]], object]] = {
     "seed": lambda s: s.update(seed=5),
@@ -119,10 +150,33 @@ SETTINGS: dict[str, Callable[[dict[str, Any]], object]] = {
     "number of images": lambda s: s["source"].update(count=50),
     "names of images": lambda s: s["source"].update(names_sha256="00"),
     "contents of images": lambda s: s["source"].update(content_sha256="00"),
-    "an option of outputs": lambda s: s["models"][0]["found"].update(outputs={"limit": 3}),
-    "outputs in a word": lambda s: s["models"][0]["found"].update(outputs="value"),
-    "a mean in words": lambda s: s["models"][0]["found"].update(mean=["a", "b", "c"]),
     "all emptied": lambda s: s.clear(),
+}
+
+
+def _found(settings: dict[str, Any], **values: object) -> None:
+    settings["models"][0]["found"].update(values)
+
+
+#: These are no settings at all: whatever reads the run says so in one line.
+MALFORMED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "an option of outputs": lambda s: _found(s, outputs={"meaning": "classes", "limit": 3}),
+    "a meaning of outputs": lambda s: _found(s, outputs={"meaning": "truth"}),
+    "a threshold in words": lambda s: _found(s, outputs={"threshold": "high"}),
+    "outputs in a word": lambda s: _found(s, outputs="value"),
+    "a mean in words": lambda s: _found(s, mean=["a", "b", "c"]),
+    "a std that is none": lambda s: _found(s, std=None),
+}
+
+#: The same, where certificates are asked for.
+SETTINGS_OF_CERTIFICATES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "radius": lambda s: s.update(certify=s["certify"].replace("0.125", "0.5")),
+    "noise": lambda s: s.update(certify=s["certify"].replace("sigma=0.25", "sigma=0.5")),
+    "samples": lambda s: s.update(certify=s["certify"].replace("samples=", "samples=1")),
+    "squares": lambda s: s.update(certify=s["certify"].replace("pool=4", "pool=5")),
+    "confidence": lambda s: s.update(certify=s["certify"] + ",confidence=0.999"),
+    "denoiser": lambda s: s.update(certify=s["certify"] + ",denoiser=true"),
+    "no certificates": lambda s: s.update(certify=None),
 }
 
 #: Fields of an entry of the leaderboard, and what they might be made to say.
@@ -143,6 +197,7 @@ FIELDS: dict[str, Any] = {
     "attacks_outside_radius": 7,
     "classes_changed": 7,
     "worst_case": {"budget": 5.0},
+    "certified": {"share": 1.0},
     "unreadable": 3,
     "note": "a lower bound",
     "source": {},
@@ -216,14 +271,14 @@ def _columns(run: Path) -> Iterator[Forgery]:
             continue
         kinds = {"": ""}
         if table in ("batches", "cells"):
-            kinds = {"": f"WHERE NOT {_SEARCH}", " of a search": f"WHERE {_SEARCH}"}
+            kinds = {words: f"WHERE {own}" for words, own in _KINDS.items()}
         for words, which in kinds.items():
             for column in columns:
                 if table != "metrics" or column != "value":
                     name = f"{table}.{column}{words}"
                     yield Forgery(name, _column(table, column, which), table != "chain")
-    for words, negated in (("", "NOT "), (" of a search", "")):
-        own = f"cell IN (SELECT id FROM cells WHERE {negated}{_SEARCH})"
+    for words, kind in _KINDS.items():
+        own = f"cell IN (SELECT id FROM cells WHERE {kind})"
         for (name,) in db.execute(f"SELECT DISTINCT name FROM metrics WHERE {own} ORDER BY name"):
             change = _column("metrics", "value", f"WHERE {own} AND name = '{name}'")
             yield Forgery(f"metric {name}{words}", change)
@@ -257,7 +312,35 @@ def _field(name: str, value: Any, checksummed: bool) -> Change:
     return change
 
 
-def _rewritten(search: bool, make: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Change:
+Make = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+
+
+def _recounted(make: Make) -> Change:
+    """Other counts for one certificate, under their right name, with the bounds that follow."""
+
+    def change(run: Path) -> None:
+        with Store(run) as store:
+            whole = Run(store)
+            row, asked = whole.certificates[0], whole.settings.certification
+            assert asked is not None
+            arrays = whole.arrays(row)
+            x, _ = arrays.pop("x"), arrays.pop("target_x")
+            made = {**arrays, **make(arrays)}
+            means = outputs_meaning(whole.facts(row.model)) or Outputs()
+            with store.transaction() as db:
+                db.execute(
+                    "UPDATE cells SET arrays = ? WHERE id = ?", (store.arrays.put(made), row.id)
+                )
+                for name, value in certified_metrics(made, asked, x[0].numel(), means).items():
+                    db.execute(
+                        "UPDATE metrics SET value = ? WHERE cell = ? AND name = ?",
+                        (value, row.id, name),
+                    )
+
+    return change
+
+
+def _rewritten(search: bool, make: Make) -> Change:
     """Other arrays for one cell, under their right name, with the metrics that follow from them."""
 
     def change(run: Path) -> None:
@@ -307,7 +390,7 @@ def _nothing(arrays: dict[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 #: What might be done to the arrays of a cell; the metrics are made to follow.
-ARRAYS: dict[str, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]] = {
+ARRAYS: dict[str, Make] = {
     "gave the original back": _nothing,
     "another map": lambda a: {"map_adv": a["map_original"]},
     "another original map": lambda a: {"map_original": a["map_adv"].clone()},
@@ -323,11 +406,35 @@ ARRAYS: dict[str, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]] = {
 }
 
 
+#: What might be done to the counts of a certificate; its bounds are made to follow.
+COUNTS: dict[str, Make] = {
+    "every copy agrees": lambda a: {
+        "along": torch.full_like(a["along"], int(a["samples"])),
+        "away": torch.full_like(a["away"], int(a["samples"])),
+    },
+    "every copy has the label": lambda a: {"label": a["samples"].clone()},
+    "another label": lambda a: {"voted": a["voted"] + 1},
+    "larger squares": lambda a: {"marked": a["marked"].flip(-1)},
+    "fewer squares count": lambda a: {"top": a["top"] + 1},
+    "less spread": lambda a: {"spread": a["spread"] / 2},
+    "other levels": lambda a: {"along_levels": a["along_levels"] + 0.05},
+    "another smoothed map": lambda a: {"smoothed": a["smoothed"].flip(-1)},
+    "another standardised map": lambda a: {"standardised": a["standardised"].flip(-1)},
+    "other logits": lambda a: {"logits_original": a["logits_original"].flip(-1)},
+    "ten times the copies": lambda a: {"samples": 10 * a["samples"]},
+    "an array more": lambda a: {"extra": torch.zeros(3)},
+}
+
+
 def forgeries(run: Path) -> list[Forgery]:
-    """All of them, for a run with attacks, searches, a report and a leaderboard."""
+    """All of them, for a run of attacks, searches and certificates with report and leaderboard."""
     found = list(_columns(run))
-    found += [Forgery(name, _sql(text)) for name, text in STATEMENTS.items()]
-    found += [Forgery(f"settings: {name}", _setting(alter)) for name, alter in SETTINGS.items()]
+    found += [Forgery(name, _sql(text)) for name, text in (STATEMENTS | OF_CERTIFICATES).items()]
+    found += [
+        Forgery(f"settings: {name}", _setting(alter))
+        for name, alter in (SETTINGS | SETTINGS_OF_CERTIFICATES | MALFORMED).items()
+    ]
+    found += [Forgery(f"certificate: {name}", _recounted(make)) for name, make in COUNTS.items()]
     for name, make in ARRAYS.items():
         found += [
             Forgery(f"{kind}: {name}", _rewritten(search, make))

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from trompe.audit.arrays import content_of
-from trompe.audit.batches import WORST_CASE, Cell, Pixels, read_images
+from trompe.audit.batches import CERTIFICATE, WORST_CASE, Cell, Pixels, read_images
 from trompe.audit.cell import Finding, Worker
+from trompe.audit.certified import Certifier
 from trompe.audit.findings import storable
 from trompe.audit.results import Row, Run
 from trompe.audit.source import Source
@@ -42,6 +43,18 @@ class _KeptImages(Worker):
 
 class _KeptSearcher(_KeptImages, Searcher):
     """A search that starts from kept images."""
+
+
+class _KeptCertifier(_KeptImages, Certifier):
+    """Certificates of kept images."""
+
+
+#: By what a cell is called in place of a preset: who does it again from pixels, and from what is
+#: kept.
+_WORKERS: dict[str, tuple[type[Worker], type[Worker]]] = {
+    WORST_CASE: (Searcher, _KeptSearcher),
+    CERTIFICATE: (Certifier, _KeptCertifier),
+}
 
 
 @dataclass(frozen=True)
@@ -92,10 +105,12 @@ class Repeater:
     def drawn(self, count: int, seed: int) -> list[int]:
         """The numbers of ``count`` of the batches that may be done again; all of fewer.
 
-        Certificates are not among them: the verifier draws their noisy copies again anyway.
+        Batches of certificates are among them only where one is said to have failed: of the others
+        the verifier draws the noisy copies again anyway.
         """
         distrusted = self.verifier.distrusted()
-        rows = (*self.run.rows, *self.run.searches)
+        failed = [row for row in self.run.certificates if row.message is not None]
+        rows = (*self.run.rows, *self.run.searches, *failed)
         able = sorted({row.batch for row in rows if row.model not in distrusted})
         order = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))
         return sorted(able[place] for place in order[:count].tolist())
@@ -106,9 +121,8 @@ class Repeater:
         first = rows[0]
         loaded = self.verifier.loaded(first.model)
         kind = (first.method, first.defence, first.preset)
-        search = first.preset == WORST_CASE
-        makers = (Worker, Searcher) if self.source is not None else (_KeptImages, _KeptSearcher)
-        make: type[Worker] = makers[search]
+        anew, kept = _WORKERS.get(first.preset, (Worker, _KeptImages))
+        make = kept if self.source is None else anew
         worker = make(self.run.settings, loaded, kind)
         pixels = self._pixels(rows, loaded)
         left = [row for row in rows if not self._cell_images(row) <= pixels.keys()]

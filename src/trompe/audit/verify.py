@@ -206,7 +206,8 @@ class Verifier:
         )
         settings = self.run.settings
         if row.preset == CERTIFICATE:
-            yield from drawn_problems(settings, loaded, explainer, row, arrays)
+            if settings.certification is not None:  # else _kept() has said that there must be none
+                yield from drawn_problems(settings, loaded, explainer, row, arrays)
             return
         outcome = outcome_of(arrays["x"], arrays)
         cell = Cell(row.id, row.image_number, row.target_number)

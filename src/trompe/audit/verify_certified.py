@@ -55,7 +55,7 @@ def drawn_problems(
 ) -> Iterator[str]:
     """What the same noisy copies, drawn and explained again, say otherwise than a certificate."""
     asked = settings.certification
-    assert asked is not None, "kept_problems() sees to it"
+    assert asked is not None, "the caller sees to it"
     place = next(loaded.model.parameters(), torch.empty(0)).device
     x = arrays["x"].to(place)
     found, logits = drawn(settings, loaded, explainer, x, row.image_number)
