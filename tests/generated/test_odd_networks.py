@@ -66,7 +66,9 @@ def check(steps: Steps, seed: int) -> None:
 
     _, logits = record(odd, x.clone().requires_grad_(True))
     same(logits, expected, 1e-12)
-    same(trompe.explainer("gradient")(odd, x, TARGET), gradient(plain, x), 1e-9)
+    # PyTorch's derivative of a hard sigmoid holds 1 / 6 in single precision; a record's does not.
+    exact = 1e-7 if ("other", "gate") in steps else 1e-9
+    same(trompe.explainer("gradient")(odd, x, TARGET), gradient(plain, x), exact)
 
     guided = trompe.explainer("guided_backprop")
     if all(kind != "other" for kind, _ in steps):

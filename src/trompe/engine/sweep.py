@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine.adjoints import ADJOINTS
+from trompe.engine.apart import apart
 from trompe.engine.candidates import over_candidates
 from trompe.engine.direct import Hook, NotDirect, directly
 from trompe.engine.once import once, watched
@@ -20,6 +21,7 @@ from trompe.engine.tape import Faint, OpCall, Tape
 from trompe.engine.walk import modules_of
 from trompe.errors import ModelError, UnsupportedOp
 from trompe.model_output import Logarithm
+from trompe.output_meaning import ends_in_probabilities
 
 _log = logging.getLogger("trompe")
 
@@ -79,6 +81,7 @@ class RuleSet:
             defined on; a model in which another is found is refused. ``None``: any.
         why: said of such an operation.
         stabilised: whether rules divide by activations, with a small number added to them.
+        of_logits: whether the method redistributes a logit, and is not defined on a probability.
     """
 
     name: str
@@ -89,6 +92,7 @@ class RuleSet:
     only: frozenset[str] | None = None
     why: str = "has no rule"
     stabilised: bool = False
+    of_logits: bool = False
 
 
 def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
@@ -199,19 +203,39 @@ def relevance_of(
         The relevance of x, and the logits.
 
     Raises:
-        ModelError: if the model's logits are a logarithm taken of its probabilities, whose
-            operations the rules do not know.
+        ModelError: if the model returns probabilities, or their logarithm, where the method is
+            defined on logits, or its rules do not know those operations.
         UnsupportedOp: if they do not know another operation.
     """
+    chosen = rules(model)
+    if chosen.of_logits and _ends_in_probabilities(model, x):
+        raise ModelError(_NO_LOGITS)
     try:
-        return _relevance_of(model, x, seed, rules(model), keep)
+        return _relevance_of(model, x, seed, chosen, keep)
     except UnsupportedOp as error:
-        if any(isinstance(module, Logarithm) for module in modules_of(model)):
-            raise ModelError(
-                "the model returns probabilities, and this method needs logits: return them, "
-                "without the softmax or sigmoid at the model's end, or explain with 'gradient'"
-            ) from error
+        if _ends_in_probabilities(model, x):
+            raise ModelError(_NO_LOGITS) from error
         raise
+
+
+_NO_LOGITS = (
+    "the model returns probabilities, and this method needs logits: return them, "
+    "without the softmax or sigmoid at the model's end, or explain with 'gradient'"
+)
+
+
+def _ends_in_probabilities(model: nn.Module, x: Tensor) -> bool:
+    """Whether a softmax or sigmoid is at the model's end, looked at once per shape."""
+    inner = unwrapped(model)
+
+    def find() -> bool:
+        if any(isinstance(module, Logarithm) for module in modules_of(inner)):
+            return True
+        image = x.detach().clone().requires_grad_(True)
+        with apart(), torch.enable_grad():
+            return ends_in_probabilities(inner(image))
+
+    return once(inner, "ends in probabilities", (x,), {}, find)
 
 
 def _relevance_of(

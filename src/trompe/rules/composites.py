@@ -74,7 +74,7 @@ class Composite:
         except TypeError:  # a rule of the caller's own without a hash
             table = self._table()
         rules = {**table, **RULES} if RULES else table
-        return RuleSet("lrp", rules, default=None, prepare=prepare, stabilised=True)
+        return RuleSet("lrp", rules, default=None, prepare=prepare, stabilised=True, of_logits=True)
 
     def _linear(self, relevance: Any, op: OpCall) -> Any:
         if op.notes.selects:

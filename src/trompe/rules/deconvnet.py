@@ -83,4 +83,6 @@ HOOKS = activation_hooks(_rectify, _rectify_smoothly)
 
 def deconvnet_rules() -> RuleSet:
     """The rules of the deconvnet."""
-    return RuleSet("deconvnet", RULES, default=vjp, hooks=HOOKS, only=ONLY, why=NO_RELU)
+    return RuleSet(
+        "deconvnet", RULES, default=vjp, hooks=HOOKS, only=ONLY, why=NO_RELU, of_logits=True
+    )

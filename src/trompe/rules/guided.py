@@ -117,4 +117,6 @@ def guided_rules(hard_cut: bool = False) -> RuleSet:
             alone being smooth.
     """
     rules, hooks = (HARD, HARD_HOOKS) if hard_cut else (RULES, HOOKS)
-    return RuleSet("guided", rules, default=vjp, hooks=hooks, only=ONLY, why=NO_RELU)
+    return RuleSet(
+        "guided", rules, default=vjp, hooks=hooks, only=ONLY, why=NO_RELU, of_logits=True
+    )

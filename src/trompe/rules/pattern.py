@@ -59,4 +59,5 @@ def pattern_rules(
         "pattern",
         {**dict.fromkeys(LINEAR, attributed), F.batch_norm: refused},
         default=vjp,
+        of_logits=True,
     )
