@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import numbers
 import types
@@ -152,6 +153,24 @@ def function(name: str, value: Callable[..., Any] | bool | None) -> None:
         return
     if not callable(value) or isinstance(value, torch.nn.Module):
         raise UsageError(f"{name} must be a function, not {in_short(value)}")
+
+
+def explains(value: Any) -> None:
+    """Refuse what cannot be called as ``(model, x, target)``: a network, say, or another function.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    known = "a name of trompe.methods() or a function (model, x, target) -> map"
+    if isinstance(value, type) or not callable(value):
+        raise UsageError(f"explainer must be {known}, not {in_short(value)}")
+    called: Any = value.forward if isinstance(value, torch.nn.Module) else value
+    try:
+        inspect.signature(called).bind(None, None, None)
+    except ValueError:  # of a function that tells nothing about itself
+        return
+    except TypeError as error:
+        raise UsageError(f"explainer must be {known}; {in_short(value)} takes others") from error
 
 
 def classes(target: Any) -> Tensor:

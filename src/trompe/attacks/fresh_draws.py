@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trompe.engine import frozen
 from trompe.errors import UsageError
-from trompe.explain import explainer as explainer_by_name
+from trompe.explain import given_explainer
 from trompe.explain.base import Method
 from trompe.metrics import pcc
 from trompe.types import AttackResult, heatmap
@@ -78,7 +78,7 @@ def fresh_draws(
     """
     if draws < 2:
         raise UsageError(f"draws must be at least 2, not {draws}: they are compared by pairs")
-    method = explainer_by_name(explainer) if isinstance(explainer, str) else explainer
+    method = given_explainer(explainer)
     judge = frozen(model)
     before: list[Tensor] = []
     after: list[Tensor] = []

@@ -20,7 +20,7 @@ from trompe.attacks.observation import Observation, observe
 from trompe.attacks.parts import named, part_of
 from trompe.attacks.queries import Queries, QueryAttacker, Spent, query_attackers
 from trompe.errors import UsageError
-from trompe.explain import explainer as explainer_by_name
+from trompe.explain import given_explainer
 from trompe.types import AttackResult, Explainer, InputSpace, Progress, heatmap
 from trompe.version import __version__
 
@@ -90,7 +90,7 @@ def query_attack(
         raise UsageError(f"queries must be at least 1, not {queries}")
     space, keep = input_space or InputSpace(), as_keep(keep_output)
     x = checked_images(x)
-    method = explainer_by_name(explainer) if isinstance(explainer, str) else explainer
+    method = given_explainer(explainer)
     searcher = query_attackers[attacker]() if isinstance(attacker, str) else attacker
     part_of(QueryAttacker, searcher, "attacker")
     part_of(Constraint, constraint, "constraint")

@@ -5,11 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from trompe.errors import UsageError
 from trompe.explain.base import Method, explainers
+from trompe.given import explains
 from trompe.types import Explainer, InputSpace, LoadedModel
 
-__all__ = ["Method", "as_explainer", "explainer", "explainers", "fitted", "methods"]
+__all__ = [
+    "Method",
+    "as_explainer",
+    "explainer",
+    "explainers",
+    "fitted",
+    "given_explainer",
+    "methods",
+]
 
 
 def methods() -> list[str]:
@@ -47,6 +55,18 @@ def explainer(name: str, **options: Any) -> Method:
     return made
 
 
+def given_explainer(given: Any) -> Any:
+    """The explainer that a caller named, or gave.
+
+    Raises:
+        UsageError: if it is neither a name nor a function of a model, images and classes.
+    """
+    if isinstance(given, str):
+        return explainer(given)
+    explains(given)
+    return given
+
+
 def as_explainer(given: str | Explainer, space: InputSpace) -> Explainer:
     """The explainer that a caller named, for models of an input space, or gave.
 
@@ -58,8 +78,7 @@ def as_explainer(given: str | Explainer, space: InputSpace) -> Explainer:
         UsageError: if it is neither, or there is no such method.
     """
     if not isinstance(given, str):
-        if not callable(given):
-            raise UsageError(f"explainer must be a name or callable, not a {type(given).__name__}")
+        explains(given)
         return given
     takes = {field.name for field in dataclasses.fields(explainers[given])}
     return explainer(given, **({"input_space": space} if "input_space" in takes else {}))

@@ -15,7 +15,7 @@ from torch import Tensor
 from trompe.attacks.constraints import Ball
 from trompe.attacks.observation import observe
 from trompe.engine import adapted, frozen
-from trompe.explain import explainer as explainer_by_name
+from trompe.explain import given_explainer
 from trompe.explain.base import Method
 from trompe.robustness.likeness import compare
 from trompe.types import Explainer, InputSpace
@@ -81,7 +81,7 @@ def floor(
     draw = generator or torch.Generator().manual_seed(0)
     known = adapted(model, x)
     judge, x = frozen(known.model), known.x.detach()
-    method = explainer_by_name(explainer) if isinstance(explainer, str) else explainer
+    method = given_explainer(explainer)
     if isinstance(method, Method):
         method = method.within(input_space)
     target = target.to(x.device)

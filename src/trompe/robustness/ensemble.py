@@ -15,7 +15,7 @@ from trompe.attacks.batches import out_of_memory
 from trompe.attacks.constraints import Ball
 from trompe.engine import adapted, frozen
 from trompe.errors import ExplanationError, UsageError
-from trompe.explain import explainer as explainer_by_name
+from trompe.explain import given_explainer
 from trompe.explain.base import Method
 from trompe.given import function, number, of_kind, one_of
 from trompe.outputs import Outputs
@@ -110,11 +110,9 @@ def auto_attack(
     ball = ball_of(norm, radius)
     draw = generator or torch.Generator().manual_seed(0)
     judge, x, outputs, space, classes = _given(model, x, target, input_space, version)
-    method = explainer_by_name(explainer) if isinstance(explainer, str) else explainer
+    method = given_explainer(explainer)
     if isinstance(method, Method):
         method = method.within(space)
-    elif not callable(method):
-        raise UsageError(f"explainer must be a name or callable, not a {type(explainer).__name__}")
     plan = Plan(
         model=judge,
         base=method,

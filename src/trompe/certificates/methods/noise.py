@@ -22,7 +22,7 @@ from trompe.certificates.noisy_maps import MapFunction, Noise
 from trompe.certificates.upper import WIDEN
 from trompe.engine import frozen
 from trompe.errors import OutputError, UsageError
-from trompe.explain import explainer as explainer_of
+from trompe.explain import given_explainer
 from trompe.types import Explainer, InputSpace, Progress
 from trompe.zoo.denoiser import check_noise, denoiser
 
@@ -135,7 +135,7 @@ class SmoothedMap:
             plan: See there.
             input_space: The model's normalisation.
         """
-        method = explainer_of(self.explainer) if isinstance(self.explainer, str) else self.explainer
+        method = given_explainer(self.explainer)
         generator = self.generator or torch.Generator().manual_seed(0)
         seeds = torch.randint(2**62, (len(x),), generator=generator, device=generator.device)
         denoise = self.denoise(input_space)
