@@ -54,3 +54,19 @@ def test_maps_add_up_to_the_difference(name: str) -> None:
     torch.testing.assert_close(found, (net(X) - net(torch.zeros_like(X)))[:, 1])
     single = trompe.explainer("deeplift")(Net(FIRST[name]).eval(), X.float(), 1)
     torch.testing.assert_close(single.double().flatten(1).sum(1), found, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1e-6), (torch.float64, 1e-15)])
+def test_scores_that_hardly_differ_from_the_baselines_are_explained(
+    dtype: torch.dtype, scale: float
+) -> None:
+    """Their difference is rounding beside a bias: no sign of a batch elsewhere."""
+    net = Net(F.relu)
+    with torch.no_grad():
+        net.fc.weight *= scale
+        net.fc.bias.copy_(torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0]))
+    found = trompe.explainer("deeplift")(net.to(dtype).eval(), X.to(dtype), 1)
+    larger = Net(F.relu).double().eval()
+    torch.testing.assert_close(
+        found.double() / scale, trompe.explainer("deeplift")(larger, X, 1), rtol=1e-3, atol=1e-5
+    )
