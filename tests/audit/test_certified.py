@@ -337,6 +337,16 @@ def test_counts_that_no_noisy_copies_gave_are_noticed(what: str) -> None:
     assert main(["verify", "run", "--trust", "--quiet"]) == 2
 
 
+@pytest.mark.parametrize(("pool", "why"), [(16, "one square"), (1, "256 squares")])
+def test_maps_of_too_few_or_too_many_squares_are_refused_before_the_work(
+    place: Path, monkeypatch: pytest.MonkeyPatch, pool: int, why: str
+) -> None:
+    monkeypatch.setattr("trompe.certificates.noisy_image.SQUARES", 200)
+    with pytest.raises(UsageError, match=why):
+        run_audit("run", certifying(certify=f"0.1,pool={pool}"))
+    assert not Path("run").exists()
+
+
 def test_the_option_is_written_down_once_and_wrong_ones_are_refused() -> None:
     assert Certification.parse("8/255").radius == pytest.approx(8 / 255)
     asked = Certification.parse("0.125,sigma=0.25,denoiser=true,samples=1000")

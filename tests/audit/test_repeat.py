@@ -192,6 +192,34 @@ def test_rounding_is_no_forgery_unless_exactness_is_asked_for(
 
 
 @pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda folder: (folder / "i0003.png").unlink(), "there are 7, the run has 8"),
+        (
+            lambda folder: shutil.copy(folder / "i0001.png", folder / "i0002.png"),
+            "'i0002.png' is none of the run's, or has another content",
+        ),
+        (lambda folder: (folder / "i0000.png").rename(folder / "z.png"), "'z.png' is none of"),
+    ],
+)
+def test_other_images_are_told_in_one_line_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, change: Any, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Verifier, "check", lambda *_: pytest.fail("it was worked"))
+    shutil.copytree("images", "others")
+    change(Path("others"))
+    try:
+        command = ["verify", "run", "--trust", "--repeat", "1", "--images", "others", "--quiet"]
+        assert main(command) == 2
+    finally:
+        shutil.rmtree("others")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "the images of 'others' are not those of the run" in line
+    assert why in line
+
+
+@pytest.mark.usefixtures("run")
 def test_code_that_nobody_vouched_for_is_not_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from trompe.certificates.methods.noise import SmoothedMap
-from trompe.certificates.noisy_image import Plan
+from trompe.certificates.noisy_image import Plan, check_squares
 from trompe.errors import UsageError
 from trompe.explain import Method
 from trompe.types import Progress
@@ -79,6 +80,17 @@ class Certification:
             denoiser=self.denoiser,
             progress=progress,
         )
+
+    def check_side(self, side: int) -> None:
+        """Refuse images whose maps have too few or too many squares.
+
+        Args:
+            side: height and width of the images, in pixels.
+
+        Raises:
+            UsageError: if that is so.
+        """
+        check_squares(math.ceil(side / self.pool) ** 2, self.pool)
 
     def plan(self, size: int) -> Plan:
         """How many copies are drawn of an image of ``size`` numbers, and for which radius."""

@@ -22,6 +22,7 @@ from trompe.audit.results import Row, Run
 from trompe.audit.source import Source
 from trompe.audit.verify import Verifier
 from trompe.audit.worst_case import Searcher
+from trompe.errors import UsageError
 from trompe.types import LoadedModel
 
 #: How far a repeated cell may be from that of the run where it was rounded otherwise, many steps
@@ -178,6 +179,26 @@ class Repeater:
 
     def _found(self, worker: Worker, rows: Sequence[Row], pixels: Pixels) -> dict[int, Finding]:
         return {one.cell: one for one in worker.batch([_cell(row) for row in rows], pixels)}
+
+
+def check_images(run: Run, source: Source) -> None:
+    """Refuse images that are not, by name and content, those that the run lists.
+
+    Raises:
+        UsageError: naming one that is not.
+    """
+    rows = run.store.rows("SELECT name, content FROM images ORDER BY id")
+    listed = [(row["name"], row["content"]) for row in rows]
+    given = [(one.name, one.content) for one in source.images()]
+    if given == listed:
+        return
+    if strays := [name for name, content in given if (name, content) not in listed]:
+        why = f"'{strays[0]}' is none of the run's, or has another content"
+    else:
+        why = f"there are {len(given)}, the run has {len(listed)}"
+    raise UsageError(
+        f"the images of '{source.spec}' are not those of the run ({why}): name the same ones"
+    )
 
 
 def _cell(row: Row) -> Cell:

@@ -106,6 +106,8 @@ def run_audit(
     here = "auto" if engine == "ray" and device != "cpu" else device
     for spec in settings.models:
         loaded = spec.load(here)
+        if settings.certification is not None:
+            settings.certification.check_side(loaded.size)
         found.append(facts(spec, loaded))
         unusable.append(unusable_methods(settings, loaded))
     for method, error in unusable[0].items():

@@ -78,6 +78,22 @@ class Drawn:
             self.report(self.done, self.total, {})
 
 
+def check_squares(size: int, pool: int) -> None:
+    """Refuse maps of so many squares that there is no correlation, or no room for the covariance.
+
+    Raises:
+        UsageError: saying what to do about it.
+    """
+    if size < 2:
+        raise UsageError(
+            f"the map has one square of {pool} pixels, so no correlation: give a smaller pool"
+        )
+    if size > SQUARES:
+        raise UsageError(
+            f"the map has {size} squares, at most {SQUARES} are possible: give a larger pool"
+        )
+
+
 def bounded(noise: Noise, plan: Plan, drawn: Drawn, checkpoint: Checkpoint | None) -> Bounded:
     """Draw the copies of one image, count them, and take the bounds.
 
@@ -93,14 +109,7 @@ def bounded(noise: Noise, plan: Plan, drawn: Drawn, checkpoint: Checkpoint | Non
     begun = drawn.done
     plain, shape = noise.plain()
     size = plain.shares.shape[1]
-    if size < 2:
-        raise UsageError(
-            f"the map has one square of {noise.pool} pixels, so no correlation: give a smaller pool"
-        )
-    if size > SQUARES:
-        raise UsageError(
-            f"the map has {size} squares, at most {SQUARES} are possible: give a larger pool"
-        )
+    check_squares(size, noise.pool)
     counted = None if checkpoint is None else checkpoint.load(noise.generator)
     if counted is None:
         first = []

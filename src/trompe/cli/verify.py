@@ -18,6 +18,7 @@ from trompe.errors import OutputError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from trompe.audit import Run
+    from trompe.audit.source import Source
     from trompe.audit.verify import Verifier
 
 
@@ -124,6 +125,7 @@ def verify(
             f"'{run}' has parts that trompe does not know ({', '.join(unknown)}): name the module "
             "that registers them with --plugin"
         )
+    source = None if images is None else _source(opened, images)
     problems = _another(opened, digest)
     problems += whole_run_problems(opened.store)
     verifier = Verifier(
@@ -140,7 +142,7 @@ def verify(
     again: dict[str, Any] = {}
     if repeat is not None:
         with _talk_to_stderr():
-            again = _again(verifier, repeat, seed, exact=exact, images=images, quiet=quiet)
+            again = _again(verifier, repeat, seed, exact=exact, source=source, quiet=quiet)
         problems += again["problems"]
     found, renewed = _files(opened)
     problems += found
@@ -188,22 +190,30 @@ def verify(
     return 0
 
 
+def _source(opened: Run, images: str) -> Source:
+    """The images that were named, which must be those of the run."""
+    from trompe.audit.repeat import check_images
+    from trompe.audit.sources import open_source
+
+    source = open_source(images)
+    check_images(opened, source)
+    return source
+
+
 def _again(
     verifier: Verifier,
     count: int,
     seed: int | None,
     *,
     exact: bool,
-    images: str | None,
+    source: Source | None,
     quiet: bool,
 ) -> dict[str, Any]:
     """Do some batches again: which were drawn, and what came of it."""
     from trompe.audit.repeat import Repeater
-    from trompe.audit.sources import open_source
 
     # A forger must not know beforehand which ones.
     chosen = secrets.randbelow(2**32) if seed is None else seed
-    source = None if images is None else open_source(images)
     repeater = Repeater(verifier.run, verifier, source=source, exact=exact)
     batches = repeater.drawn(count, chosen)
     done = []
