@@ -97,3 +97,14 @@ def test_squeeze_and_excitation_is_explained() -> None:
     for method in METHODS:
         found = trompe.explainer(method)(Squeeze().double().eval(), nets.images(2), TARGET)
         assert found.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", ["gradient", *METHODS])
+def test_a_model_that_returns_nan_is_refused(method: str) -> None:
+    """Such as by a softmax over nothing but masked places; minus infinity masks a class."""
+    nothing = torch.tensor(False)
+    model = Ending(lambda h: h + torch.where(nothing, h, -torch.inf).softmax(1))
+    with pytest.raises(ModelError, match=r"not finite \(NaN\).*softmax over nothing"):
+        trompe.explainer(method)(model, nets.images(2), TARGET)
+    masked = Ending(lambda h: h.index_fill(1, torch.tensor([3]), -torch.inf))
+    assert torch.isfinite(trompe.explainer("gradient")(masked, nets.images(2), TARGET)).all()

@@ -16,7 +16,7 @@ CONSTANT_MAP = "the map does not depend on the image"
 def is_constant(
     model: nn.Module, method: Explainer, x: Tensor, target: Tensor, reference: Observation
 ) -> bool:
-    """Whether noise has the maps that the images have, but for rounding.
+    """Whether the images with noise added have the maps that they have, but for rounding.
 
     That is so for the gradient of a linear model, and for deconvnet without max pooling, whose
     backward pass uses nothing of the forward one. Methods made of masks are not asked: their maps
@@ -33,8 +33,8 @@ def is_constant(
         return False
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    with torch.no_grad():
-        seen = observe(model, method, noise, target)
+    with torch.no_grad():  # noise alone could be the image: many try theirs with seed 0
+        seen = observe(model, method, x + noise, target)
     error = (seen.relevance - reference.relevance).abs().max()
     rounding = 100 * torch.finfo(x.dtype).eps * reference.relevance.abs().max()
     return bool(error <= rounding)

@@ -57,7 +57,7 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         x: images, [B, ...], floating point; the first one is used, and one made of it.
 
     Raises:
-        ModelError: if it fails, returns no logits, draws random numbers,
+        ModelError: if it fails, returns no logits or NaN, draws random numbers,
             mixes the images of a batch, or changes its buffers: the place is named.
     """
     pair = two_images(x)
@@ -69,6 +69,12 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         path, classes = find_logits(out, 2)
         logits = follow(out, path).reshape(2, classes)
         why = "" if depends(logits, start) else _undifferentiable(model)
+        if not logits.is_meta and bool(logits[0].isnan().any()):
+            raise ModelError(
+                "the model returns logits that are not finite (NaN), of which there is no map: "
+                "look in the images for NaN, and in the model for a softmax over nothing but "
+                "masked places, 0 / 0, or the logarithm or root of a negative number"
+            )
         with torch.no_grad():
             try:
                 alone = [follow(_run(model, pair[i : i + 1].clone()), path) for i in range(2)]
