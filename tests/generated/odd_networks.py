@@ -43,6 +43,19 @@ def _halves(h: Tensor) -> Tensor:
     return h
 
 
+def _transposed(h: Tensor) -> Tensor:
+    h = h * 1
+    h.transpose(1, 2).relu_()
+    return h
+
+
+def _row_by_row(h: Tensor) -> Tensor:
+    h = h * 1
+    for i in range(h.shape[1]):
+        h[:, i] = F.relu(h[:, i])
+    return h
+
+
 RELUS: dict[str, Act] = {
     "relu": F.relu,
     "relu_": _ignoring(F.relu_),
@@ -69,6 +82,8 @@ RELUS: dict[str, Act] = {
     "flat view": _flat,
     "halves in place": _halves,
     "wide hard tanh": lambda h: F.hardtanh(h, 0.0, 1e9),
+    "transposed in place": _transposed,
+    "row by row": _row_by_row,
 }
 
 
@@ -106,6 +121,13 @@ OTHERS: dict[str, tuple[Act, Act]] = {
         lambda h: h.unflatten(1, (2, 2)).amax(2).repeat(1, 2, 1, 1),
         lambda h: torch.maximum(h[:, ::2], h[:, 1::2]).repeat(1, 2, 1, 1),
     ),
+    "half of both": (lambda h: (h + h.abs()) / 2, F.relu),
+    "difference": (lambda h: h + F.relu(-h), F.relu),
+    "two rectified": (lambda h: F.relu(h) - F.relu(-h) * 0.1, _leaky),
+    "of numbers": (lambda h: (h >= 0) * h + 0.1 * h * (h < 0), _leaky),
+    "filled below": (lambda h: h.masked_fill(h < 0.2, 0.2), lambda h: h.clamp(min=0.2)),
+    "parametric": (lambda h: F.prelu(h, h.new_full((1,), 0.1)), _leaky),
+    "threshold": (lambda h: F.threshold(h, 0.2, 0.2), lambda h: h.clamp(min=0.2)),
     "two steps": (lambda h: h.relu().clamp(max=1), lambda h: h.clamp(0, 1)),
 }
 SMOOTH: dict[str, Act] = {"gelu": F.gelu, "tanh": torch.tanh, "silu": F.silu}
@@ -120,6 +142,9 @@ SHAPES: dict[str, Act] = {
     "last": lambda h: h.contiguous(memory_format=torch.channels_last),
     "indexed": lambda h: h[:, [*range(h.shape[1])]],
     "copied": lambda h: torch.empty_like(h).copy_(h),
+    "unfolded": lambda h: F.fold(F.unfold(h, 1), h.shape[-2:], 1),
+    "rolled": lambda h: h.roll((1, 2), (2, 3)).roll((-1, -2), (2, 3)),
+    "shuffled": lambda h: F.channel_shuffle(F.channel_shuffle(h, 2), 2),
     "unbound": lambda h: torch.stack(h.unbind(2), 2),
 }
 
@@ -199,7 +224,8 @@ class Odd(nn.Module):
 
 def has_only_relus(steps: Sequence[tuple[str, str]]) -> bool:
     """Whether no step has another kink than that of a ReLU, or of a max pooling."""
-    return all(kind != "other" or name == "relu6" for kind, name in steps)
+    names = ("relu6", "difference", "two rectified")
+    return all(kind != "other" or name in names for kind, name in steps)
 
 
 def has_kinks(steps: Sequence[tuple[str, str]]) -> bool:
