@@ -108,3 +108,18 @@ def test_a_model_that_returns_nan_is_refused(method: str) -> None:
         trompe.explainer(method)(model, nets.images(2), TARGET)
     masked = Ending(lambda h: h.index_fill(1, torch.tensor([3]), -torch.inf))
     assert torch.isfinite(trompe.explainer("gradient")(masked, nets.images(2), TARGET)).all()
+
+
+def test_a_model_of_nested_tensors_is_refused_in_a_line() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = list(self.fc(x.flatten(2).transpose(1, 2)).unbind(0))
+            nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+            return nested.relu().to_padded_tensor(0.0).mean(1)
+
+    with pytest.raises(ModelError, match="PyTorch cannot differentiate the model"):
+        trompe.explainer("gradient")(Nested().double().eval(), nets.images(2), TARGET)

@@ -78,7 +78,8 @@ def explained(
             with kept(), written, _mode(start, keep):
                 relevance, logits = method(start, keep)
         except RuntimeError as error:
-            if "derivative" in str(error) and "is not implemented" in str(error):
+            missing = "derivative" in str(error) and "is not implemented" in str(error)
+            if missing or "is not differentiable with respect to" in str(error):
                 raise ModelError(
                     f"PyTorch cannot differentiate the model ({str(error).splitlines()[0]}): write "
                     "it without this operation"
