@@ -14,6 +14,7 @@ import pytest
 
 from trompe.audit import chain, open_run, run_audit
 from trompe.cli import main
+from trompe.errors import StoreError
 from trompe.report.html import write_report
 
 from .conftest import NETWORK, small, write_images
@@ -170,6 +171,59 @@ def test_a_forged_table_is_noticed_though_all_checksums_are_made_to_fit(
     assert verified(run, "--trust") == 2
 
 
+#: What no process of trompe ever wrote: with other types, nested without end, or beside the rest.
+STRANGE = {
+    "a metric in words": "UPDATE metrics SET value = 'abc' WHERE name = 'map_original_pcc'",
+    "a time in bytes": "UPDATE metrics SET value = x'00ff' WHERE name = 'seconds'",
+    "a time without end": "UPDATE metrics SET value = 9e999 WHERE name = 'seconds'",
+    "a time before the beginning": "UPDATE metrics SET value = -5 WHERE name = 'seconds'",
+    "no time": "UPDATE metrics SET value = NULL WHERE name = 'seconds'",
+    "finished at the end of time": "UPDATE cells SET finished = 9e999 WHERE id = 1",
+    "finished before time": "UPDATE cells SET finished = -1 WHERE id = 1",
+    "a class in words": "UPDATE screens SET class = 'cat'",
+    "flags in a mapping": "UPDATE cells SET flags = '{}' WHERE id = 1",
+    "no flags": "UPDATE cells SET flags = NULL WHERE id = 1",
+    "flags in bytes": "UPDATE cells SET flags = x'5b5d' WHERE id = 1",
+    "flags nested": f"UPDATE cells SET flags = '{'[' * 100_000}' WHERE id = 1",
+    "settings nested": f"UPDATE meta SET value = '{'[' * 100_000}' WHERE key = 'settings'",
+    "settings twice": "UPDATE meta SET value = replace(value, '{\"batch_size\"', "
+    "'{\"seed\": 1, \"batch_size\"') WHERE key = 'settings'",
+    "one setting more": "UPDATE meta SET value = replace(value, '{\"batch_size\"', "
+    "'{\"aaa\": 1, \"batch_size\"') WHERE key = 'settings'",
+    "a seed with a fraction": "UPDATE meta SET value = replace(value, '\"seed\": 0', "
+    "'\"seed\": 0.0') WHERE key = 'settings'",
+    "a choice in words": "UPDATE meta SET value = replace(value, '\"keep_wrong\": false', "
+    "'\"keep_wrong\": \"no\"') WHERE key = 'settings'",
+    "patterns without a checksum": "UPDATE meta SET value = replace(value, '\"patterns\": null', "
+    "'\"patterns\": \"p.pt\"') WHERE key = 'settings'",
+    "software in a list": "UPDATE starts SET versions = '{\"torch\": [1]}'",
+    "software nested": f"UPDATE starts SET versions = '{'[' * 100_000}'",
+}
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_trompe_never_wrote_is_one_line(
+    run: Path, what: str, resealed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        forge(run, STRANGE[what], resealed=resealed)
+    except StoreError:  # what cannot be opened cannot be made to fit either
+        assert resealed
+    assert verified(run, "--trust") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "unexpected" not in line
+
+
+def test_an_entry_of_the_leaderboard_that_is_gone_is_noticed(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = sorted((run / "leaderboard").iterdir())[0]
+    path.unlink()
+    assert verified(run, "--arrays-only") == 2
+    assert f"leaderboard/{path.name} is missing" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("resealed", [False, True])
 @pytest.mark.parametrize("what", SETTINGS)
 def test_forged_settings_are_noticed(run: Path, what: str, resealed: bool) -> None:
@@ -261,8 +315,6 @@ def test_a_damaged_run_is_neither_reported_nor_gone_on_with(
     assert main(["report", str(run), "--output", "elsewhere"]) == 2
     assert "is not as it was entered" in capfd.readouterr().err
     assert not Path("elsewhere").exists()
-    from trompe.errors import StoreError
-
     with pytest.raises(StoreError, match="is not as it was entered"):
         run_audit(run, small(pairs=3, smoothings=("none", "beta=0.8")))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from trompe.audit.settings import Settings
 from trompe.audit.store import Store
 
 _KEYS = {"schema", "settings", "began"}
+#: What the settings hold besides those that were given; see ``Settings.recorded``.
+_FOUND = {"code_of_parts", "patterns_sha256", "pair_list_sha256", "pairs_given", "source"}
 
 
 def bookkeeping_problems(store: Store) -> Iterator[str]:
@@ -36,16 +40,37 @@ def bookkeeping_problems(store: Store) -> Iterator[str]:
             yield f"cell {row['id']} was tried more often than the run was started"
         if not _number(row["finished"]):
             yield f"cell {row['id']} has no time at which it was finished"
+    if store.rows(
+        "SELECT 1 FROM cells WHERE status = 'done' AND NOT EXISTS (SELECT 1 FROM metrics WHERE "
+        "cell = id AND name = 'seconds' AND value >= 0) LIMIT 1"
+    ):
+        yield "a cell took no time"
+    text = store.get("settings") or ""
+    record = store.settings()
+    known = {field.name for field in dataclasses.fields(Settings)} | _FOUND
+    if text != json.dumps(record, sort_keys=True):
+        yield "the settings are not written as trompe writes them"
+    if strays := sorted(record.keys() - known):
+        yield f"the settings have '{strays[0]}', which is none"
+    parts = [("patterns", record), ("pair_list", record)]
+    parts += [(name, model) for model in record["models"] for name in ("weights", "classes")]
+    for name, where in parts:
+        named = where.get(name) not in (None, "random")
+        if named != (where.get(f"{name}_sha256") is not None):
+            yield f"the settings name {name} without a checksum, or the other way round"
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, (int, float)) and value >= 0
 
 
 def software(text: object) -> dict[str, Any] | None:
     """The versions that a start notes; ``None`` if they are none."""
     try:
         found = json.loads(str(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    whole = isinstance(found, dict) and all(
+        value is None or isinstance(value, str) for value in found.values()
+    )
+    return found if whole else None

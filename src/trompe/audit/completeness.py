@@ -142,7 +142,7 @@ def _cells(run: Run) -> Iterator[str]:
         if row["status"] == "open":
             yield f"{name} is open: the run is not complete; the command that began it goes on"
         elif row["status"] == "done":
-            if row["message"] is not None or None in kept or row["tries"] < 1:
+            if row["message"] is not None or None in (*kept, row["flags"]) or row["tries"] < 1:
                 yield f"{name} is said to be done, but is not"
         elif row["status"] != "error" or row["message"] is None or kept != [None] * 3:
             yield f"{name} is said to have failed, but has not"

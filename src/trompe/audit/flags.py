@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
 from torch import Tensor
+
+from trompe.errors import StoreError
 
 CLASS_CHANGED = "class changed"
 ZERO_GRADIENT = "zero gradient"
@@ -105,3 +108,20 @@ def flags(
     if values["image_linf"] > 0 and _noise_suffices(values):
         found.append(NOISE_DOES_IT_TOO)
     return found
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """The flags of a cell as its row holds them; none of a cell that is not done.
+
+    Raises:
+        StoreError: if it holds something else.
+    """
+    try:
+        found = [] if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(flag, str) for flag in found):
+        raise StoreError(
+            "the flags of a cell in the run's store are damaged: restore it from a copy"
+        )
+    return tuple(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from torch import Tensor
 from trompe.audit import chain
 from trompe.audit.batches import CERTIFICATE, WORST_CASE
 from trompe.audit.bookkeeping import software
+from trompe.audit.flags import listed
 from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.settings import Settings
 from trompe.audit.status import Status, status
@@ -166,7 +166,7 @@ class Run:
                 **{
                     **dict(cell),
                     "smoothing": Smoothing.parse(cell["smoothing"]),
-                    "flags": tuple(json.loads(cell["flags"] or "[]")),
+                    "flags": listed(cell["flags"]),
                     "values": values.get(cell["id"], {}),
                 }
             )

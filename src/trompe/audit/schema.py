@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 FILE = "run.sqlite"
 SCHEMA = "2"
 TABLES = """
@@ -52,3 +54,28 @@ def strange(found: list[tuple[str, str, str | None]]) -> list[str]:
     return sorted(
         name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name)
     )
+
+
+def misplaced(db: sqlite3.Connection) -> list[str]:
+    """Columns that hold what trompe never writes: SQLite takes any value anywhere.
+
+    Args:
+        db: with the tables of a run.
+
+    Returns:
+        In words; nothing if texts are texts, and numbers are finite numbers.
+    """
+    found = []
+    for statement in statements():
+        words = statement.split()
+        if words[1] != "TABLE" or words[2] == "claims":
+            continue
+        for column in db.execute(f"PRAGMA table_info({words[2]})").fetchall():
+            name, kind = column[1], column[2].lower()
+            wrong = f"typeof({name}) NOT IN ('{kind}', 'null')"
+            if kind == "real":
+                wrong += f" OR abs({name}) > 1.7976931348623157e308"
+            query = f"SELECT 1 FROM {words[2]} WHERE {wrong} LIMIT 1"  # noqa: S608 - of this file
+            if db.execute(query).fetchone():
+                found.append(f"{words[2]}.{name} holds what is no {kind}")
+    return found

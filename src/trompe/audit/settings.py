@@ -26,6 +26,7 @@ from trompe.audit.sources import PHOTOS
 from trompe.errors import StoreError, UsageError, WeightsError
 from trompe.explain import explainers
 from trompe.geometry.smoothed_method import Smoothing, check_plain, words_for
+from trompe.given import options
 from trompe.ordinary import is_ordinary
 from trompe.registry import Registry
 from trompe.written_part import made
@@ -247,7 +248,10 @@ class Settings:
                 for entry in record["models"]
             )
             rest = {k: _tupled(v) for k, v in record.items() if k in names and k != "models"}
+            options(cls, (), rest)
             return cls(models=models, known=False, **rest)
+        except UsageError as error:
+            raise StoreError(f"the settings in the run's store are damaged ({error})") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"the settings in the run's store are damaged ({error})") from error
 

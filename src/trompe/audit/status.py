@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass
 
 from trompe.attacks.objectives import DEFAULT_OBJECTIVE
+from trompe.audit.flags import listed
 from trompe.audit.store import Store
 
 
@@ -71,7 +71,7 @@ def status(store: Store) -> Status:
     for text, times in store.rows(
         "SELECT flags, COUNT(*) FROM cells WHERE status = 'done' GROUP BY flags"
     ):
-        for flag in json.loads(text or "[]"):
+        for flag in listed(text):
             raised[flag] += times
     began = float(store.get("began") or time.time())
 

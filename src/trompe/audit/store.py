@@ -17,7 +17,7 @@ from trompe.audit import chain
 from trompe.audit.arrays import ArrayStore
 from trompe.audit.place import Place, sync_folder
 from trompe.audit.provenance import versions
-from trompe.audit.schema import FILE, SCHEMA, statements, strange
+from trompe.audit.schema import FILE, SCHEMA, misplaced, statements, strange
 from trompe.errors import OutputError, StoreError
 from trompe.ordinary import is_ordinary
 
@@ -152,6 +152,8 @@ class Store:
                 f"'{self.path}' is damaged, or no run of trompe: its tables are others "
                 f"({', '.join(others)})"
             )
+        if wrong := misplaced(self.db):
+            raise StoreError(f"'{self.path}' is damaged, or no run of trompe: {wrong[0]}")
 
     def _tables(self) -> set[str]:
         return {row[0] for row in self.db.execute("SELECT name FROM sqlite_master")}
@@ -229,7 +231,7 @@ class Store:
             raise StoreError(f"'{self.path}' holds no settings: the run was never begun")
         try:
             record: dict[str, Any] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"the settings in '{self.path}' are damaged") from error
         return record
 

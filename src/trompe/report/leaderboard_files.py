@@ -59,6 +59,7 @@ def check_leaderboard(run: Run) -> tuple[list[str], list[Path]]:
     """
     problems, stale = [], []
     states, (_, head) = chain.digests(run.store.db), chain.head(run.store.db)
+    missing: set[str] = set()
     for path in sorted((run.folder / FOLDER).glob("*.json")):
         name = f"{FOLDER}/{path.name}"
         try:
@@ -79,6 +80,11 @@ def check_leaderboard(run: Run) -> tuple[list[str], list[Path]]:
             problems.append(f"{name} is not what follows from the run")
         elif digest != head:
             stale.append(path)
+        else:
+            missing |= {one for one in names if not (path.parent / f"{one}.json").exists()}
+    problems += [
+        f"{FOLDER}/{one}.json is missing: write the report anew" for one in sorted(missing)
+    ]
     return problems, stale
 
 
