@@ -121,7 +121,5 @@ def listed(text: str | None) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not all(isinstance(flag, str) for flag in found):
-        raise StoreError(
-            "the flags of a cell in the run's store are damaged: restore it from a copy"
-        )
+        raise StoreError("the flags of a cell in the run's store are damaged: restore the store")
     return tuple(found)

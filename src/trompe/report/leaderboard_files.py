@@ -82,9 +82,8 @@ def check_leaderboard(run: Run) -> tuple[list[str], list[Path]]:
             stale.append(path)
         else:
             missing |= {one for one in names if not (path.parent / f"{one}.json").exists()}
-    problems += [
-        f"{FOLDER}/{one}.json is missing: write the report anew" for one in sorted(missing)
-    ]
+    said = "is missing: write the report anew"
+    problems += [f"{FOLDER}/{one}.json {said}" for one in sorted(missing)]
     return problems, stale
 
 
