@@ -24,6 +24,7 @@ from trompe.attacks import Unlike
 from trompe.audit import chain
 from trompe.audit.batches import CERTIFICATE, WORST_CASE, Cell
 from trompe.audit.certified import certified_metrics
+from trompe.audit.findings import storable
 from trompe.audit.judgement import Judge, metrics_of, outcome_of
 from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.results import Row, Run
@@ -334,7 +335,7 @@ def _recounted(make: Make) -> Change:
                 for name, value in certified_metrics(made, asked, x[0].numel(), means).items():
                     db.execute(
                         "UPDATE metrics SET value = ? WHERE cell = ? AND name = ?",
-                        (value, row.id, name),
+                        (storable(value), row.id, name),
                     )
 
     return change
@@ -361,7 +362,7 @@ def _rewritten(search: bool, make: Make) -> Change:
                 for name, value in values.items():
                     db.execute(
                         "UPDATE metrics SET value = ? WHERE cell = ? AND name = ?",
-                        (value, row.id, name),
+                        (storable(value), row.id, name),
                     )
 
     return change
