@@ -111,6 +111,11 @@ def test_each_step_alone(choice: tuple[str, str]) -> None:
     check([choice], 1)
 
 
+def test_a_choice_that_is_not_taken_may_be_huge() -> None:
+    """Found by the thousands: ``expm1(h)`` beside ``h`` where h is 39."""
+    check([("layer", "residual"), ("layer", "residual"), ("other", "own elu")], 0)
+
+
 def test_the_check_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A spelling forgotten in the records is noticed."""
     from trompe.engine import reading

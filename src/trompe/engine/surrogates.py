@@ -140,7 +140,10 @@ def smooth_min_and_where(x: Tensor, beta: Beta, dim: int, keepdim: bool = False)
 @one_operation
 def smooth_choice(x: Tensor, beta: Beta, bound: Any, above: Any, below: Any) -> Tensor:
     """``where(x > bound, above, below)``: the two values mixed by ``sigmoid(beta (x - bound))``."""
-    return below + torch.sigmoid((x - bound) * beta) * (above - below)
+    far = (x - bound) * beta
+    # Each weighted on its own: the one not chosen may be as large as exp(40), and would round off
+    # the other in a difference of both.
+    return torch.sigmoid(far) * above + torch.sigmoid(-far) * below
 
 
 @one_operation
