@@ -52,6 +52,7 @@ NOT_HELD: dict[str, Callable[[Tensor], Tensor]] = {
     "read": first_of_all,
     "an index": lambda h: h.gather(1, h.detach().argmax(1, keepdim=True)).expand_as(h),
     "a rounded factor": lambda h: h * torch.sign(h.detach()),
+    "a division that rounds": lambda h: h * h.detach().div(0.5, rounding_mode="floor"),
     "relu": F.relu,
     "constants": lambda h: h + torch.zeros_like(h).detach(),
 }

@@ -38,6 +38,15 @@ def with_zero(h: Tensor) -> Tensor:
 
 
 UNCOVERED = {
+    "a norm held up": lambda h: F.normalize(h, dim=1, eps=0.5),
+    "a norm of magnitudes": lambda h: F.normalize(h, p=1, dim=1),
+    "a cosine held up": lambda h: h * F.cosine_similarity(h, h + 1, dim=1, eps=2.0).unsqueeze(1),
+    "a distance of magnitudes": lambda h: h * torch.dist(h[0], torch.zeros_like(h[0]), p=1),
+    "a division that rounds": lambda h: h + torch.div(h, 0.5, rounding_mode="floor"),
+    "an angle that jumps": lambda h: torch.atan2(h, h.flip(1)),
+    "a root of complex numbers": lambda h: torch.sqrt(torch.complex(h, h.flip(1))).imag,
+    "a logit cut off": lambda h: torch.logit(torch.sigmoid(h), eps=0.4),
+    "numbers of eight bits": lambda h: h + h.float().to(torch.float8_e4m3fn).to(h.dtype),
     "sort": lambda h: with_zero(h).sort(0).values[1],
     "topk": lambda h: with_zero(h).topk(1, 0).values[0],
     "cummax": lambda h: with_zero(h).cummax(0).values[1],
@@ -69,6 +78,24 @@ def test_what_is_not_covered_is_reported(name: str, caplog: pytest.LogCaptureFix
     for method in ("guided_backprop", "deconvnet"):
         with pytest.raises(TrompeError):
             trompe.explainer(method)(net, X, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "smooth",
+    [
+        lambda h: F.normalize(h, dim=1),
+        lambda h: h * F.cosine_similarity(h, h + 1, dim=1).unsqueeze(1),
+        lambda h: h * torch.dist(h[0], torch.zeros_like(h[0])),
+        lambda h: F.normalize(F.pad(h, (2, 2, 2, 2)), dim=1),
+        lambda h: torch.atan2(h, h.exp()),
+        lambda h: torch.logit(torch.sigmoid(h), eps=1e-6),
+        lambda h: h + h.float().to(h.dtype),
+        lambda h: h.div(h.exp()),
+    ],
+)
+def test_what_is_smooth_is_not_reported(smooth: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nets.Plain(smooth), nn.Conv2d(4, 2, 1), nn.Flatten())
+    assert kinks(nets.seeded(net).double(), X).kinks == ()
 
 
 def test_an_attack_says_which_kinks_remain() -> None:

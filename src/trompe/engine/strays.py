@@ -18,6 +18,8 @@ _STEPS = frozenset(
     f"aten::{name}"
     for name in ("sign", "sgn", "floor", "ceil", "round", "trunc", "heaviside", "floor_divide")
 )
+_ROUNDING = frozenset({"Tensor_mode", "Scalar_mode"})
+"""Divisions that round have the name of the others."""
 
 
 class Strays:
@@ -40,13 +42,14 @@ class Strays:
             met: its inputs that hold numbers of the image.
             made: its outputs.
         """
+        steps = func._schema.name in _STEPS or func._overloadname in _ROUNDING
         if not torch.is_grad_enabled():
-            if func._schema.name in _STEPS:
+            if steps:
                 self._steps.update(_memories(made))
             return  # what is made here requires no grad, and is known by that
         numbers = [t for t in met if t.is_floating_point() or t.is_complex()]
         smooth = [t for t in numbers if not self._in(t, self._steps)]
-        if not smooth or func._schema.name in _STEPS:
+        if not smooth or steps:
             self._steps.update(_memories(made))
             return
         strays = [t for t in smooth if not t.requires_grad or self._in(t, self._loose)]

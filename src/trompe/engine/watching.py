@@ -34,8 +34,8 @@ Fate = Literal["smoothed", "pooling", "remains"]
 
 _AS_A_WHOLE = frozenset(
     {
-        *(F.scaled_dot_product_attention, F.normalize, F.cosine_similarity, F.softsign),
-        *(F.local_response_norm, F.interpolate, F.tanhshrink, F.logsigmoid, F.softmin),
+        *(F.scaled_dot_product_attention, F.softsign, F.local_response_norm, F.interpolate),
+        *(F.tanhshrink, F.logsigmoid, F.softmin),
     }
 )
 """Functions without a kink that PyTorch computes with operations that have one."""
