@@ -465,7 +465,7 @@ def test_models_that_are_no_classifiers(change: Any, complaint: str) -> None:
         ({"x": (X * 10).to(torch.int64)}, "floating point"),
         ({"x": X * torch.nan}, "not finite"),
         ({"explainer": "gradeint"}, "unknown explanation method 'gradeint'"),
-        ({"explainer": 3}, "name or callable"),
+        ({"explainer": 3}, "a name of .* or a function"),
         ({"preset": "papre"}, "unknown preset"),
         ({"beta_growth": (0.0, 10.0)}, "beta"),
         ({"beta_growth": (10.0, -1.0)}, "beta"),

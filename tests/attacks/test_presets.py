@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import trompe
 from trompe.attacks import Adam, Preset, ValidImage, manipulate, preset_for, presets
 from trompe.attacks.surrogate import differentiated
 from trompe.engine import smooth
 from trompe.errors import UsageError
+from trompe.explain.base import Method
 from trompe.explain.beta_smoothing import BetaSmoothing
 from trompe.explain.gradient import Gradient
 from trompe.explain.guided_backprop import GuidedBackprop
 from trompe.explain.mean_of import MeanOf
 from trompe.explain.smoothgrad import SmoothGrad
 from trompe.metrics import pcc
-from trompe.types import heatmap
+from trompe.types import Explanation, heatmap
 from trompe.zoo import load_model
 from trompe.zoo.images import default_images
 
@@ -94,8 +96,14 @@ def test_an_average_is_attacked_as_what_is_averaged(around: str) -> None:
         assert preset_for("fast", twice, 64) == preset_for("fast", plain, 64)
 
 
-def test_an_average_of_a_function_of_ones_own_is_attacked_as_the_gradient() -> None:
-    wrapped = trompe.explainer("smoothgrad", base=lambda model, x, target: x)
+@dataclass(frozen=True)
+class Own(Method):
+    def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
+        return Explanation(x, model(x))
+
+
+def test_an_average_of_a_method_of_ones_own_is_attacked_as_the_gradient() -> None:
+    wrapped = trompe.explainer("smoothgrad", base=Own())
     assert preset_for("fast", wrapped, 64) == preset_for("fast", trompe.explainer("gradient"), 64)
 
 

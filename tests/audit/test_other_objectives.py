@@ -92,9 +92,9 @@ def test_a_run_that_goes_on_is_the_same_and_takes_no_other_parts() -> None:
     assert 0 < open_run("run").status.done < 3
     run_audit("run", parts)
     assert numbers("run") == numbers("undisturbed")
-    with pytest.raises(UsageError, match=r"objective: 'topk:k=5' -> 'topk:k=6'"):
+    with pytest.raises(UsageError, match=r"--objective: topk:k=5 -> topk:k=6"):
         run_audit("run", small(objective="topk:k=6", constraint="l2:0.5", pairs=3))
-    with pytest.raises(UsageError, match=r"constraint: 'l2:0.5' -> 'nothing'"):
+    with pytest.raises(UsageError, match=r"--constraint: l2:0.5 -> not given"):
         run_audit("run", small(objective="topk:k=5", pairs=3))
 
 

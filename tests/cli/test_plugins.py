@@ -172,4 +172,4 @@ def test_an_audit_of_parts_of_ones_own_is_worked_on_read_and_verified(tmp_path: 
     assert "the code of mine is another" in other.stderr
     resumed = trompe(*command, folder=tmp_path)
     assert resumed.returncode == 2
-    assert "code_of_parts.mine" in resumed.stderr
+    assert "the code of a method, objective or constraint: changed" in resumed.stderr

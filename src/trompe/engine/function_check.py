@@ -27,7 +27,7 @@ from trompe.engine.function_faults import (
 )
 from trompe.engine.slope_check import slope_found
 from trompe.engine.tape import depends
-from trompe.errors import ModelError, TrompeError
+from trompe.errors import ModelError, TrompeError, UsageError
 from trompe.model_output import Path, find_logits, follow
 
 
@@ -70,10 +70,12 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         logits = follow(out, path).reshape(2, classes)
         why = "" if depends(logits, start) else _undifferentiable(model)
         if not logits.is_meta and bool(logits[0].isnan().any()):
+            if not bool(pair[0].isfinite().all()):
+                raise UsageError("the image is not finite: it has NaN or infinite entries")
             raise ModelError(
                 "the model returns logits that are not finite (NaN), of which there is no map: "
-                "look in the images for NaN, and in the model for a softmax over nothing but "
-                "masked places, 0 / 0, or the logarithm or root of a negative number"
+                "look in the model for a softmax over nothing but masked places, 0 / 0, or the "
+                "logarithm or root of a negative number"
             )
         with torch.no_grad():
             try:
