@@ -33,8 +33,8 @@ def test_options_of_another_type_are_refused(
 
 
 def test_what_cannot_be_written_says_so() -> None:
-    with pytest.raises(UsageError, match="box cannot be 'x': it can be given from Python only"):
-        make_part("objective", "region:x")
+    with pytest.raises(UsageError, match="mask cannot be 'x': it can be given from Python only"):
+        make_part("objective", "region:mask=x")
     with pytest.raises(UsageError, match="k cannot be 'true': give a whole number"):
         make_part("objective", "topk:true")
 
@@ -47,3 +47,18 @@ def test_every_number_that_a_part_takes_may_be_written() -> None:
     assert make_part("channel", "jpeg:75,4:2:0").subsampling == "4:2:0"
     with pytest.raises(TrompeError):
         make_part("channel", "jpeg:75.5")
+
+
+def test_options_of_several_numbers_have_colons_between_them() -> None:
+    assert make_part("objective", "region:0.1:0.2:0.5:1/2").box == (0.1, 0.2, 0.5, 0.5)
+    assert make_part("objective", "region:none").box is None
+    assert make_part("objective", "shift:by=0.25:-0.5").by == (0.25, -0.5)
+    patch = make_part("constraint", "patch:box=0:0:0.5:0.5,radius=8/255")
+    assert (patch.box, patch.radius) == ((0, 0, 0.5, 0.5), 8 / 255)
+    assert make_part("objective", "mass_centre:towards=0.9:0.9").towards == (0.9, 0.9)
+
+
+@pytest.mark.parametrize("word", ["0.1", "0:0:1", "0:0:x:1", "0:0:nan:1", "0:0:1:1:1", "0::1:1"])
+def test_another_number_of_numbers_is_refused(word: str) -> None:
+    with pytest.raises(UsageError, match="give 4 numbers with colons between them"):
+        make_part("objective", f"region:{word}")

@@ -1,10 +1,11 @@
-"""Parts as people write them: ``linf:8/255``, ``jpeg:quality=75``."""
+"""Parts as people write them: ``linf:8/255``, ``jpeg:quality=75``, ``region:0:0:1/2:1/2``."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+import types
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from trompe.errors import UsageError
 from trompe.registry import Registry
@@ -15,8 +16,9 @@ def made(registry: Registry[Any], text: str) -> Any:
 
     Args:
         registry: of the parts of its kind.
-        text: ``linf:8/255`` gives the first option, ``jpeg:quality=75`` names it; a name alone
-            leaves all options as they are.
+        text: ``linf:8/255`` gives the first option, ``jpeg:quality=75`` names it; an option of
+            several numbers has colons between them, ``shift:by=0.25:-0.5``; a name alone leaves
+            all options as they are.
 
     Raises:
         UsageError: if there is no such part or option, one is missing, or has no such value.
@@ -49,6 +51,10 @@ def with_options(part: Any, written: str, *, called: str, lead: str = "") -> Any
         if key not in fields:
             names = ", ".join(fields) or "none"
             raise UsageError(f"{called} has no option '{key}': it has {names}")
+        counts = _counts(part, key)
+        if counts and value.lower() != "none":
+            options[key] = _numbers(value, counts, f"{called}: {key} cannot be '{value}'")
+            continue
         options[key] = number(value)
         declared = next(field.type for field in known if field.name == key)
         if wanted := _unlike(options[key], declared):
@@ -66,6 +72,29 @@ def with_options(part: Any, written: str, *, called: str, lead: str = "") -> Any
         ]
         missing = f"needs {', '.join(required)}, as in {lead}{required[0]}=..." if required else ""
         raise UsageError(f"{called} {missing or f'cannot be made: {error}'}") from error
+
+
+def _counts(part: Any, key: str) -> int | None:
+    """How many numbers an option of several takes, -1 for any number; none: it takes no several."""
+    try:
+        hint = get_type_hints(part).get(key)
+    except (NameError, TypeError):  # of a plugin that imports names for its type checker alone
+        return None
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for kind in kinds:
+        inner = get_args(kind)
+        if get_origin(kind) is tuple and set(inner) <= {float, int, ...}:
+            return -1 if ... in inner else len(inner)
+    return None
+
+
+def _numbers(value: str, count: int, complaint: str) -> tuple[float, ...]:
+    """Finite numbers with colons between them."""
+    found = [number(entry) for entry in value.split(":")]
+    if any(_unlike(one, "float") for one in found) or count not in (-1, len(found)):
+        many = "numbers" if count == -1 else f"{count} numbers"
+        raise UsageError(f"{complaint}: give {many} with colons between them")
+    return tuple(found)
 
 
 def _unlike(value: Any, declared: Any) -> str | None:

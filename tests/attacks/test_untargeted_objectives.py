@@ -141,6 +141,17 @@ def explain(x: Tensor, target: Tensor) -> Tensor:
     return trompe.heatmap(x.square() * weight + 0.1)
 
 
+@pytest.mark.parametrize("by", [(0.0, 1.0), (-1.0, 0.01)])
+def test_shift_that_leaves_the_map_in_place_is_refused(by: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="stays where it is"):
+        Shift(by=by).prepare(REFERENCE, explain)
+
+
+def test_shift_by_more_than_the_side_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"within -1\.\.1"):
+        Shift(by=(1.5, 0.0))
+
+
 def test_shift_keeps_the_values_of_the_map() -> None:
     ready = Shift(by=(0.25, 0.5)).prepare(REFERENCE, explain)
     assert ready.aim is not None

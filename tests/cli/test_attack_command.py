@@ -45,6 +45,12 @@ def test_the_defaults_attack_the_cat(run: Callable, folder: Path) -> None:
     assert "similarity" in err  # the progress bar
 
 
+def test_an_unchanged_image_is_nothing_found(run: Callable, folder: Path) -> None:
+    code, out, err = run("attack", "--iterations", 0)
+    assert code == 0, err
+    assert "not changed at all: nothing that was tried" in out
+
+
 def test_the_default_network_is_a_real_one(
     run: Callable, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

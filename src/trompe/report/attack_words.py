@@ -111,7 +111,10 @@ _CALLED = {1: "signal", 2: "image", 3: "volume"}
 
 def _changed(change: Mapping[str, float], sides: int) -> str:
     if not change["linf"]:
-        return "not changed at all"
+        return (
+            "not changed at all: nothing that was tried came nearer to the aim and kept the "
+            "answer, which proves nothing; more steps may find something"
+        )
     if sides != 2:
         return (
             f"PSNR {change['psnr']:.1f} dB, no value changed by more than "

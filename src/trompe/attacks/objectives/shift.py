@@ -58,9 +58,12 @@ class Shift(TowardsOwnMap):
     What leaves the picture at one edge comes in at the other.
 
     Args:
-        by: how far down and to the right, as shares of the height and the width.
+        by: how far down and to the right, as shares of the height and the width, -1..1.
         shuffle: in place of moving, a seed by which all pixels of the map are exchanged.
         aimed: see ``TowardsOwnMap``.
+
+    Raises:
+        UsageError: if a share is out of range, or, when used, the map stays where it was.
     """
 
     images_only = True
@@ -68,6 +71,10 @@ class Shift(TowardsOwnMap):
     aimed: Tensor | None = None
     by: tuple[float, float] = (0.5, 0.5)
     shuffle: int | None = None
+
+    def __post_init__(self) -> None:
+        if not all(-1 <= share <= 1 for share in self.by):
+            raise UsageError(f"shift: the shares must be within -1..1, not {self.by}")
 
     def prepare(self, reference: Observation, explain: Explain) -> Shift:
         """See ``Objective``."""
@@ -79,4 +86,9 @@ class Shift(TowardsOwnMap):
         down, right = (
             round(share * side) for share, side in zip(self.by, heat.shape[1:], strict=True)
         )
+        if not down % heat.shape[1] and not right % heat.shape[2]:
+            raise UsageError(
+                f"shift: by {self.by} the map of {heat.shape[1]} by {heat.shape[2]} pixels stays "
+                "where it is: move it by at least a pixel, and by less than the whole side"
+            )
         return replace(self, aimed=heat.roll((down, right), dims=(1, 2)))
