@@ -264,3 +264,100 @@ def test_sizes_that_an_image_can_have() -> None:
     assert matches((6, 6), (63, 64))
     assert not matches((49, 4), (224, 224))
     assert not matches((7, 7), (224, 448))
+
+
+class Block(nn.Module):
+    """A residual block, whose last operation is a module that other blocks have too."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(8, 8, 3, padding=1), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x + self.conv(x))
+
+
+class Parts(nn.Module):
+    """Layers of all kinds: reused ones, ones of several outputs, tokens."""
+
+    def __init__(self, returned: str = "maps") -> None:
+        super().__init__()
+        act = nn.GELU()
+        self.stem, self.blocks = nn.Conv2d(3, 8, 2, 2), nn.ModuleList([Block(act), Block(act)])
+        self.several, self.fc = Several(returned), nn.Linear(8, 4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.blocks[0](self.stem(x)))
+
+    def after(self, h: Tensor) -> Tensor:
+        return self.last(self.blocks[1](h))
+
+    def last(self, h: Tensor) -> Tensor:
+        out = self.several(h)
+        high, low = out.values() if isinstance(out, dict) else out
+        tokens = low.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(tokens, tokens, tokens)[0]
+        return self.fc(tokens.mean(1) + high.flatten(2).square().mean(2))
+
+
+class Several(nn.Module):
+    """Returns maps and something else."""
+
+    def __init__(self, returned: str) -> None:
+        super().__init__()
+        self.returned = returned
+
+    def forward(self, h: Tensor) -> object:
+        if self.returned == "split":
+            return h.tanh(), F.avg_pool2d(h, 2)
+        if self.returned == "dict":
+            return {"high": h.tanh(), "low": F.avg_pool2d(h, 2)}
+        return h.tanh(), h.sigmoid().mean((2, 3), keepdim=True)
+
+
+def test_the_maps_are_what_the_layer_returns_also_where_its_last_module_is_shared() -> None:
+    net = nets.seeded(Parts()).double()
+
+    def first(x: Tensor) -> Tensor:
+        return net.blocks[0](net.stem(x))
+
+    def second(x: Tensor) -> Tensor:
+        return net.blocks[1](first(x))
+
+    nets.close(found(net, layer="blocks.0"), by_hand(first, net.after, X, 1), 1e-9)
+    nets.close(found(net, layer="blocks.1"), by_hand(second, net.last, X, 1), 1e-9)
+    # Called twice: its last maps.
+    nets.close(found(net, layer="blocks.0.act"), by_hand(second, net.last, X, 1), 1e-9)
+
+    def beside(h: Tensor) -> Tensor:
+        low = second(X).sigmoid().mean((2, 3))
+        tokens = low.unsqueeze(1)
+        tokens = tokens + net.attention(tokens, tokens, tokens)[0]
+        return net.fc(tokens.mean(1) + h.flatten(2).square().mean(2))
+
+    only_maps = by_hand(lambda x: second(x).tanh(), beside, X, 1)
+    nets.close(found(net, layer="several"), only_maps, 1e-9)
+
+
+@pytest.mark.parametrize("returned", ["split", "dict"])
+def test_a_layer_of_several_maps_is_refused(returned: str) -> None:
+    net = nets.seeded(Parts(returned)).double()
+    with pytest.raises(UsageError, match=r"layer 'several' returns 2 maps .*\(2, 8, 4, 4\)"):
+        found(net, layer="several")
+
+
+@pytest.mark.parametrize("channels_last", [None, True, False])
+def test_what_is_computed_within_a_layer_of_tokens_is_not_its_output(
+    channels_last: bool | None,
+) -> None:
+    net = nets.seeded(Parts("split")).double()
+    with pytest.raises(UsageError, match="layer 'attention' returns no maps"):
+        found(net, layer="attention", channels_last=channels_last)
+
+
+def test_no_hook_is_left() -> None:
+    net = nets.seeded(Parts()).double()
+    found(net, layer="blocks.1")
+    assert not nn.modules.module._global_forward_hooks
+    assert not any(module._forward_hooks for module in net.modules())

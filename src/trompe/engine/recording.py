@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 
 from trompe.engine.agreement import difference, first_difference, tolerance
@@ -20,7 +23,9 @@ FAINT = 1e-5
 """Activations that are all smaller are near the stabilisers of LRP, of 1e-9 and 1e-6."""
 
 
-def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, Tensor]:
+def record(
+    model: nn.Module, x: Tensor, *, locate: bool = False, module: nn.Module | None = None
+) -> tuple[Tape, Tensor]:
     """Run ``model`` on ``x`` and record it.
 
     The first record of a structure and shape is compared with a plain run of the model.
@@ -29,6 +34,7 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
         model: any module [B, ...] -> [B, K].
         x: must require grad.
         locate: whether each call notes its place in the model (for error messages).
+        module: a part of the model whose outputs are noted, as ``tape.returned``.
 
     Returns:
         The tape, and the logits [B, K].
@@ -39,7 +45,7 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
         UnsupportedOp: if the record differs from the model (a change of detached values in place, a
             hidden state), or an operation bypasses torch functions.
     """
-    tape, logits = _recorded(model, x, locate)
+    tape, logits = _recorded(model, x, locate, module=module)
     inner, kind = model, "record"
     if isinstance(model, Smoothed):
         inner, kind = model.model, f"record, smoothed {model.activations} {bool(model.pooling)}"
@@ -47,9 +53,34 @@ def record(model: nn.Module, x: Tensor, *, locate: bool = False) -> tuple[Tape, 
     return tape, logits
 
 
-def _recorded(model: nn.Module, x: Tensor, locate: bool, within: Any = None) -> tuple[Tape, Tensor]:
+@contextmanager
+def _returns(tape: Tape, module: nn.Module | None) -> Iterator[None]:
+    """While active, what a module returns is noted; by a hook on none, which would change it."""
+    if module is None:
+        yield
+        return
+    thread = threading.get_ident()
+
+    def note(called: nn.Module, _: Any, output: Any) -> None:
+        if called is module and threading.get_ident() == thread:
+            tape.note_return(output)
+
+    hook = register_module_forward_hook(note)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _recorded(
+    model: nn.Module,
+    x: Tensor,
+    locate: bool,
+    within: Any = None,
+    module: nn.Module | None = None,
+) -> tuple[Tape, Tensor]:
     tape = Tape(x, model, locate)
-    with kept(), as_written(), tape:
+    with kept(), as_written(), _returns(tape, module), tape:
         try:
             with within or nullcontext():
                 logits = model(x)

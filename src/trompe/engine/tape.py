@@ -118,6 +118,8 @@ class Tape(TorchFunctionMode):
         x: the input; whatever is computed from it is recorded.
         model: where ``locate`` is true, used to name the place of each call in it.
         locate: whether to note the place of each call (slow: it walks the Python stack).
+
+    ``returned`` holds what the module that ``record`` was asked about returned, call by call.
     """
 
     def __init__(self, x: Tensor, model: nn.Module, locate: bool = False) -> None:
@@ -125,11 +127,17 @@ class Tape(TorchFunctionMode):
         self.calls: list[OpCall] = []
         self.input = x
         self.faint: Faint | None = None
+        self.returned: list[list[Tensor]] = []
         self._known: dict[int, Tensor] = {id(x): x}
         self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
         self._memory = Memory()
         self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
+
+    def note_return(self, output: Any) -> None:
+        """Keep the tensors of a module's output, as they are now: later, some are overwritten."""
+        with _unobserved():
+            self.returned.append(tensors_in(self._redirects.resolve(output)))
 
     def final(self, logits: Tensor) -> Tensor:
         """The output that the model returned, as it is at the end of the pass.

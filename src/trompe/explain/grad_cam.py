@@ -38,8 +38,9 @@ class GradCAM(Method):
     the class activation map.
 
     Args:
-        layer: name of the module whose output the feature maps are; by default the last operation
-            that returns maps of more than one place.
+        layer: name of the module whose output the feature maps are, of its last call if it is
+            called several times; by default the last operation that returns maps of more than one
+            place.
         channels_last: whether the maps are [B, H, W, C], where nothing tells or something else is
             known.
         weights: ``gradient``: a_k is the mean gradient of the class score over map k;
@@ -48,8 +49,8 @@ class GradCAM(Method):
         positive: whether the negative part is cut, as published.
 
     Raises:
-        UsageError: if the weights are unknown, or when called, the layer, or if nothing tells which
-            axis of the maps holds the channels.
+        UsageError: if the weights are unknown, or when called, the layer, or if it returns several
+            maps, or nothing tells which axis of the maps holds the channels.
         UnsupportedOp: when called, if the model has no feature maps [B, C, H, W].
     """
 
@@ -69,16 +70,16 @@ class GradCAM(Method):
         """See ``Method``."""
 
         def method(x: Tensor, keep: bool) -> Explanation:
-            tape, logits = record(model, x, locate=self.layer is not None)
-            op, channels = self._features(tape, model, logits)
-            features = op.out.movedim(channels, 1)
+            tape, logits = record(model, x, module=self._module(model))
+            op, maps, channels = self._features(tape, model, logits)
+            features = maps.movedim(channels, 1)
             places = tuple(range(2, features.dim()))
             if self.weights == "gradient":
                 score = pick(logits, target).sum()
-                (share,) = torch.autograd.grad(score, op.out, create_graph=True)
+                (share,) = torch.autograd.grad(score, maps, create_graph=True)
                 scale = share.movedim(channels, 1).mean(dim=places, keepdim=True)
             else:
-                share = self._relevance(tape, logits, one_hot(logits, target), op)
+                share = self._relevance(tape, logits, one_hot(logits, target), op, maps)
                 scale = share.movedim(channels, 1).sum(dim=places, keepdim=True)
             cam = (scale * features).sum(dim=1, keepdim=True)
             if self.positive:
@@ -90,8 +91,8 @@ class GradCAM(Method):
 
         return explained(method, model, x)
 
-    def _features(self, tape: Tape, model: nn.Module, logits: Tensor) -> tuple[OpCall, int]:
-        """The operation whose output the feature maps are, and the axis of their channels."""
+    def _features(self, tape: Tape, model: nn.Module, logits: Tensor) -> tuple[OpCall, Tensor, int]:
+        """The operation that returns the feature maps, these, and the axis of their channels."""
         used = {id(logits)}  # a second head has maps that the class is not read from
         for op in reversed(tape.calls):
             if any(id(tensor) in used for tensor in op.outputs):
@@ -112,7 +113,7 @@ class GradCAM(Method):
             if op.func in SOFTMAX and op.out.dim() > 2 and not made & whole and self.layer is None:
                 found = []  # attention: the maps before it are not what the class is read from
         if self.layer is not None:
-            found = [op for op in found if self._within(op)]
+            return self._of_layer(tape, model, found)
         for op in reversed(found):
             if sum(size > 1 for size in op.out.shape[1:]) < 2:  # a number per channel, or a gate
                 continue
@@ -122,7 +123,41 @@ class GradCAM(Method):
                     raise self._unknown(op)
                 continue  # made of tokens, as the queries of attention are
             if min(_places(op.out, channels)) > 1:
-                return op, channels
+                return op, op.out, channels
+        raise self._none(model)
+
+    def _module(self, model: nn.Module) -> nn.Module | None:
+        """The module that ``layer`` names, in the model or in the one that is wrapped."""
+        if self.layer is None:
+            return None
+        modules = dict(model.named_modules(remove_duplicate=False))
+        names = [f"{wrapped}{self.layer}" for wrapped in ("", "model.", "model.model.")]
+        found = next((modules[name] for name in names if name in modules), None)
+        if found is None:
+            raise self._none(model)
+        return found
+
+    def _of_layer(
+        self, tape: Tape, model: nn.Module, found: list[OpCall]
+    ) -> tuple[OpCall, Tensor, int]:
+        """What the layer itself returns, never what is computed within it."""
+        makers = {id(tensor): op for op in found for tensor in op.outputs}
+        for returned in reversed(tape.returned):
+            once = {id(tensor): tensor for tensor in returned if id(tensor) in makers}
+            maps = [t for t in once.values() if sum(size > 1 for size in t.shape[1:]) > 1]
+            if len(maps) > 1:
+                shapes = ", ".join(str(tuple(t.shape)) for t in maps)
+                raise UsageError(
+                    f"layer '{self.layer}' returns {len(maps)} maps ({shapes}): name the layer "
+                    "within it that makes those which are meant"
+                )
+            for tensor in maps:
+                op = makers[id(tensor)]
+                channels = self._channels(tape, op)
+                if channels is None:
+                    raise self._unknown(op)
+                if min(_places(tensor, channels)) > 1:
+                    return op, tensor, channels
         raise self._none(model)
 
     def _none(self, model: nn.Module) -> Exception:
@@ -131,7 +166,7 @@ class GradCAM(Method):
             name = type(model).__name__
             what = "has no feature maps [B, C, H, W]"
             return UnsupportedOp(name, "the model", "grad_cam", what)
-        known = {name for name, _ in model.named_modules()}
+        known = {name.removeprefix("model.") for name, _ in model.named_modules()}
         close = "is not in the model" if self.layer not in known else "returns no maps"
         return UsageError(
             f"layer '{self.layer}' {close}: name one that returns [B, C, H, W] or [B, H, W, C]"
@@ -156,15 +191,12 @@ class GradCAM(Method):
             "another layer"
         )
 
-    def _within(self, op: OpCall) -> bool:
-        place = op.place.split("'")[1] if "'" in op.place else ""
-        place = place.removeprefix("model.") if not str(self.layer).startswith("model.") else place
-        return place == self.layer or place.startswith(f"{self.layer}.")
-
-    def _relevance(self, tape: Tape, logits: Tensor, start: Tensor, op: OpCall) -> Tensor:
+    def _relevance(
+        self, tape: Tape, logits: Tensor, start: Tensor, op: OpCall, maps: Tensor
+    ) -> Tensor:
         rules = composite_rules(self.composite, InputSpace())
         if rules.prepare is not None:
             rules.prepare(tape)  # on the whole record, of which the sweep walks the upper part
-        upper = Tape(op.out, nn.Identity())
+        upper = Tape(maps, nn.Identity())
         upper.calls = tape.calls[op.index + 1 :]
         return sweep(upper, logits, start, dataclasses.replace(rules, prepare=None))
