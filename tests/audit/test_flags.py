@@ -29,12 +29,13 @@ def raised(
     beta: float | None = 100.0,
     zero: bool = False,
     stopped: str = "finished",
+    kinks: bool = False,
     **values: float,
 ) -> list[str]:
     loss = steady() if loss is None else loss
     history = {"loss": loss, "map_pcc": torch.full_like(loss, map_pcc)}
     history["beta"] = torch.full_like(loss, float("nan") if beta is None else beta)
-    return flags(GOOD | values, history, zero=zero, stopped=stopped)
+    return flags(GOOD | values, history, zero=zero, stopped=stopped, kinks=kinks)
 
 
 def test_a_good_result_has_none() -> None:
@@ -46,6 +47,7 @@ def test_a_good_result_has_none() -> None:
     ("name", "bad", "fine"),
     [
         (names.CLASS_CHANGED, {"class_kept": 0.0}, {"class_kept": 1.0}),
+        (names.KINKS_REMAIN, {"kinks": True}, {"kinks": False}),
         (names.ZERO_GRADIENT, {"zero": True}, {"zero": False}),
         (names.NOTHING_FOUND, {"image_linf": 0.0}, {"image_linf": 1e-6}),
         (names.NOT_FINITE, {"stopped": "not finite"}, {"stopped": "interrupted"}),

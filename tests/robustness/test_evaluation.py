@@ -16,6 +16,7 @@ import trompe
 from trompe.errors import UsageError
 from trompe.robustness import MEASURES, Evaluation, RobustnessResult, ball_of, evaluate, floor
 from trompe.robustness.controls import as_jpeg
+from trompe.robustness.doubts import KINKS_REMAIN
 from trompe.types import LoadedModel
 
 SPACE = trompe.InputSpace((0.5, 0.4, 0.3), (0.25, 0.5, 0.2))
@@ -68,6 +69,12 @@ def test_what_is_found_within_a_smaller_radius_counts_within_a_larger_one() -> N
     assert found.status(0.1, 0.5) == ["success", "success"]
     assert found.status(0.01, 0.5) == ["success", "nothing found"]
     assert found.worst(0.1, "centre").tolist() == pytest.approx([3.2, 2.8])
+
+
+def test_where_kinks_remain_only_a_success_is_known() -> None:
+    one = dataclasses.replace(attempt([0.9, 0.2], 0.1), flags=[[KINKS_REMAIN]] * 2)
+    assert evaluation({0.1: one}).status(0.1, 0.5) == ["unknown", "success"]
+    assert evaluation({0.1: one}).accuracy(0.1).count == 0
 
 
 def test_failed_and_unknown_images_are_drawn_and_never_robust() -> None:

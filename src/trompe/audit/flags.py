@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from trompe.errors import StoreError
+from trompe.robustness import doubts
 
 CLASS_CHANGED = "class changed"
 ZERO_GRADIENT = "zero gradient"
@@ -18,6 +19,7 @@ SURROGATE_DISAGREES = "surrogate disagrees"
 STILL_FALLING = "loss still falling"
 NOISE_DOES_IT_TOO = "noise does it too"
 NOT_FINITE = "not finite"
+KINKS_REMAIN = doubts.KINKS_REMAIN
 
 #: What each flag means, and what to do about it.
 MEANING: dict[str, str] = {
@@ -34,6 +36,9 @@ MEANING: dict[str, str] = {
     STILL_FALLING: "the loss was still falling at the end: more steps would manipulate it further",
     NOISE_DOES_IT_TOO: "random noise of the same size moves the map as far: the explanation is "
     "fragile anyway, this is no evidence for a targeted manipulation",
+    KINKS_REMAIN: doubts.MEANING[KINKS_REMAIN]
+    + "; an explanation that did not move there does not "
+    "count as robust",
     NOT_FINITE: "the attack ended early because its loss was no longer finite",
 }
 
@@ -72,7 +77,12 @@ def _noise_suffices(values: Mapping[str, float]) -> bool:
 
 
 def flags(
-    values: Mapping[str, float], history: Mapping[str, Tensor], *, zero: bool, stopped: str
+    values: Mapping[str, float],
+    history: Mapping[str, Tensor],
+    *,
+    zero: bool,
+    stopped: str,
+    kinks: bool = False,
 ) -> list[str]:
     """The flags of one cell.
 
@@ -82,6 +92,7 @@ def flags(
         history: of its attack, each [T].
         zero: whether the gradient was zero in the first step.
         stopped: why the attack ended.
+        kinks: whether the network has kinks that no smoothing covers.
 
     Returns:
         Names of flags, keys of ``MEANING``.
@@ -91,6 +102,8 @@ def flags(
         found.append(CLASS_CHANGED)
     if stopped == "not finite":
         found.append(NOT_FINITE)
+    if kinks:
+        found.append(KINKS_REMAIN)
     if zero:
         found.append(ZERO_GRADIENT)
     elif values["image_linf"] == 0:

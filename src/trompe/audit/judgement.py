@@ -141,7 +141,8 @@ def kept_arrays(result: AttackResult, index: int) -> dict[str, Tensor]:
     Returns:
         ``x_adv``, the maps (that which was aimed at where there is one) and the logits, [1, ...]
         each; ``history_*``, at most 100 entries each, and the whole ``loss`` if it has more;
-        ``zero_gradient`` and ``not_finite``, [1].
+        ``zero_gradient`` and ``not_finite``, [1]; ``kinks_remain``, [1], their number where the
+        network has kinks that no smoothing covers.
     """
     one = slice(index, index + 1)
     arrays = {
@@ -153,6 +154,8 @@ def kept_arrays(result: AttackResult, index: int) -> dict[str, Tensor]:
         "zero_gradient": torch.tensor([int(result.provenance["vanishing_gradient"][index])]),
         "not_finite": torch.tensor([int(result.stopped == "not finite")]),
     }
+    if result.provenance["remaining_kinks"]:
+        arrays["kinks_remain"] = torch.tensor([len(result.provenance["remaining_kinks"])])
     if result.map_target is not None:
         arrays["map_target"] = result.map_target[one]
     own = [name for name in result.history if name not in CURVES]  # the objective's
@@ -200,4 +203,5 @@ def flags_of(values: Mapping[str, float], arrays: Mapping[str, Tensor]) -> list[
         history,
         zero=bool(arrays["zero_gradient"].any()),
         stopped="not finite" if bool(arrays["not_finite"].any()) else "finished",
+        kinks="kinks_remain" in arrays,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from trompe.audit.batches import CERTIFICATE, WORST_CASE
 from trompe.audit.certified_share import certified_share
 from trompe.audit.results import Row, Run
+from trompe.robustness.doubts import KINKS_REMAIN
 from trompe.robustness.evaluation import FAILED, NOTHING, STATUS, SUCCESS, UNKNOWN
 from trompe.robustness.shares import Share, share
 
@@ -36,13 +37,14 @@ def status(rows: Sequence[Row], tau: float, epsilon: float, *, searching: bool =
         radius changed the image and kept its class, and none succeeded; or the search for the
         worst case judged at least one image, and its radius is not less. ``failed``: every cell
         failed, or the search. ``unknown``: all else. An attack beyond the radius, one that changed
-        the class and one that gave the original image back are no evidence that an explanation is
-        robust.
+        the class, one that gave the original image back and one through kinks that no smoothing
+        covers are no evidence that an explanation is robust.
     """
     done = [row for row in rows if row.message is None]
     if not done:
         return FAILED
-    evidence = any(_searched(row, epsilon) for row in done)
+    seen = not blind(rows)
+    evidence = seen and any(_searched(row, epsilon) for row in done)
     for row in done:
         size = row.values.get("image_linf", float("inf"))
         kept = row.values.get("class_kept", 0.0) == 1.0
@@ -50,10 +52,15 @@ def status(rows: Sequence[Row], tau: float, epsilon: float, *, searching: bool =
             continue
         if not row.values.get("map_original_pcc", -1.0) >= tau:
             return SUCCESS
-        evidence = evidence or not searching
+        evidence = evidence or (seen and not searching)
     if searching and any(row.preset == WORST_CASE and row.message is not None for row in rows):
         return FAILED
     return NOTHING if evidence else UNKNOWN
+
+
+def blind(rows: Sequence[Row]) -> bool:
+    """Whether attacks by derivatives may not have seen past kinks that no smoothing covers."""
+    return any(KINKS_REMAIN in row.flags for row in rows)
 
 
 def _searched(row: Row, epsilon: float) -> bool:

@@ -26,7 +26,7 @@ NOTED = ("judged", "flipped", "seconds", "noise_target_pcc", "noise_original_pcc
 #: The arrays that are kept of a search, and of an attack as well.
 KEPT = ("x_adv", "map_original", "map_adv", "logits_original", "logits_adv")
 #: What else is kept of an attack, beside its history.
-_OF_ATTACKS = {"map_target", "zero_gradient", "not_finite", "loss"}
+_OF_ATTACKS = {"map_target", "zero_gradient", "not_finite", "loss", "kinks_remain"}
 
 
 def strange(row: Row, arrays: Mapping[str, Tensor]) -> list[str]:

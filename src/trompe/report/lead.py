@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from trompe.audit import Run
 from trompe.audit.batches import WORST_CASE
-from trompe.audit.leaderboard import EPSILON, TAU, by_image, status
+from trompe.audit.leaderboard import EPSILON, TAU, blind, by_image, status
 from trompe.errors import StoreError
 from trompe.report.gallery import Exhibit, exhibit, nearness
-from trompe.report.words import UNKNOWN, fooled, verdict
+from trompe.report.words import OFTEN, UNKNOWN, UNSEEN, fooled, verdict
 from trompe.robustness.evaluation import SUCCESS
 from trompe.robustness.shares import Share, share
 
@@ -24,12 +24,15 @@ class Verdict:
         broken: the images of which an attack towards a target replaced the explanation, or of
             which the search for the worst case within the leaderboard's radius broke it.
         judged: whether at least one attack kept the answer, so that something is known.
+        unseen: the number of images that withstood, but on a network with kinks that no smoothing
+            covers: nothing is known of them.
     """
 
     model: str
     method: str
     broken: Share
     judged: bool
+    unseen: int = 0
 
     @property
     def name(self) -> str:
@@ -40,6 +43,8 @@ class Verdict:
     def words(self) -> str:
         """How manipulable the explanation is, in a few words."""
         known = verdict(self.broken.value) if self.judged else UNKNOWN
+        if self.unseen and self.broken.value < OFTEN:
+            known = UNSEEN
         return f"{self.name}: {known}"
 
     @property
@@ -56,10 +61,14 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict in one plain sentence."""
         one = self.broken
+        kinks = (
+            f" Of the other {self.unseen} nothing is known: the network has kinks that no "
+            "smoothing covers, past which an attack by derivatives may not see."
+        )
         return (
             f"{self.name}: for {one.count} of {one.n} images a change that keeps the network's "
             f"answer made the explanation another one (95 % interval {self.interval})."
-        )
+        ) + (kinks if self.unseen else "")
 
 
 def verdicts(run: Run) -> list[Verdict]:
@@ -81,13 +90,15 @@ def verdicts(run: Run) -> list[Verdict]:
         images = by_image(own)
         if not images:
             continue
-        broken = 0
+        broken = unseen = 0
         for rows in images.values():
             attacks = [row for row in rows if row.preset != WORST_CASE]
             within = status(rows, TAU, EPSILON, searching=searched) == SUCCESS
-            broken += within or any(map(fooled, attacks))
+            lost = within or any(map(fooled, attacks))
+            broken += lost
+            unseen += not lost and blind(rows)
         judged = any(row.values.get("class_kept") == 1 for row in own)
-        found.append(Verdict(model, method, share(broken, len(images)), judged))
+        found.append(Verdict(model, method, share(broken, len(images)), judged, unseen))
     return found
 
 

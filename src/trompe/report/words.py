@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from trompe.audit.leaderboard import TAU
+from trompe.audit.leaderboard import TAU, blind
 from trompe.audit.results import Row
 from trompe.geometry.smoothed_method import Smoothing
 
@@ -59,13 +59,16 @@ def share(rows: Sequence[Row]) -> float:
 
 
 UNKNOWN = "unknown, no attack was judged"
+OFTEN = 0.3
+"""The share from which on an explanation is said to be manipulated often."""
+UNSEEN = "unknown, kinks remain past which no attack by derivatives sees"
 
 
 def verdict(part: float) -> str:
     """How manipulable an explanation is, in a few words, given the share that was manipulated."""
     if part >= 0.8:
         return "easily manipulated"
-    if part >= 0.3:
+    if part >= OFTEN:
         return "often manipulated"
     return "sometimes manipulated" if part > 0 else "not manipulated by these attacks"
 
@@ -74,7 +77,8 @@ def attacks_verdict(rows: Sequence[Row]) -> str:
     """The same of attacks that are done or failed."""
     if all(outcome(row) in ("failed", "answer changed") for row in rows):
         return UNKNOWN
-    return verdict(share(rows))
+    part = share(rows)
+    return UNSEEN if blind(rows) and part < OFTEN else verdict(part)
 
 
 def _number(value: float | None, form: str = ".2f") -> str:

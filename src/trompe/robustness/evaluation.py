@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trompe.errors import UsageError
 from trompe.robustness.controls import Control
-from trompe.robustness.doubts import MEANING
+from trompe.robustness.doubts import KINKS_REMAIN, MEANING
 from trompe.robustness.likeness import MEASURES, chance
 from trompe.robustness.result import RobustnessResult
 from trompe.robustness.shares import Share, share
@@ -24,7 +24,8 @@ SUCCESS, NOTHING, UNKNOWN, FAILED = "success", "nothing found", "unknown", "fail
 STATUS = {
     SUCCESS: "an attempt within the radius kept the answer and brought the map below tau",
     NOTHING: "no attempt did: nothing was found, which is no proof",
-    UNKNOWN: "no attempt could be judged, because the answer was never kept",
+    UNKNOWN: "no attempt could be judged, because the answer was never kept; or none succeeded, "
+    "and the network has kinks that smoothing does not replace, where derivatives miss much",
     FAILED: "the image could not be read or explained",
 }
 """What became of an image, in words that are never one another."""
@@ -67,6 +68,8 @@ class Evaluation:
         value = self.worst(radius, measure)
         broken = value > tau if MEASURES[measure].distance else value < tau
         known = torch.stack([one.tried for one in within]).any(dim=0) & ~value.isnan()
+        blind = [any(KINKS_REMAIN in one.flags[i] for one in within) for i in range(len(value))]
+        known &= broken | ~torch.tensor(blind)
         rest = iter(zip(broken.tolist(), known.tolist(), strict=True))
         found = []
         for name in self.names:
