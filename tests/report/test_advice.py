@@ -141,6 +141,27 @@ def test_a_defence_that_shows_another_map_is_not_advised(agreement: float | None
     assert any("is not advised" in text for text in advice(rows, lambda *_: agreement))
 
 
+def curves(inserted: float, deleted: float, **more: float) -> dict[str, float]:
+    return {"insertion_area": inserted, "deletion_area": deleted, **more}
+
+
+def test_a_defence_whose_maps_are_not_about_the_network_is_not_advised() -> None:
+    rows = [cell(i, **curves(0.6, 0.2)) for i in range(10)]
+    good = [cell(i, BETA, **KEPT, **curves(0.59, 0.21, smoothed_class_kept=1)) for i in range(10)]
+    (text,) = advised(rows + good)
+    assert "insertion less deletion area differs by -0.02" in text
+    assert "answer in 10 of 10" in text
+    blurred = [cell(i, BETA, **KEPT, **curves(0.5, 0.3, smoothed_class_kept=1)) for i in range(10)]
+    assert advised(rows + blurred) == []
+    text = " ".join(advice(rows + blurred, lambda *_: 0.8))
+    assert "is not advised: its maps point less to what the network needs" in text
+    assert "-0.20" in text
+    other = [cell(i, BETA, **KEPT, **curves(0.6, 0.2, smoothed_class_kept=0)) for i in range(10)]
+    assert advised(rows + other) == []
+    text = " ".join(advice(rows + other, lambda *_: 0.8))
+    assert "the answer of the real one in only 0 of 10" in text
+
+
 def test_finding_nothing_proves_nothing() -> None:
     rows = [cell(i, **KEPT) for i in range(5)]
     assert any("proves nothing (5 of 5 cases)" in text for text in advice(rows))

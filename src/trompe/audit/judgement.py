@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trompe.attacks.objectives import Objective, takes_target
 from trompe.attacks.observation import Observation, observe
 from trompe.audit.batches import Cell
+from trompe.audit.faithful import faithfulness
 from trompe.audit.flags import flags
 from trompe.audit.settings import Settings
 from trompe.engine import frozen, smooth
@@ -58,11 +59,15 @@ class Judge:
     def with_model(self, outcome: Outcome, cells: Sequence[Cell]) -> dict[str, Tensor]:
         """What needs the model, per image [B].
 
-        The control with noise, what the objective says if it is not the usual one, and of
-        explanations that are not smoothed the maps by beta.
+        The control with noise, in a run with defences how faithful the clean maps are, what the
+        objective says if it is not the usual one, and of explanations that are not smoothed the
+        maps by beta.
         """
         noisy = self.noisy(outcome, cells)
         found = self.control(outcome, noisy)
+        found |= faithfulness(
+            frozen(self.loaded.model), self.explainer, outcome, self.settings, self.loaded.outputs
+        )
         if not self.settings.usual_objective:
             found |= self.reached(outcome, noisy)
         return found | self.recovery(outcome) if self.plain else found

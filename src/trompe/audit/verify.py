@@ -16,6 +16,7 @@ from trompe.attacks.objectives import takes_target
 from trompe.attacks.observation import observe
 from trompe.audit.attack_parts import attack_parts
 from trompe.audit.batches import CERTIFICATE, WORST_CASE, Cell
+from trompe.audit.faithful import faithful_names
 from trompe.audit.judgement import Judge, flags_of, metrics_of, outcome_of
 from trompe.audit.provenance import code_checksums, input_space, outputs_meaning
 from trompe.audit.results import Row, Run
@@ -167,6 +168,9 @@ class Verifier:
         if _searches(row):
             return set(NOTED)
         expected = {"seconds", "iterations", "noise_target_pcc", "noise_original_pcc"}
+        outputs = outputs_meaning(self.run.facts(row.model)) or Outputs()
+        smoothed = row.smoothing is not None and row.smoothing.beta is not None
+        expected |= faithful_names(self.run.settings, outputs, smoothed=smoothed)
         if not self.run.settings.usual_objective:
             expected |= {name for name in names if name.startswith("objective_")}
             expected |= {f"objective_{when}" for when in ("before", "after", "noise")}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trompe.audit import Run
+from trompe.audit.faithful import DELETION, INSERTION, SAME_ANSWER
 from trompe.audit.leaderboard import EPSILON, TAU, accuracy, by_image, status
 from trompe.audit.results import Row
 from trompe.errors import StoreError
@@ -18,6 +19,8 @@ from trompe.robustness.shares import share as share_of
 
 #: A defended map that correlates less with the plain one, of a clean image, explains another thing.
 FAITHFUL = 0.5
+#: Nor is a defence advised by which insertion less deletion falls by more than this probability.
+WORSE = 0.05
 
 Agreement = Callable[[Row, Row], float | None]
 """How alike the maps of one clean image are, of a plain and of a defended cell."""
@@ -34,6 +37,10 @@ class Comparison:
         plain: robust within the radius without it.
         defended: robust with it, of the same images.
         agreement: median correlation of the maps of the clean images; ``None`` if not known.
+        curves: by how much the area under the insertion curve less that under the deletion curve
+            is larger for its clean maps, median over the images; ``None`` if not known.
+        same_answer: the images of which the explained, smoothed network has the answer of the one
+            that decides; ``None`` if no other network is explained.
     """
 
     model: str
@@ -42,6 +49,8 @@ class Comparison:
     plain: Share
     defended: Share
     agreement: float | None
+    curves: float | None = None
+    same_answer: Share | None = None
 
     @property
     def helps(self) -> bool:
@@ -50,8 +59,30 @@ class Comparison:
 
     @property
     def faithful(self) -> bool:
-        """Whether its maps are about what the plain ones are about."""
-        return self.agreement is not None and self.agreement >= FAITHFUL
+        """Whether its maps are about what the plain ones are about, and about the network."""
+        return not self.unfaithful
+
+    @property
+    def unfaithful(self) -> list[str]:
+        """What speaks against its maps, in words."""
+        found = []
+        if self.agreement is None:
+            found.append("how alike its maps of the clean images are to the plain ones is unknown")
+        elif self.agreement < FAITHFUL:
+            found.append(
+                f"its maps of the clean images correlate only {self.agreement:.2f} with the plain "
+                "ones (median)"
+            )
+        if self.curves is not None and self.curves < -WORSE:
+            found.append(
+                "its maps point less to what the network needs (insertion less deletion area "
+                f"{self.curves:+.2f}, median)"
+            )
+        if self.same_answer is not None and self.same_answer.value < 0.5:
+            found.append(
+                f"the smoothed network has the answer of the real one in only {self.same_answer}"
+            )
+        return found
 
 
 def agreement_in(run: Run) -> Agreement:
@@ -87,6 +118,7 @@ def comparisons(
         defended = by_image([r for r in own if r.smoothing == smoothing])
         before, after, alike = 0, 0, []
         known = 0
+        curves, answers = [], []
         for image in plain:
             if image not in defended:
                 continue
@@ -100,6 +132,11 @@ def comparisons(
             after += words[1] == NOTHING
             if (value := agreement(plain[image][0], defended[image][0])) is not None:
                 alike.append(value)
+            gaps = [_gap(some[image]) for some in (plain, defended)]
+            if gaps[0] is not None and gaps[1] is not None:
+                curves.append(gaps[1] - gaps[0])
+            if (answer := _value(defended[image], SAME_ANSWER)) is not None:
+                answers.append(answer)
         yield Comparison(
             model,
             method,
@@ -107,7 +144,20 @@ def comparisons(
             share_of(before, known),
             share_of(after, known),
             statistics.median(alike) if alike else None,
+            statistics.median(curves) if curves else None,
+            share_of(round(sum(answers)), len(answers)) if answers else None,
         )
+
+
+def _value(cells: Sequence[Row], name: str) -> float | None:
+    """What is kept under a name of one image's cells, all of which know the same clean map."""
+    return next((row.values[name] for row in cells if name in row.values), None)
+
+
+def _gap(cells: Sequence[Row]) -> float | None:
+    """The area under the insertion curve less that under the deletion curve, of one clean image."""
+    inserted, deleted = (_value(cells, name) for name in (INSERTION, DELETION))
+    return None if inserted is None or deleted is None else inserted - deleted
 
 
 def _defences(rows: Sequence[Row], agreement: Agreement, searches: Sequence[Row]) -> Iterator[str]:
@@ -122,14 +172,23 @@ def _defences(rows: Sequence[Row], agreement: Agreement, searches: Sequence[Row]
         if one.faithful:
             yield (
                 f"Explain {name} with {one.smoothing}: {what}; its maps of the clean images "
-                f"correlate {one.agreement:.2f} with the plain ones (median)."
+                f"correlate {one.agreement:.2f} with the plain ones (median){_as_faithful(one)}."
             )
         else:
-            unlike = "is not known" if one.agreement is None else f"is {one.agreement:.2f}"
             yield (
-                f"{one.smoothing} protects {name} ({what}), but is not advised: how alike its maps "
-                f"of the clean images are to those it replaces {unlike} (median correlation)."
+                f"{one.smoothing} protects {name} ({what}), but is not advised: "
+                f"{'; '.join(one.unfaithful)}."
             )
+
+
+def _as_faithful(one: Comparison) -> str:
+    """What speaks for the maps of an advised defence, where it is known."""
+    words = ""
+    if one.curves is not None:
+        words += f", their insertion less deletion area differs by {one.curves:+.2f}"
+    if one.same_answer is not None:
+        words += f", and the smoothed network has the real one's answer in {one.same_answer}"
+    return words
 
 
 def advice(
@@ -140,7 +199,9 @@ def advice(
     """What to do, given the cells of all models; those that failed prove nothing.
 
     A defence is advised for a method only where, on the same images, more explanations withstand
-    within the same radius than without, beyond both 95 % intervals, and its maps are faithful.
+    within the same radius than without, beyond both 95 % intervals, and its maps are faithful:
+    they correlate with the plain ones, their insertion and deletion curves are no worse, and a
+    network that is explained in place of the real one has its answer.
 
     Args:
         rows: of the run.
