@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import trompe
 from trompe.engine.function_check import try_function
-from trompe.errors import ModelError
+from trompe.errors import ModelError, UsageError
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -238,3 +238,26 @@ def test_the_check_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first, len(calls)) == (6, 7)
     gradient(net, torch.rand(1, 3, 8, 8).float().double()[:, :, :, :], 0)
     assert len(calls) == 8
+
+
+class ByName(nn.Linear):
+    """Takes its images by their name."""
+
+    def forward(self, *, pixels: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(pixels.flatten(1))
+
+
+def test_a_model_that_takes_images_by_name_is_told_how_to_be_wrapped() -> None:
+    net = ByName(192, 4).double()
+    with pytest.raises(ModelError, match=r"by a name .*: .* lambda x: model\(pixels=x\)"):
+        trompe.explainer("gradient")(net, X, 0)
+    assert trompe.explainer("gradient")(lambda x: net(pixels=x), X, 0).shape == X.shape
+
+
+def test_weights_and_images_on_other_devices_are_named() -> None:
+    net = model(nn.Identity())
+    net.last.to("meta")
+    with pytest.raises(ModelError, match=r"on cpu, the weights on cpu and meta: .*load them"):
+        trompe.explainer("gradient")(net, X, 0)
+    with pytest.raises(UsageError, match="x is on the device meta, without numbers"):
+        trompe.explainer("gradient")(net, X.to("meta"), 0)

@@ -98,6 +98,35 @@ def test_what_is_smooth_is_not_reported(smooth: Any) -> None:
     assert kinks(nets.seeded(net).double(), X).kinks == ()
 
 
+def least_kept(h: Tensor) -> Tensor:
+    return h.topk(2, 1).values[:, -1:]
+
+
+def assigned(h: Tensor) -> Tensor:
+    h = h.clone()
+    h[h < least_kept(h)] = 0
+    return h
+
+
+TIED = {
+    "torch.Tensor.masked_fill": lambda h: h.masked_fill(h < least_kept(h), 0),
+    "torch.where": lambda h: torch.where(h >= h.amax(1, keepdim=True), h, 0.0),
+    "torch.Tensor.mul": lambda h: h * (h >= least_kept(h)),
+    "torch.Tensor.__setitem__": assigned,
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_a_choice_among_equal_numbers_is_named_as_what_it_is(name: str) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nets.Plain(TIED[name]), nn.Conv2d(4, 2, 1))
+    smoothed = trompe.smooth(nets.seeded(net).double(), beta=2.0)
+    with pytest.raises(ModelError) as refused:
+        smoothed(X)
+    told = str(refused.value)
+    assert f"{name} in 1 (Plain) chooses by comparing numbers that are equal" in told
+    assert "out of place" not in told
+
+
 def test_an_attack_says_which_kinks_remain() -> None:
     net = nets.plain().double()
     space = InputSpace((0.5,) * 3, (0.25,) * 3)

@@ -9,6 +9,7 @@ two forward passes of two images, two of one, and a backward pass.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -147,7 +148,20 @@ def _failure(model: nn.Module, x: Tensor, error: Exception) -> str:
             f"the model takes more than images ({reason}): wrap it in a function of the images "
             "alone, such as lambda x: model(x, other)"
         )
+    if isinstance(error, TypeError) and (named := _by_name(model)):
+        return (
+            f"the model takes images by a name ({reason}): wrap it in a function that gives it, "
+            f"such as lambda x: model({named}=x)"
+        )
     way_out = "check the size, the channels and the type"
+    devices = {one.device for one in (*model.parameters(), *model.buffers())}
+    if devices - {x.device}:
+        named = " and ".join(sorted(map(str, devices)))
+        return (
+            f"the model fails on images of shape {(1, *x.shape[1:])} ({reason[:200]}): the images "
+            f"are on {x.device}, the weights on {named}: move them to one device"
+            + (" (those on meta hold no numbers yet: load them)" if "meta" in named else "")
+        )
     weights = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if weights and x.dtype not in weights and not torch.is_autocast_enabled(x.device.type):
         named = " and ".join(sorted(str(dtype) for dtype in weights))
@@ -156,6 +170,13 @@ def _failure(model: nn.Module, x: Tensor, error: Exception) -> str:
         way_out = "channels come first: x.permute(0, 3, 1, 2)"
     shape = (1, *x.shape[1:])
     return f"the model fails on images of shape {shape} ({reason[:200]}): {way_out}"
+
+
+def _by_name(model: nn.Module) -> str:
+    """The first argument of a model that takes none but by their names; or nothing."""
+    given = list(inspect.signature(model.forward).parameters.values())
+    keywords = all(one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD) for one in given)
+    return given[0].name if keywords and given and given[0].kind is given[0].KEYWORD_ONLY else ""
 
 
 def _agree(together: Tensor, alone: Tensor, model: nn.Module, pair: Tensor) -> bool:

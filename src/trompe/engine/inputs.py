@@ -39,6 +39,8 @@ def as_images(x: Any, model: nn.Module) -> Tensor:
         )
     if x.layout != torch.strided:
         raise UsageError("x is a sparse tensor: give a dense one, x.to_dense()")
+    if x.is_meta:
+        raise UsageError("x is on the device meta, without numbers: give images of a real device")
     if not x.is_floating_point():
         raise UsageError(
             f"x is {x.dtype}: give normalised images of floating point, such as "

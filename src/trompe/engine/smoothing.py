@@ -17,7 +17,9 @@ from trompe.engine.decompose import decomposed
 from trompe.engine.once import first_image, once, watched
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.replacing import Careful, Smoothing
+from trompe.engine.selections import WHERE
 from trompe.engine.surrogates import Beta
+from trompe.engine.watching import Kink
 from trompe.errors import ModelError, UsageError
 
 _log = logging.getLogger("trompe")
@@ -164,11 +166,28 @@ class Smoothed(nn.Module):
             if vanishes(found, tensors_in(at_the_limit()), expected):
                 return seen.careful
             name, place = first_difference(self.model, plainly, at_the_limit)
+        tied = _tied(name, seen.kinks)
+        if tied is not None:
+            raise ModelError(
+                f"the smoothed model does not tend to the model as beta grows: {tied.function} in "
+                f"{tied.place} chooses by comparing numbers that are equal, such as the largest of "
+                "some with one of them (after topk, amax or median), and a smoothed choice lies "
+                "halfway there: take them by topk with scatter or gather, or go without smoothing"
+            )
         raise ModelError(
             f"the smoothed model does not tend to the model as beta grows: '{name}' at {place} "
             "gives other values; write it out of place and with plain torch functions, or go "
             "without smoothing"
         )
+
+
+def _tied(name: str, kinks: tuple[Kink, ...]) -> Kink | None:
+    """The choice by a comparison that an operation is, or that changed what it was given."""
+    choices = [kink for kink in kinks if kink.operation == WHERE.name or "where" in kink.function]
+    found = (kink for kink in choices if kink.function == name)
+    # An assignment returns nothing to compare: what comes after it differs.
+    unseen = (kink for kink in choices if kink.function.endswith("__setitem__"))
+    return next(found, next(unseen, None))
 
 
 def _limit(args: Any, kwargs: Any) -> float:
