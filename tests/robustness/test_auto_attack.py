@@ -80,7 +80,7 @@ def test_no_member_found_anything_worse_than_the_ensemble(found: RobustnessResul
 
 
 def test_the_cost_is_that_of_the_steps(found: RobustnessResult) -> None:
-    steps = 8 * 20  # six members, one of which takes three times as many
+    steps = 14 * 20  # six members, one of which takes nine times as many
     assert found.cost["derivatives"] == steps
     assert found.cost["queries"] == 40
     # Every step, each member's end, every query.
@@ -290,3 +290,14 @@ def test_an_image_without_a_map_is_an_error() -> None:
     dead[1].weight.zero_()
     with pytest.raises(ExplanationError, match="all zero"):
         trompe.auto_attack(dead, images(2))
+
+
+def test_queries_end_early_where_derivatives_are_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    for behind, asked in ((-3.0, 8), (3.0, 40)):
+        monkeypatch.setattr(batch.doubts, "_BEHIND", behind)
+        found = trompe.auto_attack(
+            nets.plain(), images(1), radius=0.1, input_space=SPACE, budget=0.2
+        )
+        assert found.cost["queries"] == asked
+        assert found.failures == {}
+        assert found.stopped == "finished"

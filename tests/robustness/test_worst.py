@@ -139,3 +139,16 @@ def test_doubts_are_raised_and_not_raised() -> None:
     assert doubts.falling(worst, "a").tolist() == [True, False]
     assert doubts.differs(maps(0), maps(0) * (1 + 1e-6)).tolist() == [False, False]
     assert doubts.differs(maps(0), maps(0) * 1.01).tolist() == [True, True]
+
+
+def test_queries_end_only_where_they_are_far_behind_of_every_image() -> None:
+    worst = tried(INSIDE, maps(1), LOGITS)
+    assert not doubts.out_of_reach(worst, "queries"), "nobody has asked yet"
+    mine, theirs = torch.tensor([0.9, 0.2]), torch.tensor([0.3, -0.4])
+    worst.by_member = {"queries": {"pcc": mine}, "it": {"pcc": theirs}}
+    assert doubts.out_of_reach(worst, "queries")
+    worst.by_member["other"] = {"pcc": torch.tensor([0.3, 0.0])}
+    assert doubts.out_of_reach(worst, "queries"), "the best of the others counts"
+    worst.by_member["queries"]["pcc"] = torch.tensor([0.9, 0.0])
+    assert not doubts.out_of_reach(worst, "queries"), "one image may still be found"
+    assert not doubts.out_of_reach(tried(INSIDE, maps(1), LOGITS), "it"), "there are no others"

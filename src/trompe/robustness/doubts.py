@@ -37,6 +37,7 @@ MEANING: dict[str, str] = {
 
 _GAP, _FALL = 0.05, 0.05
 _SURROGATE_GAP = 0.15
+_BEHIND = 0.5  # of a correlation: further than queries come in the last four fifths of them
 
 
 def differs(first: Tensor, second: Tensor) -> Tensor:
@@ -51,6 +52,15 @@ def black_box_wins(worst: Worst, query: str) -> Tensor:
     if query not in worst.by_member or not white:
         return torch.zeros_like(worst.judged, dtype=torch.bool)
     return worst.by_member[query]["pcc"] < torch.stack(white).amin(dim=0) - _GAP
+
+
+def out_of_reach(worst: Worst, query: str) -> bool:
+    """Whether the member ``query`` is so far behind, of every image, that it cannot catch up."""
+    white = [values["pcc"] for name, values in worst.by_member.items() if name != query]
+    if query not in worst.by_member or not white:
+        return False
+    best = torch.stack(white).amin(dim=0)
+    return bool((worst.by_member[query]["pcc"] > best + _BEHIND).all())
 
 
 def falling(worst: Worst, member: str) -> Tensor:

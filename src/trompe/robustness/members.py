@@ -16,6 +16,9 @@ from trompe.types import Explainer
 STEPS, QUERIES = 100, 5000
 """Of each member that takes derivatives, and of the one that takes none (AutoAttack's numbers)."""
 
+PATIENCE = 9
+"""Times as many steps are taken by the member that gains from more."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -40,10 +43,10 @@ def members(
     """The members that take derivatives, for the images of ``reference``.
 
     ``unlike`` looks for the worst correlation, twice: by APGD's steps, and by steps of gathered
-    signs that fall as a cosine, three times as many: what they find still improves with their
-    number, where the other members' does not. ``topk_margin`` looks for the
-    least common top k. Three go towards maps: that of another image, the original one moved to the
-    far corner, and its inverse.
+    signs that fall as a cosine, nine times as many: what they find still improves with their
+    number, where the other members' does not (``docs/decisions.md``). ``topk_margin`` looks for
+    the least common top k. Three go towards maps: that of another image, the original one moved to
+    the far corner, and its inverse.
     """
     radius = ball.radius
     linf = isinstance(ball, LInfBall)
@@ -54,7 +57,7 @@ def members(
         falling = ScaledAdam(radius / pixels)
     found = [
         Member("unlike", Unlike(), apgd),
-        Member("unlike, again", Unlike(), falling, patience=3),
+        Member("unlike, again", Unlike(), falling, patience=PATIENCE),
         Member("topk_margin", TopkMargin(), apgd),
     ]
     if reference.map[0].numel() < 2 * max(1, reference.map[0].numel() // 10):
