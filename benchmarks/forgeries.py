@@ -29,7 +29,7 @@ from trompe.audit.judgement import Judge, metrics_of, outcome_of
 from trompe.audit.provenance import input_space, outputs_meaning
 from trompe.audit.results import Row, Run
 from trompe.audit.schema import FILE
-from trompe.audit.seal import NAME as SEAL
+from trompe.audit.seal import write_seal
 from trompe.audit.store import Store
 from trompe.geometry.smoothed_method import make_method
 from trompe.outputs import Outputs
@@ -455,7 +455,9 @@ def reseal(run: Path) -> None:
         db.execute("DELETE FROM chain")
         for subject in dict.fromkeys(chain._expected(db)):
             chain.link(db, subject)
-    for name in (SEAL, "report.json", "report.html"):
+    with Store(run) as store:
+        write_seal(store)
+    for name in ("report.json", "report.html"):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "leaderboard", ignore_errors=True)
 

@@ -30,6 +30,7 @@ from trompe.audit.certified_share import (
 from trompe.audit.leaderboard import leaderboard
 from trompe.audit.repeat import Repeater
 from trompe.audit.results import Row
+from trompe.audit.seal import write_seal
 from trompe.audit.store import Store
 from trompe.audit.verify import Verifier
 from trompe.cli import main
@@ -283,7 +284,8 @@ def linked(run: Path) -> None:
         again.execute("DELETE FROM chain")
         for subject in dict.fromkeys(chain._expected(again)):
             chain.link(again, subject)
-    (run / "seal.json").unlink(missing_ok=True)
+    with Store(run) as store:
+        write_seal(store)
 
 
 def test_verify_finds_what_was_forged() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from trompe.audit import chain, open_run, run_audit
+from trompe.audit.store import Store
 from trompe.cli import main
 from trompe.errors import StoreError
 from trompe.report.html import write_report
@@ -302,6 +303,33 @@ def test_a_report_that_says_something_else_is_noticed(run: Path) -> None:
     write_manifest(open_run(run), run)  # the forger's
     assert check_manifest(open_run(run))[0] == []
     assert verified(run, "--arrays-only") == 2
+
+
+UNSEALED = {
+    "no seal": lambda run: (run / "seal.json").unlink(),
+    "the seal of an earlier state": lambda run: _entered(run),
+    "a log beside the file": lambda run: (run / "run.sqlite-wal").write_bytes(bytes(100)),
+}
+
+
+def _entered(run: Path) -> None:
+    """A start is entered, and ends before it seals."""
+    with Store(run) as store:
+        store.note_start(1)
+
+
+@pytest.mark.parametrize("what", UNSEALED)
+def test_a_run_without_its_seal_is_told_as_such(
+    run: Path, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    UNSEALED[what](run)
+    assert verified(run, "--arrays-only") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "not sealed" in line
+    assert "--unsealed" in line
+    assert verified(run, "--arrays-only", "--unsealed") == 0
+    run_audit(run, small(pairs=3, smoothings=("none", "beta=0.8")))
+    assert verified(run, "--arrays-only") == 0, "the command that began it seals it"
 
 
 def test_the_report_prints_the_digest(run: Path) -> None:

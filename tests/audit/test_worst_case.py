@@ -17,6 +17,7 @@ from trompe.audit import Settings, chain, open_run, run_audit
 from trompe.audit.batches import WORST_CASE
 from trompe.audit.leaderboard import EPSILON, leaderboard, status
 from trompe.audit.results import Row, Run
+from trompe.audit.seal import write_seal
 from trompe.audit.store import Store
 from trompe.audit.verify import Verifier
 from trompe.audit.worst_case import Searcher, search_problems
@@ -279,7 +280,8 @@ def test_verify_finds_what_was_forged(run: Path) -> None:
             again.execute("DELETE FROM chain")
             for subject in dict.fromkeys(chain._expected(again)):
                 chain.link(again, subject)
-        (run / "seal.json").unlink()
+        with Store(run) as store:
+            write_seal(store)
         if main(["verify", str(run), "--trust", "--quiet"]) != 2:
             unnoticed.append(what)
     assert unnoticed == []

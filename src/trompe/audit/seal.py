@@ -51,7 +51,20 @@ def write_seal(store: Store) -> None:
 
 
 def seal_problems(store: Store) -> list[str]:
-    """What the seal says against the file; nothing if it agrees, or is of another state."""
+    """What the seal says against the file; nothing if it agrees, or says nothing."""
+    return _looked_at(store)[0]
+
+
+def unsealed(store: Store) -> str | None:
+    """Why no seal speaks for the file as it is; ``None`` if one does, or speaks against it.
+
+    Without a seal, what no row of the chain covers (pages in use by nothing, who works on what)
+    may be anything, and whoever took it away need not have touched the rest.
+    """
+    return _looked_at(store)[1]
+
+
+def _looked_at(store: Store) -> tuple[list[str], str | None]:
     path: Path = store.folder / NAME
     try:
         text = read_ordinary(path, 10_000).decode()
@@ -59,16 +72,18 @@ def seal_problems(store: Store) -> list[str]:
         entries, digest, file = seal["entries"], seal["digest"], seal["sqlite_sha256"]
         whole = text == _text(entries, digest, file)
     except FileNotFoundError:
-        return []
+        return [], f"'{NAME}' is missing"
     except Exception:  # whatever can be wrong with a file that is not what was written
-        return [f"'{NAME}' cannot be read"]
+        return [f"'{NAME}' cannot be read"], None
     if not whole:
-        return [f"'{NAME}' is not as it was written"]
+        return [f"'{NAME}' is not as it was written"], None
     known = chain.digests(store.db)
     if known.get(digest) != entries:
-        return [f"the run is not, or no longer, the one that '{NAME}' belongs to"]
-    if (entries, digest) != chain.head(store.db) or not _at_rest(store):
-        return []  # work went on since
+        return [f"the run is not, or no longer, the one that '{NAME}' belongs to"], None
+    if (entries, digest) != chain.head(store.db):
+        return [], f"work went on since '{NAME}' was written"
+    if not _at_rest(store):
+        return [], f"'{FILE}-wal' holds what is not yet in '{FILE}'"
     if store.file_checksum() != file:
-        return [f"'{FILE}' has changed since it was sealed"]
-    return []
+        return [f"'{FILE}' has changed since it was sealed"], None
+    return [], None

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     metavar="SOURCE",
     help="With --repeat: where the images are, to take them from there and not from RUN.",
 )
+@click.option("--unsealed", is_flag=True, help="Accept a RUN that has no seal.")
 @click.option("--threads", type=MANY, help="CPU threads. Default: torch's choice.")
 @click.option(
     "--tau", type=Number(-1, 1), default=0.5, show_default=True, help="Least map correlation."
@@ -83,6 +84,7 @@ def verify(
     seed: int | None,
     exact: bool,
     images: str | None,
+    unsealed: bool,
     threads: int | None,
     tau: float,
     epsilon: float,
@@ -95,7 +97,8 @@ def verify(
     The chain of checksums is followed, and nothing may be missing or too much. The models run again
     on the images kept: metrics, the control with noise, maps by beta, flags, leaderboard and the
     report's numbers are computed anew. Ends with code 2 if something does not agree. An entry of
-    the leaderboard that was right for an earlier state of the run is written anew.
+    the leaderboard that was right for an earlier state of the run is written anew. A run without
+    the seal that its last command left also ends with code 2, unless --unsealed is given.
 
     With --repeat, some batches are done again: whether the attacks and searches found what the run
     says. The batches are drawn by chance, and the seed is said.
@@ -106,6 +109,7 @@ def verify(
     from trompe.audit import open_run
     from trompe.audit.completeness import whole_run_problems
     from trompe.audit.leaderboard import leaderboard
+    from trompe.audit.seal import unsealed as without_seal
     from trompe.audit.verify import Verifier
 
     if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
@@ -128,6 +132,7 @@ def verify(
     source = None if images is None else _source(opened, images)
     problems = _another(opened, digest)
     problems += whole_run_problems(opened.store)
+    open_seal = without_seal(opened.store)
     verifier = Verifier(
         opened, models=not arrays_only, trusted=None if trust else models, device=device
     )
@@ -156,6 +161,7 @@ def verify(
             "not_run": skipped,
             "problems": problems,
             "renewed": renewed,
+            "unsealed": open_seal,
             **({"repeated": again} if again else {}),
             "leaderboard": entries,
         }
@@ -173,10 +179,17 @@ def verify(
                 f"{again['seed']}): {again['exact']} the same bit by bit, {again['close']} but for "
                 "rounding"
             )
+        if open_seal:
+            say(f"The run is not sealed: {open_seal}")
         say(f"Digest of the run: {opened.digest}")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise StoreError(f"'{run}' does not agree: {'; '.join(problems[:3])}{more}")
+    if open_seal and not unsealed:
+        raise StoreError(
+            f"what could be checked agrees, but '{run}' is not sealed: {open_seal}; the command "
+            "that began it, given again, seals it: or give --unsealed to do without"
+        )
     if skipped:
         raise StoreError(
             f"what could be checked agrees, but {', '.join(skipped)} is code that '{run}' names, "
