@@ -13,6 +13,9 @@ from trompe.audit.store import Store
 _KEYS = {"schema", "settings", "began"}
 #: What the settings hold besides those that were given; see ``Settings.recorded``.
 _FOUND = {"code_of_parts", "patterns_sha256", "pair_list_sha256", "pairs_given", "source"}
+#: And of each model; see ``trompe.audit.provenance.facts``.
+_FOUND_OF_MODEL = {"weights_sha256", "classes_sha256", "found"}
+_FACTS = {"mean", "std", "labels", "weights_of", "code_of"}
 
 
 def bookkeeping_problems(store: Store) -> Iterator[str]:
@@ -52,12 +55,26 @@ def bookkeeping_problems(store: Store) -> Iterator[str]:
         yield "the settings are not written as trompe writes them"
     if strays := sorted(record.keys() - known):
         yield f"the settings have '{strays[0]}', which is none"
+    yield from _not_as_given(record)
     parts = [("patterns", record), ("pair_list", record)]
     parts += [(name, model) for model in record["models"] for name in ("weights", "classes")]
     for name, where in parts:
         named = where.get(name) not in (None, "random")
         if named != (where.get(f"{name}_sha256") is not None):
             yield f"the settings name {name} without a checksum, or the other way round"
+
+
+def _not_as_given(record: dict[str, Any]) -> Iterator[str]:
+    """Whether the settings are as a command writes them down: no key more or less."""
+    expected = json.loads(json.dumps(Settings.from_record(record).given()))
+    models = record["models"]
+    plain = {key: value for key, value in record.items() if key not in _FOUND}
+    plain["models"] = [{k: v for k, v in one.items() if k not in _FOUND_OF_MODEL} for one in models]
+    if plain != expected:
+        yield "the settings are not as a command writes them down"
+    for one in models:
+        if one.keys() < _FOUND_OF_MODEL or one["found"].keys() - {"outputs"} != _FACTS:
+            yield f"what is noted of the model '{one['name']}' is not what trompe notes"
 
 
 def _number(value: object) -> bool:

@@ -199,6 +199,21 @@ class Settings:
         """
         return code_of_parts(kind[name] for kind, name in self._parts())
 
+    def given(self) -> dict[str, Any]:
+        """The settings themselves, as they are written down: without what came to be known."""
+        plain = dataclasses.asdict(self)
+        # As in the records of runs from before there were such settings.
+        usual = dict.fromkeys(("chunk", "constraint", "worst_case", "certify")) | {
+            "objective": DEFAULT_OBJECTIVE
+        }
+        for name, value in usual.items():
+            if plain[name] == value:
+                del plain[name]
+        for entry in plain["models"]:
+            if entry["outputs"] is None:
+                del entry["outputs"]
+        return plain
+
     def recorded(
         self, source: Source, images: Sequence[Image], found: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
@@ -209,22 +224,13 @@ class Settings:
             images: all of them.
             found: what is known of each model; see ``trompe.audit.provenance.facts``.
         """
-        plain = dataclasses.asdict(self)
-        # As in the records of runs from before there were such settings.
-        usual = dict.fromkeys(("chunk", "constraint", "worst_case", "certify")) | {
-            "objective": DEFAULT_OBJECTIVE
-        }
-        for name, value in usual.items():
-            if plain[name] == value:
-                del plain[name]
+        plain = self.given()
         if code := self.code_of_parts():
             plain["code_of_parts"] = code
         for entry, known in zip(plain["models"], found, strict=True):
             entry["weights_sha256"] = _checksum(entry["weights"])
             entry["classes_sha256"] = _checksum(entry["classes"])
             entry["found"] = dict(known)
-            if entry["outputs"] is None:
-                del entry["outputs"]
         plain["patterns_sha256"] = _checksum(self.patterns)
         plain["pair_list_sha256"] = _checksum(self.pair_list)
         plain["pairs_given"] = (
