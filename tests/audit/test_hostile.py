@@ -281,3 +281,15 @@ def test_a_file_that_was_moved_or_exchanged_is_noticed(place: Path) -> None:
     path.write_text("another")
     with pytest.raises(StoreError, match="moved or deleted"):
         known.check()
+
+
+@pytest.mark.parametrize("end", ["wal", "shm", "journal"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_file_beside_the_database_is_refused_by_name(
+    tmp_path: Path, end: str, kind: str
+) -> None:
+    Store(tmp_path / "run", create=True).close()
+    beside = tmp_path / "run" / f"run.sqlite-{end}"
+    beside.mkdir() if kind == "folder" else beside.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=f"-{end}' is no ordinary file: delete it"):
+        Store(tmp_path / "run")

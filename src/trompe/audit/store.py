@@ -66,6 +66,9 @@ class Store:
             raise StoreError(f"'{folder}' holds no run ({FILE} is missing): name its folder")
         if not fresh and not is_ordinary(self.path):
             raise StoreError(f"'{self.path}' is no ordinary file: choose another folder")
+        for beside in (folder / f"{FILE}{end}" for end in ("-wal", "-shm", "-journal")):
+            if os.path.lexists(beside) and (beside.is_symlink() or not is_ordinary(beside)):
+                raise StoreError(f"'{beside}' is no ordinary file: delete it")
         if fresh:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
