@@ -16,6 +16,7 @@ from scipy.stats import beta
 from trompe.audit import ModelSpec, Run, Settings, open_run, run_audit
 from trompe.audit.command import command_of
 from trompe.cli import main
+from trompe.report.before_after import before_after
 from trompe.report.clauses import CLAUSES
 from trompe.report.for_audit import Statement, content, write_audit_report
 from trompe.report.lead import lead, verdicts
@@ -160,3 +161,48 @@ def test_the_command_line_writes_both_and_refuses_what_does_not_go_together(
     capsys.readouterr()
     assert main(["report", str(folder), "--output", out, "--intended-use", "x"]) == 2
     assert "--intended-use: give --for audit with it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_before_and_after_hardening_are_in_the_report_to_be_signed(
+    folder: Path, run: Run, tmp_path: Path
+) -> None:
+    validator = pytest.importorskip("jsonschema").Draft202012Validator(
+        json.loads(SCHEMA.read_text(encoding="utf-8"))
+    )
+    settings = Settings(
+        models=(ModelSpec("tiny-vgg-robust"),), smoothings=("none", "beta=0.8"), pairs=6,
+        iterations=12, recovery=(1.0,), keep_wrong=run.settings.keep_wrong,
+    )  # fmt: skip
+    hardened = tmp_path / "hardened"
+    run_audit(hardened, settings)
+    with open_run(hardened).store as store:
+        after = Run(store)
+        told = before_after(run, after)
+        found = content(after, Statement(), MADE, run)["sections"]["worst_case"]["hardening"]
+        plain = content(after, Statement(), MADE)
+    assert "hardening" not in plain["sections"]["worst_case"]
+    assert [one["sentence"] for one in found["changes"]] == told.gains
+    first, same = told.changes[0], found["changes"][0]
+    assert same["withstood_before"]["count"] == first.before.count
+    assert same["withstood_after"]["interval"] == [first.after.low, first.after.high]
+    assert (found["original"], found["hardened"]) == ("tiny-vgg", "tiny-vgg-robust")
+    assert found["run_before"] == run.digest
+    asked = ["report", str(hardened), "--for", "audit", "--output", str(tmp_path / "out")]
+    assert main([*asked, "--before", str(folder)]) == 0
+    written = json.loads((tmp_path / "out" / "audit-report.json").read_text(encoding="utf-8"))
+    validator.validate(written)
+    assert written["sections"]["worst_case"]["hardening"] == found
+    page = (tmp_path / "out" / "audit-report.html").read_text(encoding="utf-8")
+    assert page.count("<h2>") == SECTIONS
+    assert all(sentence in page for sentence in (*told.costs, run.digest))
+
+
+def test_a_run_that_is_no_like_audit_leaves_no_report(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "none"
+    asked = ["report", str(folder), "--for", "audit", "--output", str(out)]
+    assert main([*asked, "--before", str(folder)]) == 2
+    assert "same network" in capsys.readouterr().err
+    assert not out.exists()

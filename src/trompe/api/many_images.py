@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,7 +102,7 @@ def report(
         intended_use: what the system is for; for ``audit``.
         relied_on_by: who relies on the maps; for ``audit``.
         most: attacks shown as pictures; for ``client``.
-        before: the same audit of the network before it was hardened; for ``client``.
+        before: the same audit of the network before it was hardened.
 
     Returns:
         Where the page lies.
@@ -110,21 +111,23 @@ def report(
         TrompeError: if the run has no finished cell or is not as it was written, a file cannot be
             written, or options do not go together.
     """
-    opened = run if isinstance(run, Run) else open_run(Path(run))
-    folder = opened.folder if output is None else Path(output)
     said = {"author": author, "intended_use": intended_use, "relied_on_by": relied_on_by}
-    try:
+    with ExitStack() as held:
+        opened = _opened(run, held)
+        original = None if before is None else _opened(before, held)
+        folder = opened.folder if output is None else Path(output)
         if reader == "audit":
-            if before is not None:
-                raise UsageError("before goes with reader='client'")
             given = {name: text for name, text in said.items() if text is not None}
-            return write_audit_report(opened, folder, Statement(**given))
+            return write_audit_report(opened, folder, Statement(**given), before=original)
         if intended_use is not None or relied_on_by is not None:
             raise UsageError("intended_use and relied_on_by go with reader='audit'")
-        if before is None or isinstance(before, Run):
-            return write_report(opened, folder, most=most, author=author, before=before)
-        with open_run(Path(before)).store as store:
-            return write_report(opened, folder, most=most, author=author, before=Run(store))
-    finally:
-        if opened is not run:
-            opened.store.close()
+        return write_report(opened, folder, most=most, author=author, before=original)
+
+
+def _opened(run: Run | str | os.PathLike[str], held: ExitStack) -> Run:
+    """The run, or that of the folder, which is then closed with the rest."""
+    if isinstance(run, Run):
+        return run
+    found = open_run(Path(run))
+    held.callback(found.store.close)
+    return found

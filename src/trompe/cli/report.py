@@ -68,7 +68,7 @@ def report(
     and LaTeX, the leaderboard's entries as JSON. With --output nothing is written into RUN. No
     model is loaded.
 
-    With --before RUN is of a hardened network, and the other run of the original: the page then
+    With --before RUN is of a hardened network, and the other run of the original: either page then
     says per method how many explanations withstand before and after, and what became of the
     answers. The settings and the images must be the same.
 
@@ -81,22 +81,19 @@ def report(
     opened = open_run(run)
     click.get_current_context().call_on_close(opened.store.close)
     given = {name: text for name, text in said.items() if text is not None}
+    original = None if before is None else open_run(before)
+    if original is not None:
+        click.get_current_context().call_on_close(original.store.close)
     if reader == "audit":
-        if before is not None:
-            raise UsageError("--before goes with the page for a client: leave out --for audit")
         from trompe.report.for_audit import Statement, write_audit_report
 
         if author is not None:
             given["author"] = author
-        path = write_audit_report(opened, output or run, Statement(**given))
+        path = write_audit_report(opened, output or run, Statement(**given), before=original)
     elif given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{options}: give --for audit with it")
     else:
-        original = None
-        if before is not None:
-            original = open_run(before)
-            click.get_current_context().call_on_close(original.store.close)
         path = write_report(opened, output or run, most=gallery, author=author, before=original)
     if as_json:
         click.echo(json.dumps({"report": str(path), "run": opened.digest}))

@@ -1,4 +1,4 @@
-"""What a run certifies of smoothed maps, in words: for how many images, and where it is void."""
+"""What a run certifies of smoothed maps: for how many images, in words, and where it is void."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from typing import Any
 from trompe.audit import Run
 from trompe.audit.certified_share import ANSWER, BELOW, FAILED, VOID
 from trompe.audit.leaderboard import leaderboard
+
+_NOT_CERTIFIED = "how far a map can move at most: 'trompe certify' and 'trompe sandwich'"
+_NOT_CERTIFIED_TOO = (
+    "how far a map can move at most at other radii than the certified one, and how far the map "
+    "without noise can: 'trompe certify' and 'trompe sandwich'"
+)
+_CERTIFIED = (
+    "an upper bound on the movement of the SMOOTHED map, its mean over noisy copies of the image, "
+    "for all changes smaller than the radius, whether an attack is known or not; it holds if the "
+    "smoothed map is the one that is shown, and says nothing of the map without noise. A void "
+    "bound proves nothing"
+)
 
 _WHY_NOT = {
     BELOW: "certified for a lower correlation only",
@@ -58,3 +70,15 @@ def in_words(one: Mapping[str, Any]) -> str:
 def certified_sentences(run: Run) -> list[str]:
     """What is certified, a sentence or a few per model, method and defence."""
     return [in_words(one) for one in certificates_of(run)]
+
+
+def certified_section(run: Run) -> dict[str, Any]:
+    """The same for the report to be signed: whether there is anything, and what it says."""
+    if run.settings.certify is None:
+        return {"status": "not tested", "about": _NOT_CERTIFIED}
+    return {"status": "tested", "about": _CERTIFIED, "shares": certificates_of(run)}
+
+
+def not_certified(run: Run) -> str:
+    """What the run's certificates, if any, leave open."""
+    return _NOT_CERTIFIED if run.settings.certify is None else _NOT_CERTIFIED_TOO

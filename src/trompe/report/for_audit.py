@@ -20,9 +20,11 @@ from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.audit.results import Row
 from trompe.audit.verify import Verifier
 from trompe.errors import UsageError
-from trompe.report.certified import certificates_of, in_words
+from trompe.report.before_after import before_after
+from trompe.report.certified import certified_section, in_words, not_certified
 from trompe.report.clauses import NOTE, clause_map
 from trompe.report.files import json_ready, prepare_output
+from trompe.report.hardening import hardening_section
 from trompe.report.lead import lead, verdicts
 from trompe.report.page import STYLE, templates
 from trompe.report.search_limits import limit_of, not_searched
@@ -34,19 +36,7 @@ FORMAT, FORMAT_VERSION = "trompe audit report", 1
 """What ``audit-report.json`` says it is; its JSON Schema is ``audit-report.schema.json``."""
 
 NOT_STATED = "not stated"
-NOT_TESTED, TESTED = "not tested", "tested"
-
-_NOT_CERTIFIED = "how far a map can move at most: 'trompe certify' and 'trompe sandwich'"
-_NOT_CERTIFIED_TOO = (
-    "how far a map can move at most at other radii than the certified one, and how far the map "
-    "without noise can: 'trompe certify' and 'trompe sandwich'"
-)
-_CERTIFIED = (
-    "an upper bound on the movement of the SMOOTHED map, its mean over noisy copies of the image, "
-    "for all changes smaller than the radius, whether an attack is known or not; it holds if the "
-    "smoothed map is the one that is shown, and says nothing of the map without noise. A void "
-    "bound proves nothing"
-)
+NOT_TESTED = "not tested"
 
 _WORST = (("map_original_pcc", min), ("map_original_ssim", min), ("map_original_mse", max),
           ("map_target_pcc", max), ("map_target_ssim", max))  # fmt: skip
@@ -135,7 +125,7 @@ def _sample(run: Run) -> dict[str, Any]:
     }
 
 
-def _worst(run: Run) -> dict[str, Any]:
+def _worst(run: Run, before: Run | None) -> dict[str, Any]:
     entries = [
         {
             **{key: entry[key] for key in ("model", "method", "defence", "images", "status")},
@@ -157,19 +147,16 @@ def _worst(run: Run) -> dict[str, Any]:
             for f in raised
         ]
         extremes.append({**kind, "cells": len(rows), "worst": found, "flags": flags})
+    # Refused rather than left out where the other run is no like audit.
+    compared = {} if before is None else {"hardening": hardening_section(before_after(before, run))}
     return {
         "tau": TAU,
         "epsilon": EPSILON,
         "shares": entries,
         "extremes": extremes,
         "limit": limit_of(run.settings.worst_case),
+        **compared,
     }
-
-
-def _certified(run: Run) -> dict[str, Any]:
-    if run.settings.certify is None:
-        return {"status": NOT_TESTED, "about": _NOT_CERTIFIED}
-    return {"status": TESTED, "about": _CERTIFIED, "shares": certificates_of(run)}
 
 
 def _equivalence(run: Run) -> list[dict[str, Any]]:
@@ -193,16 +180,21 @@ def _verified(run: Run) -> dict[str, Any]:
     return {"cells": checked, "problems": problems, "how": how}
 
 
-def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
+def content(run: Run, said: Statement, made: datetime, before: Run | None = None) -> dict[str, Any]:
     """What ``audit-report.json`` says, without numbers that JSON lacks.
 
     Args:
         run: with cells that are done.
         said: what its author states.
         made: when, with a time zone.
+        before: the same audit of the network before it was hardened; fills in
+            ``sections.worst_case.hardening``, which is left out without it.
 
     Returns:
         ``format``, ``format_version``, ``date``, ``author``, ``verdict`` and the ``sections``.
+
+    Raises:
+        UsageError: if the run before is no like audit.
     """
     floor = [
         {**kind, **{key: _ends(rows, key) for key in ("noise_original_pcc", "noise_target_pcc")}}
@@ -210,7 +202,7 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
     ]
     # What a run holds is attacks, judged on the network that it names; all else is other work.
     elsewhere = {
-        "certified": _NOT_CERTIFIED if run.settings.certify is None else _NOT_CERTIFIED_TOO,
+        "certified": not_certified(run),
         "model_side": "whether the network itself was changed to explain falsely: no reference "
         "network was compared",
         "files": "whether the manipulation outlives rounding, JPEG or resizing: 'trompe attack "
@@ -224,8 +216,8 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
         "system": _system(run, said),
         "threat_model": _threat(run),
         "sample": _sample(run),
-        "worst_case": _worst(run),
-        "certified": _certified(run),
+        "worst_case": _worst(run, before),
+        "certified": certified_section(run),
         "floor": {"noise_of_the_same_size": floor,
                   "files": NOT_TESTED, "two_draws": NOT_TESTED, "retraining": NOT_TESTED},
         "functional_equivalence": _equivalence(run),
@@ -255,7 +247,12 @@ def content(run: Run, said: Statement, made: datetime) -> dict[str, Any]:
 
 
 def write_audit_report(
-    run: Run, output: str | Path, said: Statement, *, made: datetime | None = None
+    run: Run,
+    output: str | Path,
+    said: Statement,
+    *,
+    made: datetime | None = None,
+    before: Run | None = None,
 ) -> Path:
     """Write ``audit-report.json`` and ``audit-report.html``, the page for a browser's print.
 
@@ -264,20 +261,21 @@ def write_audit_report(
         output: folder; made if it is not there.
         said: what its author states.
         made: when; by default now.
+        before: as ``content`` takes it.
 
     Returns:
         Where the page lies.
 
     Raises:
-        UsageError: if no cell is done yet.
-        StoreError: if the run is not as it was entered.
+        UsageError: if no cell is done yet, or the run before is no like audit.
+        StoreError: if a run is not as it was entered.
         OutputError: if a file cannot be written.
     """
     if not run.done:
         raise UsageError(f"'{run.folder}' has no finished cell: there is nothing to report")
     run.store.check_chain()
+    found = content(run, said, made or datetime.now(timezone.utc), before)
     folder = prepare_output(output)
-    found = content(run, said, made or datetime.now(timezone.utc))
     first, problems = lead(run)
     path = folder / "audit-report.html"
     text = (
