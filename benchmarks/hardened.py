@@ -1,4 +1,4 @@
-"""The embedded hardened network beside its plain twins: accuracy, worst case, faithfulness.
+"""The embedded hardened networks beside their plain twins: accuracy, worst case, faithfulness.
 
     python benchmarks/hardened.py --data tiny_imagenet50_val.npz --radius 1.5 --budget 0.15
 
@@ -20,7 +20,7 @@ import trompe
 from trompe.defences import measure
 from trompe.training import read_labelled
 
-NETWORKS = ("tiny-vgg", "tiny-vgg-noise", "tiny-vgg-robust")
+NETWORKS = ("tiny-vgg", "tiny-vgg-noise", "tiny-vgg-robust", "tiny-resnet", "tiny-resnet-robust")
 
 
 def main() -> None:

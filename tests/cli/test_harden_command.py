@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,50 @@ def test_it_leaves_weights_and_a_card(
     assert json.loads(capsys.readouterr().out)["class"] is not None
     assert main([*command(photos, tmp_path), "--rate", "1e-5"]) == 2
     assert "another model or other settings" in capsys.readouterr().err
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from trompe.cli import main
+
+steps, step = [], torch.optim.AdamW.step
+
+def counted(self, *given, **more):
+    steps.append(0)
+    if len(steps) == 8:  # in the second of three epochs of five steps
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *given, **more)
+
+torch.optim.AdamW.step = counted
+torch.set_num_threads(1)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_bitwise_the_same_weights(
+    photos: Path, tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    more = ["--epochs", "3", "--batch-size", "4"]
+    broken = command(photos, tmp_path / "broken", *more)
+    script = [sys.executable, "-c", KILLED, *broken]
+    assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+    assert sorted(p.name for p in (tmp_path / "broken").iterdir()) == ["training.safetensors"]
+    torch.set_num_threads(1)
+    try:
+        assert main(broken) == 0
+        assert main(command(photos, tmp_path / "whole", *more)) == 0
+    finally:
+        torch.set_num_threads(threads)
+    one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("broken", "whole"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    cards = [json.loads((tmp_path / n / "card.json").read_text()) for n in ("broken", "whole")]
+    losses = [[epoch["loss"] for epoch in card["history"]] for card in cards]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ def batch(count: int = 3) -> Batch:
     return Batch(SPACE.from_pixels(pixels), y, SPACE, torch.Generator().manual_seed(2))
 
 
+def again(given: Batch, seed: int) -> Batch:
+    """The same images, with random numbers from the beginning."""
+    return Batch(given.x, given.y, SPACE, torch.Generator().manual_seed(seed))
+
+
 def of_pixels(net: nn.Module, y: int) -> Any:
     """The class's score as a function of the twelve pixels."""
 
@@ -177,6 +182,100 @@ def test_r2et_pairs_the_border_of_the_top_k() -> None:
         pairs = [(order[1], order[2]), (order[0], order[3])]
         slow = 8 * sum(low - high for high, low in pairs) / 2
         assert float(found) == pytest.approx(slow)
+
+
+def test_r2et_adds_the_squared_change_over_a_random_step() -> None:
+    net, given = network(smooth=True), batch()
+    defence: Any = defences["r2et"](thickness=0.3, hessian=0.7, share=0.25, radius=0.1)  # type: ignore[call-arg]
+    pixels = SPACE.to_pixels(given.x)
+    signs = again(given, 2).normal().sign()
+
+    def slope(p: Tensor) -> Tensor:
+        p = p.detach().requires_grad_(True)
+        score = net(SPACE.from_pixels(p)).gather(1, given.y[:, None]).sum()
+        return torch.autograd.grad(score, p)[0]
+
+    here, there = slope(pixels), slope(pixels + 0.1 * signs)
+    shares = heat(here * STD)  # of the normalised image, as the maps that are shown
+    slow = 0.3 * defence.gap(shares) + 0.7 * (there - here).flatten(1).square().sum(1)
+    found = defence.penalty(net, again(given, 2))
+    torch.testing.assert_close(found, slow)
+
+
+def test_ig_sum_norm_takes_both_terms_at_the_same_worst_neighbour() -> None:
+    net, given = network(smooth=True), batch()
+    defence: Any = defences["ig_sum_norm"](weight=0.4, radius=0.1, points=50)  # type: ignore[call-arg]
+    terms = defence(net, again(given, 3))
+    worst = defence._worst(net, again(given, 3))
+    slow = torch.zeros_like(given.x)
+    for k in range(50):
+        x = (given.x + (k + 0.5) / 50 * (worst - given.x)).requires_grad_(True)
+        loss = F.cross_entropy(net(x), given.y, reduction="sum")
+        slow = slow + torch.autograd.grad(loss, x)[0].mul(worst - given.x) / 50
+    size = slow.flatten(1).abs().sum(1).mean()
+    torch.testing.assert_close(terms["penalty"], 0.4 * size)
+    torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(net(worst), given.y))
+
+
+def test_the_worst_neighbour_is_that_of_the_l1_norm_of_the_integrated_gradients() -> None:
+    """One step: from a random image of the ball along the signs of that norm's own gradient."""
+    net, given = network(smooth=True), batch()
+    radius = 0.01  # so small that no sum of signed shares has the same signs by chance
+    defence: Any = defences["ig_norm"](radius=radius, steps=1, points=4)  # type: ignore[call-arg]
+    pixels = SPACE.to_pixels(given.x)
+    drawn = again(given, 3).even()
+    start = (pixels + radius * drawn).clamp(0, 1)
+    moved = SPACE.from_pixels(start).detach().requires_grad_(True)
+    norm = torch.zeros_like(given.x)
+    for k in range(4):
+        x = given.x + (k + 0.5) / 4 * (moved - given.x)
+        loss = F.cross_entropy(net(x), given.y, reduction="sum")
+        norm = norm + torch.autograd.grad(loss, x, create_graph=True)[0] / 4
+    (slope,) = torch.autograd.grad(((moved - given.x) * norm).abs().sum(), moved)
+    slow = start + 2.5 * radius * slope.sign()
+    slow = torch.minimum(torch.maximum(slow, pixels - radius), pixels + radius).clamp(0, 1)
+    torch.testing.assert_close(SPACE.to_pixels(defence._worst(net, again(given, 3))), slow)
+
+
+def test_the_penalty_is_added_to_the_cross_entropy_of_what_the_network_is_shown() -> None:
+    net, given = network(smooth=True), batch()
+    for name in ("hessian", "lga", "noise", "ssr"):
+        defence: Defence = defences[name]()
+        terms = defence(net, again(given, 4))
+        fresh = again(given, 4)
+        shown = defence.inputs(net, fresh)
+        torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(net(shown), given.y))
+        penalty = defence.penalty(net, fresh)
+        assert ("penalty" in terms) == (penalty is not None)
+        if penalty is not None:
+            torch.testing.assert_close(terms["penalty"], penalty.mean())
+
+
+@pytest.mark.parametrize("name", ["cure", "hessian", "ig_norm", "r2et", "ssr", "weight_decay"])
+def test_the_weights_feel_the_penalty(name: str) -> None:
+    """Its derivative is its difference quotient: a penalty without a graph would train nothing."""
+    net, given = network(smooth=True), batch()
+    defence = defences[name]()
+
+    def loss() -> Tensor:
+        found = defence.penalty(net, again(given, 5))
+        assert found is not None
+        return found.sum()
+
+    weight = net[1].weight
+    (slope,) = torch.autograd.grad(loss(), weight)
+    largest = int(slope.abs().argmax())
+
+    def at(step: float) -> float:
+        with torch.no_grad():
+            weight.view(-1)[largest] += step
+        found = float(loss())
+        with torch.no_grad():
+            weight.view(-1)[largest] -= step
+        return found
+
+    quotient = (at(1e-5) - at(-1e-5)) / 2e-5
+    assert float(slope.view(-1)[largest]) == pytest.approx(quotient, rel=1e-4)
 
 
 def test_weight_decay_is_half_the_squared_norm_of_the_matrices() -> None:
