@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trompe.audit import chain, open_run, run_audit
+from trompe.audit import chain, open_run, run_audit, seal
 from trompe.audit.store import Store
 from trompe.cli import main
 from trompe.errors import StoreError
@@ -336,6 +336,18 @@ def test_a_run_without_its_seal_is_told_as_such(
     assert verified(run, "--arrays-only", "--unsealed") == 0
     run_audit(run, small(pairs=3, smoothings=("none", "beta=0.8")))
     assert verified(run, "--arrays-only") == 0, "the command that began it seals it"
+
+
+def test_a_seal_over_claims_is_none_that_trompe_wrote(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Store(run) as store:
+        store.db.execute("INSERT INTO claims VALUES ('batch 1', 'x', 'h', 1, 'x', 9e99)")
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        text = seal._text(*chain.head(store.db), store.file_checksum())
+    (run / seal.NAME).write_text(text)
+    assert verified(run, "--arrays-only", "--unsealed") == 2
+    assert "none is written while somebody works on it" in capfd.readouterr().err
 
 
 def test_the_report_prints_the_digest(run: Path) -> None:

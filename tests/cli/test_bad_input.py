@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,22 @@ def test_an_output_folder_that_cannot_be_made(refused: Callable, folder: Path) -
     assert "taken" in refused("attack", "--output", "taken")
     assert "taken" in refused("attack", "--output", "taken/inside/it")
     assert "taken" in refused("explain", "--method", "gradient", "--output", "taken")
+
+
+def test_an_output_folder_that_may_not_be_written_to_is_refused_before_the_work(
+    refused: Callable, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere, so the system's answer is made up."""
+    (folder / "closed").mkdir()
+    access = os.access
+
+    def answer(at: str, mode: int) -> bool:
+        return not (Path(at).name == "closed" and mode & os.W_OK) and access(at, mode)
+
+    monkeypatch.setattr(os, "access", answer)
+    for option in ("closed", "closed/new/one"):
+        assert "may not be written to" in refused("attack", "--output", option)
+    assert "may not be written to" in refused("animate", "attack", "--output", "closed/a.gif")
 
 
 def test_an_error_on_the_way_leaves_no_folder_behind(

@@ -114,6 +114,11 @@ def test_other_numbers_are_refused(folder: Path, numbers: dict[str, tuple[float,
         trompe.load_model("many_channels:grey", size=28, **numbers)  # type: ignore[arg-type]
 
 
+def test_two_equal_numbers_are_not_one_each_for_three_channels(folder: Path) -> None:
+    with pytest.raises(UsageError, match="mean has 2 numbers, the model takes 3 channels"):
+        trompe.load_model("many_channels:colour", size=28, mean=(0.5, 0.5))
+
+
 def test_a_word_is_no_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", *model("grey"), "--mean", "dark"]) == 2
     assert "no number" in capsys.readouterr().err

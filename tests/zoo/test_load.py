@@ -263,3 +263,18 @@ def test_squeezenet_with_half_precision_weights() -> None:
     pixels = load_image(photo, size=loaded.size, resize=loaded.resize)
     x = loaded.input_space.from_pixels(pixels[None])
     assert loaded.label(int(loaded.model(x).argmax())) == "tench"
+
+
+def test_far_more_pixels_than_usual_are_said_before_the_work(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_model("tiny-resnet", "random", size=128)
+    assert not caplog.records
+
+    def stop(*_: object) -> None:
+        raise ModelError("it would take minutes")
+
+    monkeypatch.setattr("trompe.zoo.load.ready_model", stop)
+    with pytest.raises(ModelError, match="minutes"):
+        load_model("tiny-resnet", "random", size=8192)
+    assert "8192 x 8192 pixels are 16384 times as many as its usual 64 x 64" in caplog.text

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trompe.audit import chain
 from trompe.audit.changed_options import changed_options
-from trompe.audit.processes import alive
+from trompe.audit.claims import given_up
 from trompe.audit.schema import SCHEMA
 from trompe.audit.source import Image
 from trompe.audit.store import Store
@@ -55,11 +54,7 @@ def unused(store: Store) -> bool:
     """Whether nothing was planned and nobody is at work, so that the run may begin anew."""
     if store.rows("SELECT 1 FROM planned UNION ALL SELECT 1 FROM cells LIMIT 1"):
         return False
-    return all(
-        one["until"] < time.time()
-        or (one["host"] == socket.gethostname() and not alive(one["pid"], one["born"]))
-        for one in store.rows("SELECT * FROM claims")
-    )
+    return all(given_up(one) for one in store.rows("SELECT * FROM claims"))
 
 
 def _changed(store: Store, record: Mapping[str, Any], images: Sequence[Image]) -> str:

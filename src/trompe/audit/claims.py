@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -18,10 +19,25 @@ LEASE = 180.0
 #: Seconds between two signs of life.
 HEARTBEAT = 20.0
 
+_AT_WORK: set[str] = set()
+"""The owners of this process that did not give up their claims."""
+
 
 def claim_of(batch: int) -> str:
     """What the claim of a batch is called."""
     return f"batch {batch}"
+
+
+def given_up(claim: sqlite3.Row) -> bool:
+    """Whether a row of the claims is of a worker that will not go on."""
+    if claim["until"] < time.time():
+        return True
+    if claim["host"] != socket.gethostname():
+        return False
+    if (claim["pid"], claim["born"]) == (os.getpid(), born(os.getpid())):
+        # As one that met a full disk could not enter that it gave up, and its process lives on.
+        return claim["owner"] not in _AT_WORK
+    return not alive(claim["pid"], claim["born"])
 
 
 class Claims:
@@ -36,8 +52,8 @@ class Claims:
     def __init__(self, store: Store, lease: float = LEASE, heartbeat: float = HEARTBEAT) -> None:
         self.store, self.lease = store, lease
         self.owner = secrets.token_hex(8)
-        self._host = socket.gethostname()
-        self._me = (self.owner, self._host, os.getpid(), born(os.getpid()))
+        self._me = (self.owner, socket.gethostname(), os.getpid(), born(os.getpid()))
+        _AT_WORK.add(self.owner)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, args=(heartbeat,), daemon=True)
         self._thread.start()
@@ -58,22 +74,15 @@ class Claims:
         """Give up all claims."""
         self._ended.set()
         self._thread.join()
+        _AT_WORK.discard(self.owner)
         # Also of a run that was moved meanwhile: where it went, nobody is to wait for this one.
         with plainly(self.store.path):
             self.store.db.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
 
     def _free(self, work: str) -> bool:
         """Whether nobody works on it; within a transaction."""
-        found = self.store.db.execute(
-            "SELECT owner, host, pid, born, until FROM claims WHERE work = ?", (work,)
-        ).fetchone()
-        if found is None:
-            return True
-        owner, host, pid, since, until = found
-        if owner == self.owner:
-            return False
-        dead = host == self._host and not alive(pid, since)
-        return bool(dead or until < time.time())
+        found = self.store.db.execute("SELECT * FROM claims WHERE work = ?", (work,)).fetchone()
+        return found is None or (found["owner"] != self.owner and given_up(found))
 
     def _take(self, work: str) -> None:
         until = time.time() + self.lease

@@ -86,4 +86,6 @@ def _looked_at(store: Store) -> tuple[list[str], str | None]:
         return [], f"'{FILE}-wal' holds what is not yet in '{FILE}'"
     if store.file_checksum() != file:
         return [f"'{FILE}' has changed since it was sealed"], None
+    if store.rows("SELECT 1 FROM claims LIMIT 1"):
+        return [f"'{NAME}' covers claims of work: none is written while somebody works on it"], None
     return [], None

@@ -27,8 +27,13 @@ class OutputPath(click.Path):
             if self.file and path.is_dir():
                 self.fail(f"'{path}' is a folder: name a file", param, ctx)
             for folder in (path.parent if self.file else path, *path.parents):
-                if _is_there(folder) and not folder.is_dir():
+                if not _is_there(folder):
+                    continue
+                if not folder.is_dir():
                     self.fail(f"'{folder}' is no folder: choose another output", param, ctx)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    self.fail(f"'{folder}' may not be written to: choose another", param, ctx)
+                break
         except OSError as error:
             self.fail(f"'{path}' cannot be made: {error.strerror}", param, ctx)
         return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -19,6 +20,11 @@ from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weight
 from trompe.zoo.probe import input_channels, input_space, ready_model
 from trompe.zoo.record import ModelRecord
 from trompe.zoo.records import find_record, is_function
+
+log = logging.getLogger(__name__)
+
+_UNUSUAL = 64
+"""So many times a model's usual number of pixels take so long that a word is said first."""
 
 RANDOM = "random"
 """In place of a weights file: an untrained model, always the same one."""
@@ -82,6 +88,12 @@ def load_model(
     if num_classes is not None and (num_classes < 1 or is_function(name)):
         raise UsageError("num_classes goes with a named model, and must be at least 1")
     pixels = size or record.size
+    if (times := (pixels / record.size) ** 2) >= _UNUSUAL:
+        log.warning(
+            "%s: %d x %d pixels are %.0f times as many as its usual %d x %d: every step takes that "
+            "many times as long, and as much memory",
+            *(name, pixels, pixels, times, record.size, record.size),
+        )
     model = _with_weights(record, weights, num_classes)
     try:
         model = model.to(place, torch.float32).eval().requires_grad_(False)

@@ -65,9 +65,9 @@ def input_space(
 def _per_channel(
     name: str, given: Sequence[float] | None, default: Sequence[float], channels: int
 ) -> tuple[float, ...]:
-    """One number per channel: those given, the only one repeated, or equal ones as one."""
+    """One number per channel: those given, the only one repeated, or equal ones for grey."""
     values = tuple(default if given is None else given)
-    if len(set(values)) == 1:
+    if len(values) == 1 or (channels == 1 and len(set(values)) == 1):
         return values[:1] * channels
     if len(values) != channels:
         raise UsageError(
