@@ -50,6 +50,19 @@ def test_timm_names_and_preprocessing_are_timms(tmp_path: Path) -> None:
     assert loaded.label(281) == "tabby, tabby cat"
 
 
+def test_channels_and_classes_of_timm_are_those_of_the_weights(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    torch.manual_seed(1)
+    theirs = timm.create_model("test_resnet", pretrained=False, in_chans=1, num_classes=3).eval()
+    save_file(theirs.state_dict(), tmp_path / "grey.safetensors")
+    loaded = load_model("timm:test_resnet", tmp_path / "grey.safetensors", mean=[0.5], std=[0.2])
+    assert loaded.preprocessing.channels == 1
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(x), theirs(x))
+    assert loaded.classes == ()
+
+
 def test_timm_with_other_channels_and_classes() -> None:
     pytest.importorskip("timm", reason="timm is not installed")
     loaded = load_model(

@@ -87,11 +87,28 @@ def count_outputs(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
     return None if last is None or last.dim() == 0 else last.shape[0]
 
 
-def fit_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def count_channels(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """How many channels ``state`` takes images of, by the first convolution; None if unknown."""
+    for name, tensor in model.state_dict().items():
+        if tensor.dim() == 4:
+            first = state.get(name)
+            return None if first is None or first.dim() != 4 else first.shape[1]
+    return None
+
+
+def fit_weights(
+    model: nn.Module, state: Mapping[str, Tensor], source: str, way_out: str = ""
+) -> None:
     """Copy ``state`` into ``model``, whose names and shapes must all agree.
 
     Entries of auxiliary classifiers, which serve training only, may be too many, and the batch
     counters of batch norm too few.
+
+    Args:
+        model: that is filled.
+        state: what it is filled with.
+        source: of the state, as an error names it.
+        way_out: what to do where they do not agree, after the list of what differs.
 
     Raises:
         WeightsError: if they do not; the message lists the first few that differ.
@@ -109,7 +126,8 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         ),
     ]
     if any(problems):
-        raise WeightsError(f"{source} do not fit the model: {'; '.join(filter(None, problems))}")
+        listed = "; ".join(filter(None, problems))
+        raise WeightsError(f"{source} do not fit the model: {listed}{way_out}")
     model.load_state_dict({n: t for n, t in state.items() if n in expected}, strict=False)
 
 

@@ -94,6 +94,7 @@ def timm_record(name: str, channels: int | None = None) -> ModelRecord:
         interpolation=_smooth(config["interpolation"]),
         state=lambda: create(pretrained=True).state_dict(),
         labels=labels,
+        with_channels=lambda count: timm_record(name, count),
     )
 
 
@@ -156,6 +157,7 @@ def hugging_face_record(name: str, channels: int | None = None) -> ModelRecord:
         outputs=config.num_labels,
         state=state,
         labels=labels,
+        with_channels=lambda count: hugging_face_record(name, count),
         **how,
     )
 

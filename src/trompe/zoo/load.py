@@ -16,7 +16,7 @@ from trompe.errors import ModelError, UsageError
 from trompe.ordinary import refuse_odd
 from trompe.outputs import Outputs, as_outputs
 from trompe.types import LoadedModel
-from trompe.zoo.checkpoint import count_outputs, fit_weights, plain, read_weights
+from trompe.zoo.checkpoint import count_channels, count_outputs, fit_weights, plain, read_weights
 from trompe.zoo.probe import input_channels, input_space, ready_model
 from trompe.zoo.record import ModelRecord
 from trompe.zoo.records import find_record, is_function
@@ -28,6 +28,7 @@ _UNUSUAL = 64
 
 RANDOM = "random"
 """In place of a weights file: an untrained model, always the same one."""
+_CHANGED = ": if yours is changed from the published one, name your code, package.module:function"
 
 
 def load_model(
@@ -158,10 +159,15 @@ def _with_weights(
     else:
         raise ModelError(f"{record.name} comes without weights: give them with --weights")
     model = record.build(num_classes or record.outputs)
+    channels = count_channels(model, state)
+    if record.with_channels and channels not in (None, input_channels(model)):
+        record = record.with_channels(channels)
+        model = record.build(num_classes or record.outputs)
     found = count_outputs(model, state)
     if num_classes is None and record.outputs and found not in (None, record.outputs):
         model = record.build(found or record.outputs)
-    fit_weights(model, state, source)
+    way_out = "" if record.source == "a function" else _CHANGED
+    fit_weights(model, state, source, way_out)
     return model
 
 

@@ -28,6 +28,8 @@ class ModelRecord:
         state: fetches its own weights; ``None`` if they have to be given as a file.
         labels: fetches the labels of its own classes.
         patterns: fetches the learned patterns that come with it.
+        with_channels: the record of the same model for images of so many channels; ``None`` where
+            its library does not let one choose.
     """
 
     name: str
@@ -42,3 +44,4 @@ class ModelRecord:
     state: Callable[[], Mapping[str, Tensor]] | None = None
     labels: Callable[[], tuple[str, ...]] = tuple
     patterns: Callable[[], Mapping[str, Tensor] | None] = lambda: None
+    with_channels: Callable[[int], ModelRecord] | None = None
