@@ -225,7 +225,7 @@ def test_options_out_of_range() -> None:
         load_model("tiny-vgg", num_classes=0)
     with pytest.raises(ModelError, match="unknown model 'vgg61'"):
         load_model("vgg61")
-    with pytest.raises(WeightsError, match="of another shape.*: if yours is .* package.module"):
+    with pytest.raises(WeightsError, match=r"of another shape.*: if yours is .* package\.module"):
         load_model("tiny-vgg", num_classes=7)
 
 
@@ -233,7 +233,7 @@ def test_weights_of_other_channels_name_the_way_out(tmp_path: Path) -> None:
     state = dict(load_model("tiny-vgg", "random").model.state_dict())
     name = next(iter(state))
     torch.save({**state, name: state[name][:, :1].clone()}, tmp_path / "grey.pt")
-    with pytest.raises(WeightsError, match="name your code, package.module:function"):
+    with pytest.raises(WeightsError, match=r"name your code, package\.module:function"):
         load_model("tiny-vgg", tmp_path / "grey.pt")
 
 
