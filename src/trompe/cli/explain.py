@@ -27,6 +27,7 @@ from trompe.cli.options import (
     target_class_option,
 )
 from trompe.cli.pictures import DEFAULT_IMAGE, Images, classes_of, read_images, with_folders
+from trompe.cli.tangents import along_tangents, tangents_option
 from trompe.errors import ExplanationError, PatternError, UnsupportedOp
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ Examples:
     help="Of the softplus network; repeat for several.  [default: 10, 3, 1]",
 )
 @click.option("--smoothgrad", type=COUNT, metavar="N", help="Average all over N noisy copies.")
+@tangents_option
 @patterns_option
 @target_class_option
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of SmoothGrad's noise.")
@@ -75,6 +77,7 @@ def explain(
     methods: tuple[str, ...],
     betas: tuple[float, ...],
     smoothgrad: int | None,
+    tangents: str | None,
     patterns: str | None,
     target_class: int | None,
     seed: int,
@@ -96,18 +99,21 @@ def explain(
         logits = torch.cat([loaded.model(x) for x in pictures.x.split(batch_size)])
     target = classes_of(logits, target_class)
     strengths = (None, *(betas or DEFAULT_BETAS))
+    shown_by = along_tangents(tangents, loaded)
     maps: dict[str, list[Tensor]] = {}
     for name in methods or _base_methods():
         try:
             maps[name] = [
                 _maps(
-                    make_method(
-                        name,
-                        loaded,
-                        patterns=patterns,
-                        beta=beta,
-                        smoothgrad=smoothgrad,
-                        seed=seed,
+                    shown_by(
+                        make_method(
+                            name,
+                            loaded,
+                            patterns=patterns,
+                            beta=beta,
+                            smoothgrad=smoothgrad,
+                            seed=seed,
+                        )
                     ),
                     loaded,
                     pictures.x,
@@ -123,6 +129,7 @@ def explain(
     if not maps:
         raise ExplanationError(f"no method can explain {network.model}")
     report = _report(loaded, pictures, logits, target, maps, strengths)
+    report["run"]["tangents"] = tangents
     with output_folder(output) as folder:
         figures = _write(folder, loaded, pictures, logits, target, maps, strengths, report)
     if as_json:

@@ -29,6 +29,7 @@ from trompe.cli.options import (
     quiet_option,
 )
 from trompe.cli.pictures import is_built_in
+from trompe.cli.tangents import along_tangents, tangents_option
 from trompe.errors import TrompeError, UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ Examples:
 @method_option("--method", what="Explanation attacked.", default="gradient", show_default=True)
 @click.option("--beta", type=Number(), help="Attack the explanation smoothed with this beta.")
 @click.option("--smoothgrad", type=COUNT, metavar="N", help="Attack the mean over N noisy copies.")
+@tangents_option
 @patterns_option
 @click.option("--radius", "radii", type=Fraction(), multiple=True, default=["8/255"],
               show_default=True, metavar="R",
@@ -78,6 +80,7 @@ def robustness(
     method: str,
     beta: float | None,
     smoothgrad: int | None,
+    tangents: str | None,
     patterns: str | None,
     radii: tuple[float, ...],
     norm: str,
@@ -104,14 +107,16 @@ def robustness(
     from trompe.robustness import evaluate
 
     loaded = network.load()
-    chosen = make_method(
-        method,
-        loaded,
-        patterns=patterns,
-        beta=beta,
-        smoothgrad=smoothgrad,
-        seed=seed,
-        chunk=chunk,
+    chosen = along_tangents(tangents, loaded)(
+        make_method(
+            method,
+            loaded,
+            patterns=patterns,
+            beta=beta,
+            smoothgrad=smoothgrad,
+            seed=seed,
+            chunk=chunk,
+        )
     )
     names, pixels, failed = drawn(images, count, seed, loaded)
     with output_folder(output) as folder:
@@ -135,6 +140,7 @@ def robustness(
             "method": method,
             "beta": beta,
             "smoothgrad": smoothgrad,
+            "tangents": tangents,
             "images": list(images),
             "count": count,
             "seed": seed,

@@ -22,7 +22,8 @@ class TangentProjection(Method):
     their mean (local PCA). A model that was changed off the data only (``OffTheData``) shows what
     the original one shows. Neighbours and V count as given when the map is differentiated; an
     attack passes through V V^T, and every iterate gets neighbours of its own. It needs data, so it
-    is no choice by name: make it, and give it wherever an explainer is taken.
+    is no choice by name: make it, and give it wherever an explainer is taken; ``--tangents IMAGES``
+    of ``trompe explain`` and ``trompe robustness``.
 
     Args:
         data: Images of the kind explained, normalised, [N, ...].
