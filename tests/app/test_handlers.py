@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import trompe
+from trompe.app import words
 from trompe.app.handlers import Handlers, Shown
 from trompe.app.live import LiveAttack
 from trompe.app.sessions import Models, Session, Sessions
@@ -80,8 +81,8 @@ def test_an_attack_from_start_to_download(
     assert 'data-step="0"' in frames[0]
     assert 'data-step="80"' in frames[-1]
     assert "times as strong" in frames[-1]  # by how much the change is amplified
-    for words in ("PCC", "PSNR", "Network: "):
-        assert words in frames[-1]
+    for name in ("PCC", "PSNR", "Network: "):
+        assert name in frames[-1]
     last = shown[-1]
     assert last.running is False
     assert last.outcome is not None
@@ -93,12 +94,52 @@ def test_an_attack_from_start_to_download(
     pixels = result.input_space.to_pixels(result.x_adv)[0].mul(255).round()
     saved = torch.from_numpy(np.array(Image.open(tmp_path / "manipulated.png"))).permute(2, 0, 1)
     assert torch.equal(saved.float(), pixels)
-    assert handlers.smooth("a", 2.0).count("<img") == 3
-    assert "beta 2" in handlers.smooth("a", 2.0)
+    maps = handlers.smooth("a", 2.0)
+    assert maps is not None
+    assert maps.count("<img") == 3
+    assert "beta 2" in maps
     again = run(handlers, **target)[-1].outcome
     assert again is not None
     assert "beta 2" in again.smoothed  # as the slider still says
-    assert handlers.smooth("b", 2.0) == ""  # another page has no result
+    assert handlers.smooth("b", 2.0) is None  # another page has no result
+
+
+def test_a_failed_second_start_leaves_no_result_behind(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(handlers)[-1].outcome is not None
+    assert handlers.smooth("a", 2.0) is not None
+    shown = run(handlers, source=WRITTEN, text="")
+    assert shown[0].fresh  # what was shown goes
+    assert "wrong" in (shown[-1].status or "")
+    assert handlers.smooth("a", 3.0) is None
+
+    def another_start(*_: object) -> str:  # while the maps are computed
+        handlers.sessions.of("a").finished = None
+        return "of the result before"
+
+    assert run(handlers)[-1].outcome is not None
+    monkeypatch.setattr("trompe.app.words.smoothed", another_start)
+    assert handlers.smooth("a", 2.0) is None
+
+
+def test_a_slow_explanation_is_said_to_be_slow(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(one for one in run(handlers) if one.live)
+    assert first.status == ""
+    monkeypatch.setattr(words, "PATIENT", 0.0)
+    first = next(one for one in run(handlers) if one.live)
+    assert "3 steps take" in (first.status or "")
+    assert "Stop keeps the best so far" in (first.status or "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.42, "0.4 s"), (12.3, "12 s"), (300, "5 min"), (36000, "10 h")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert words.duration(seconds) == said
+    assert (said in words.pace(seconds, 1)) == (seconds >= 60)
 
 
 def test_a_second_start_is_refused_and_the_first_goes_on(handlers: Handlers) -> None:

@@ -107,6 +107,7 @@ class Handlers:
         try:
             wish = Wish(*form)
             with session.attacking() as stop:
+                session.finished = None  # it is no longer shown, whatever comes of this attack
                 yield Shown(words.note("Preparing ..."), running=True, fresh=True)
                 try:
                     yield from self._attack(session, wish, stop)
@@ -130,7 +131,8 @@ class Handlers:
         view = words.View(attack)
         with closing(attack.__iter__()) as frames:
             for frame in frames:
-                yield Shown("" if frame.step == 0 else None, view.show(frame))
+                said = words.pace(attack.one_look, wish.steps) if frame.step == 0 else None
+                yield Shown(said, view.show(frame))
         assert attack.result is not None  # or the iterator has raised
         finished = session.finished = Finished(loaded, wish.method, method, attack.result)
         with tempfile.TemporaryDirectory(prefix="trompe-app-") as folder:
@@ -143,11 +145,19 @@ class Handlers:
         """End the attack of a page; what it has found is shown."""
         self.sessions.of(page).stop()
 
-    def smooth(self, page: str | None, beta: float) -> str:
-        """The maps by the network smoothed with ``beta``."""
+    def smooth(self, page: str | None, beta: float) -> str | None:
+        """The maps by the network smoothed with ``beta``.
+
+        Returns:
+            HTML; ``None`` where there is no result, or another one by the time they are computed.
+        """
         session = self.sessions.of(page)
         session.beta = beta
-        return "" if session.finished is None else _smoothed(session.finished, beta)
+        finished = session.finished
+        if finished is None:
+            return None
+        maps = _smoothed(finished, beta)
+        return maps if session.finished is finished else None
 
 
 def _outcome(finished: Finished, beta: float, download: str) -> Outcome:

@@ -85,6 +85,8 @@ class LiveAttack:
         self.preset, self.steps, self.every = preset, steps, every
         self.stop = threading.Event() if stop is None else stop
         self.result: AttackResult | None = None
+        self.one_look = 0.0
+        """How long one explanation took, in seconds; known from the first frame on."""
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
         self._latest: Frame | None = None
@@ -121,7 +123,9 @@ class LiveAttack:
                 logits = given.model(self.x)
             self.explained = given.outputs.explained(logits)
             self.method = self.method.within(self.loaded.input_space)
+            begun = time.monotonic()
             first = self._look(self.x)
+            self.one_look = time.monotonic() - begun
             self._logits = first.logits
             self._offer(self._frame(0, first))
             if self.stop.is_set():

@@ -160,8 +160,9 @@ def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> N
     def stop(request: gr.Request) -> None:
         handlers.stop(request.session_hash)
 
-    def smooth(beta: float, request: gr.Request) -> str:
-        return handlers.smooth(request.session_hash, beta)
+    def smooth(beta: float, request: gr.Request) -> Any:
+        maps = handlers.smooth(request.session_hash, beta)
+        return gr.skip() if maps is None else maps
 
     def leave(request: gr.Request) -> None:
         handlers.sessions.close(request.session_hash)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import time
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from trompe.report.overview import amplification
 from trompe.report.style import bright
 from trompe.types import heatmap
 
+PATIENT = 60.0
+"""An attack that takes at least so many seconds is said to be slow before it begins."""
 EMPTY = (
     '<div class="hint">Choose a photo, say what its explanation shall show, and press '
     "<b>Start</b>. The image will change, invisibly; the network's answer will not.</div>"
@@ -51,6 +54,31 @@ def answer(value: float, meaning: str) -> str:
     return f"{value:.4g}" if meaning == "value" else f"{100 * value:.1f} %"
 
 
+def pace(one_look: float, steps: int) -> str:
+    """A warning, as HTML, where the steps will take minutes; empty where they will not.
+
+    Args:
+        one_look: how long one explanation took, in seconds: no step is shorter.
+        steps: how many there are to be.
+    """
+    least = one_look * steps
+    if least < PATIENT:
+        return ""
+    return note(
+        f"One explanation takes {duration(one_look)} here: {steps} steps take {duration(least)} or "
+        "more. Stop keeps the best so far; fewer steps, another explanation or another network "
+        "are quicker."
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time for people: seconds up to two minutes, then minutes, from two hours on hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+
+
 class View:
     """Shows the frames of one attack, all of its maps in one scale of colours.
 
@@ -61,11 +89,13 @@ class View:
     def __init__(self, attack: LiveAttack) -> None:
         self._attack = attack
         self._first: Frame | None = None
+        self._begun = 0.0
 
     def show(self, frame: Frame) -> str:
         """The frame as HTML; the first one is the original image."""
         if self._first is None:
             self._first = frame
+            self._begun = time.monotonic()
             self._brightest = bright([frame.map.nan_to_num(), self._attack.target])
             target = pictures.heat(self._attack.target, self._brightest)
             self._target = pictures.address(target)
@@ -93,13 +123,21 @@ class View:
             f'<div class="panels">{"".join(panels)}</div></div>'
         )
 
+    def _left(self, frame: Frame) -> str:
+        """How long the rest will take, where it is long enough to be told."""
+        if not 0 < frame.step < frame.steps:
+            return ""
+        each = (time.monotonic() - self._begun) / frame.step
+        left = each * (frame.steps - frame.step)
+        return "" if left < 10 else f", about {duration(left)} left"
+
     def _numbers(self, frame: Frame, first: Frame) -> str:
         meaning = self._attack.meaning
         before, now = answer(first.answer, meaning), answer(frame.answer, meaning)
         kept = "" if frame.kept else " (the answer has changed)"
         image = "not changed" if math.isinf(frame.psnr) else f"{frame.psnr:.1f} dB"
         entries = {
-            "Step": f"{frame.step} of {frame.steps}",
+            "Step": f"{frame.step} of {frame.steps}{self._left(frame)}",
             "Likeness to the target (PCC)": number(frame.pcc),
             "Likeness to the original image (PSNR)": image,
             f"Network: {self._attack.label}": f"{now}, was {before}{kept}",
