@@ -142,3 +142,20 @@ def test_the_verdict_follows_from_the_intervals() -> None:
     assert "no gain is shown" in summary(measured(20, 60), measured(24, 60))[-1]
     assert "fell by 10.0 points" in summary(measured(20, 60), measured(60, 50))[-1]
     assert torch.get_num_threads() >= 1
+
+
+def test_held_out_images_that_are_trained_on_are_refused(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(photos, tmp_path / "out", "--held-out", str(photos))) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "20 of 20 held-out images are trained on, too" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_measured(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trompe.defences.measure", None)
+    assert main(command(photos, tmp_path / "out", "--outputs", "value")) == 2
+    assert "training is for models of two or more classes" in capfd.readouterr().err

@@ -30,6 +30,13 @@ def number_options() -> Iterator[tuple[tuple[str, ...], click.Command, click.Opt
 OPTIONS = list(number_options())
 
 
+def test_no_number_is_so_close_to_zero_that_its_inverse_is_none() -> None:
+    for text in ("1e-300", "-1e-31", "5e-324"):
+        with pytest.raises(click.BadParameter, match="too close to 0"):
+            Number().convert(text, None, None)
+    assert [Number().convert(text, None, None) for text in ("0", "1e-30")] == [0, 1e-30]
+
+
 def test_many_options_are_tried() -> None:
     assert len(OPTIONS) > 150
     assert len({path for path, _, _ in OPTIONS}) >= 17

@@ -205,6 +205,8 @@ def broken_files(tmp_path: Path) -> dict[str, Path]:
         path = tmp_path / name
         path.write_text("not patterns at all")
         files[f"{name} cannot be read"] = path
+    files["torn.pth cannot be read"] = tmp_path / "torn.pth"
+    files["torn.pth cannot be read"].write_bytes(b"\x80\x04junk")
     listed = tmp_path / "list.pth"
     torch.save([1, 2], listed)
     files["holds no patterns"] = listed

@@ -26,6 +26,7 @@ from trompe.cli.options import (
 from trompe.cli.parts import make_part, part_option
 from trompe.cli.training_options import TrainingSettings, training_options
 from trompe.cli.weights import write_weights
+from trompe.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,6 +118,11 @@ def harden(
         images, kept = images.parted()
     else:
         kept = read_labelled(held_out, loaded, batch_size=training.batch_size, seed=None)
+    if known := kept.known_from(images):
+        raise UsageError(
+            f"{known} of {len(kept.labels)} held-out images are trained on, too: what is measured "
+            f"on them says nothing of others; take them out of '{held_out or training.data}'"
+        )
     explainer = make_method(method, loaded)
     x, _ = kept.spread(attacked)
 

@@ -28,9 +28,10 @@ class TrainingSettings:
     seed: int
 
     def images(self, loaded: LoadedModel) -> LabelledImages:
-        """The labelled images, for a model."""
-        from trompe.training import read_labelled
+        """The labelled images, for a model that can be trained on them."""
+        from trompe.training import check_trainable, read_labelled
 
+        check_trainable(loaded.model)
         return read_labelled(
             self.data, loaded, batch_size=self.batch_size, seed=self.seed, most=self.limit
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trompe.certificates import Sandwich
-from trompe.report.style import FONT, new_figure, save_figure
+from trompe.report.style import FONT, log_upwards, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +100,7 @@ def _panel(axes: Axes, found: Sandwich, quantity: str, beta: float | None) -> No
     if quantity != "gradient_l2":
         axes.axhline(2, color="black", linewidth=0.6, linestyle=":")
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_upwards(axes)
     axes.tick_params(which="both", labelsize=FONT - 1)
     axes.grid(True, which="major", linewidth=0.3, color="#dddddd")
 
@@ -123,7 +123,7 @@ def curvature_figure(
     figure = new_figure(4.6, 3.4)
     axes = figure.subplots()
     for index in range(len(curvatures[0])):
-        values = [abs(row[index]) or math.nan for row in curvatures]
+        values = [abs(row[index]) for row in curvatures]
         axes.plot(
             betas,
             values,
@@ -135,7 +135,7 @@ def curvature_figure(
             label=r"$|\lambda_{max}|$" if index == 0 else ("the next" if index == 1 else None),
         )
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_upwards(axes)
     axes.set_xlabel(r"$\beta$ of the softplus network", fontsize=FONT)
     axes.set_ylabel("principal curvature, magnitude", fontsize=FONT)
     axes.tick_params(which="both", labelsize=FONT - 1)

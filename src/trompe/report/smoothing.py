@@ -18,7 +18,7 @@ from trompe.report.figures import (
     draw_scatter,
     joint_figure,
 )
-from trompe.report.style import FONT, new_figure
+from trompe.report.style import FONT, log_upwards, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def choice_figure(found: Choice, title: str = "") -> Figure:
             label="proved for all inputs, from layer norms",
         )  # fmt: skip
     _axes(lower, "curvature")
-    lower.set_yscale("log")
+    log_upwards(lower)
     for axes in (upper, lower):
         axes.axvline(found.chosen, color="black", linewidth=0.8)
     upper.annotate(

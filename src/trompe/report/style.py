@@ -56,6 +56,16 @@ def axes_at(figure: Figure, left: float, top: float, width: float, height: float
     )
 
 
+def log_upwards(axes: Axes) -> None:
+    """A logarithmic scale of the values, where any curve has one to be drawn on it.
+
+    Zeros have no logarithm: curves of nothing else, as the curvature of a linear network, keep the
+    linear scale.
+    """
+    if any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axes.get_lines()):
+        axes.set_yscale("log")
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write the figure as a PNG, whole or not at all.
 

@@ -1,7 +1,7 @@
 """Fine-tuning a classifier on an objective of one's own: batches, steps, checkpoints."""
 
 from trompe.training.batch import Batch, Objective
-from trompe.training.fit import Epoch, Fitted, Schedule, fit
+from trompe.training.fit import Epoch, Fitted, Schedule, check_trainable, fit
 from trompe.training.labelled import LabelledImages, read_labelled
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "LabelledImages",
     "Objective",
     "Schedule",
+    "check_trainable",
     "fit",
     "read_labelled",
 ]

@@ -86,6 +86,19 @@ class Fitted:
     best: int
 
 
+def check_trainable(model: nn.Module) -> None:
+    """Whether a model can be trained at all.
+
+    Raises:
+        UsageError: If its outputs are known to be no classes, on whose labels all objectives rest.
+    """
+    meant = declared(model)
+    if meant is not None and meant.meaning != "classes":
+        raise UsageError(
+            f"training is for models of two or more classes; these outputs are '{meant.meaning}'"
+        )
+
+
 def fit(
     model: nn.Module,
     batches: Batches,
@@ -122,11 +135,7 @@ def fit(
         UsageError: If there is no batch, the loss is no longer finite, or the outputs are known to
             be no classes, on whose labels all objectives rest.
     """
-    meant = declared(model)
-    if meant is not None and meant.meaning != "classes":
-        raise UsageError(
-            f"training is for models of two or more classes; these outputs are '{meant.meaning}'"
-        )
+    check_trainable(model)
     schedule = schedule or Schedule()
     trained = copy.deepcopy(model).eval()
     weights = [p for p in trained.parameters() if p.is_floating_point()]

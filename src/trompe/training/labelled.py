@@ -80,6 +80,11 @@ class LabelledImages:
         held_out = [n for n in numbers if n % every == 0]
         return self.part(training, seed=self.seed), self.part(held_out, seed=None)
 
+    def known_from(self, others: LabelledImages) -> int:
+        """How many of the images are, pixel by pixel, among others."""
+        known = {one.numpy().tobytes() for one in others.pixels}
+        return sum(one.numpy().tobytes() in known for one in self.pixels)
+
     def spread(self, most: int) -> tuple[Tensor, Tensor]:
         """At most so many images, evenly spaced, as one batch: normalised, and their classes."""
         chosen = self.part(_spread(len(self.labels), most), seed=None)

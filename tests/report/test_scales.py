@@ -1,0 +1,17 @@
+"""Figures of values that have no logarithm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trompe.report.geometry import curvature_figure
+from trompe.report.style import save_figure
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [float("nan"), 0.0], [2.0, 0.0]])
+def test_a_network_without_curvature_has_a_figure_too(tmp_path: Path, values: list[float]) -> None:
+    figure = curvature_figure([0.8, 1.0], [values, values])
+    save_figure(figure, tmp_path / "curvature.png")
+    assert (figure.axes[0].get_yscale() == "log") == (values[0] > 0)
