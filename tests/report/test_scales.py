@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trompe.report.geometry import curvature_figure
@@ -15,3 +16,10 @@ def test_a_network_without_curvature_has_a_figure_too(tmp_path: Path, values: li
     figure = curvature_figure([0.8, 1.0], [values, values])
     save_figure(figure, tmp_path / "curvature.png")
     assert (figure.axes[0].get_yscale() == "log") == (values[0] > 0)
+
+
+def test_a_zero_between_values_is_a_gap_and_no_fall(tmp_path: Path) -> None:
+    figure = curvature_figure([0.5, 0.8, 1.0], [[2.0], [0.0], [1.0]])
+    save_figure(figure, tmp_path / "curvature.png")
+    scaled = figure.axes[0].yaxis.get_transform().transform([2.0, 0.0, 1.0])
+    assert np.isfinite(scaled).tolist() == [True, False, True]

@@ -33,8 +33,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have one
     """A finite number within bounds: neither NaN nor infinity, which no comparison stops.
 
-    Nor one so close to 0 that its inverse is no number of 32 bits, in which networks compute.
-
     Args:
         least: allowed.
         most: allowed.
@@ -66,7 +64,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # newer clicks have on
             self.fail(f"{value} must be smaller than {self.most:g}", param, ctx)
         if not self.least <= number <= self.most:  # so written, it stops NaN too
             self.fail(f"{value} is not within {self.least:g} and {self.most:g}", param, ctx)
-        if 0 < abs(number) < 1e-30:
+        if 0 < abs(number) < 1e-30:  # its inverse is no number of 32 bits
             self.fail(f"{value} is too close to 0: give 0, or at least 1e-30", param, ctx)
         return number
 

@@ -63,7 +63,7 @@ def log_upwards(axes: Axes) -> None:
     linear scale.
     """
     if any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axes.get_lines()):
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
