@@ -213,7 +213,7 @@ def manipulate(
             "start_noise": start_noise,
             "redraw": attack.redraw,
             "capture": capture,
-            "remaining_kinks": _remaining_kinks(attack.judge, x),
+            "remaining_kinks": _unseen(given, x),
             **result.provenance,
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),
@@ -228,12 +228,13 @@ def _height(x: Tensor) -> int:
     return int(x.shape[-2]) if x.dim() == 4 else max(1, round(math.sqrt(math.prod(x.shape[2:]))))
 
 
-def _remaining_kinks(model: nn.Module, x: Tensor) -> list[str]:
-    """The kinks that no smoothing covers, where a gradient may see nothing: places by name.
+def _unseen(given: Given, x: Tensor) -> list[str]:
+    """Where a gradient may see nothing: kinks that no smoothing covers, or itself, by name.
 
     An attack through one of them that moved nothing says nothing of how robust the map is.
     """
-    return [f"{kink.function} in {kink.place}" for kink in kinks(model, x).uncovered]
+    places = [f"{kink.function} in {kink.place}" for kink in kinks(given.model, x).uncovered]
+    return places + ["the gradient, which is not that of the output"] * bool(given.gradient_fault)
 
 
 def _adapted(model: Any, x: Any, outputs: Outputs | None) -> Given:

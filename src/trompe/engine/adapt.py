@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from trompe.engine.frozen import frozen
 from trompe.engine.function_check import try_function
+from trompe.engine.gradient_check import gradient_fault
 from trompe.engine.inputs import as_images, as_target
 from trompe.engine.once import Answers, forwards, structure, watched
 from trompe.engine.smoothing import Smoothed
@@ -43,6 +44,7 @@ class Known:
         meaning: as found: ``classes``, ``binary``, ``probabilities``.
         each: of probabilities: whether each output has a sigmoid of its own.
         undifferentiable: why no gradient reaches the images; nothing if one does.
+        gradient_fault: what was said of a gradient that is not that of the output.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Known:
     meaning: Outputs
     each: bool
     undifferentiable: str
+    gradient_fault: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Given:
         classes: their number K.
         probabilities: whether the model as given returns probabilities.
         space: the normalisation of a ``LoadedModel``.
+        gradient_fault: what was said of a gradient that is not that of the output; empty else.
     """
 
     model: nn.Module
@@ -72,6 +76,7 @@ class Given:
     classes: int | None
     probabilities: bool = False
     space: InputSpace | None = None
+    gradient_fault: str = ""
 
     def target(self, target: Any) -> Tensor:
         """The classes that a caller gave, int64 [B]; ``None``: those that the model answers.
@@ -165,7 +170,7 @@ def adapted(
     probabilities = wanted.meaning == "probabilities"
     if probabilities:
         wanted = Outputs(meaning_of_logarithm(known.classes, known.each))
-    return Given(ready, x, wanted, known.classes, probabilities, space)
+    return Given(ready, x, wanted, known.classes, probabilities, space, known.gradient_fault)
 
 
 def _known(
@@ -198,6 +203,7 @@ def _known(
                 "place, without .data and detach()"
             )
         meaning, each = found_meaning(tried.logits)
+        fault = gradient_fault(model, x, tried, seen)
         known = Known(
             tried.path,
             tried.plain,
@@ -205,22 +211,11 @@ def _known(
             meaning,
             each,
             tried.undifferentiable,
+            fault,
         )
         kept.keep(key, known, [*parts, *forwards(parts)])
-        if seen.held and not tried.undifferentiable:
-            log.warning(
-                "the model's gradient is not that of its output: values held back from it "
-                "(detach(), .data or torch.no_grad()) come in by %s; maps and attacks follow the "
-                "gradient as it is, so an attack by it that moves nothing proves nothing",
-                seen.held,
-            )
-        elif tried.slope != 1.0:
-            log.warning(
-                "the model's gradient is not that of its output, which rises along it by %.2g "
-                "times what it says: a backward hook, an autograd function of its own, detach() or "
-                "rounding on the way; maps and attacks follow the gradient as it is",
-                tried.slope,
-            )
+        if fault:
+            log.warning(fault)
         if meaning.meaning == "binary" and not told:
             log.warning(
                 "the model has one output: taken as the logit of a yes-or-no decision "

@@ -36,8 +36,9 @@ def slope_found(logits: Tensor, start: Tensor, run: Callable[[Tensor], Tensor]) 
         run: the logits of images.
 
     Returns:
-        1 where the gradient is right, up to ``APART``, or where nothing can be told: a gradient of
-        zero, or outputs that are not finite.
+        1 where the gradient is right, up to ``APART``, or where nothing can be told: outputs that
+        are not finite, or a gradient of zero for one image; infinity where it is zero for both,
+        which are answered differently.
     """
     chosen = logits.detach().argmax(dim=1, keepdim=True)
     try:
@@ -52,7 +53,12 @@ def slope_found(logits: Tensor, start: Tensor, run: Callable[[Tensor], Tensor]) 
     norm = flat.norm(dim=1)
     before = logits.detach().double().gather(1, chosen).squeeze(1)
     size = logits.detach().double().abs().amax()
-    if not bool((torch.isfinite(norm) & (norm > 0)).all() & torch.isfinite(size)):
+    if not bool(torch.isfinite(norm).all() & torch.isfinite(size)):
+        return 1.0
+    if not bool(norm.any()):
+        first = logits.detach()[:, chosen[0, 0]]
+        return 1.0 if bool(first[0] == first[1]) else torch.inf
+    if not bool((norm > 0).all()):
         return 1.0
     best = 1.0
     nearest = torch.inf

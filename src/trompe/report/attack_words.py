@@ -48,6 +48,12 @@ def attack_in_words(metrics: Mapping[str, Any], loaded: Labelled, folder: Path) 
         lines.append(
             f"Ended early ({run['stopped']}) after {run['iterations']} steps: the best so far."
         )
+    if unseen := run.get("settings", {}).get("remaining_kinks"):
+        more = f" and {len(unseen) - 2} more" if len(unseen) > 2 else ""
+        lines.append(
+            f"The attack may not have seen past {', '.join(unseen[:2])}{more}: what did not move "
+            "proves nothing."
+        )
     lines.append(f"Figure: {folder / 'overview.png'}")
     return "\n".join(lines)
 

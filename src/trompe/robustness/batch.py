@@ -52,6 +52,7 @@ class Plan:
         outputs: what the model's outputs mean.
         budget: share of the steps and queries taken.
         random: whether the model or the method answers by chance.
+        gradient_fault: what was said of a gradient that is not that of the output; empty else.
         generator: of all random numbers.
         progress: called after every step and query.
     """
@@ -64,6 +65,7 @@ class Plan:
     outputs: Outputs
     budget: float
     random: bool
+    gradient_fault: str
     generator: torch.Generator
     progress: Progress | None = None
 
@@ -250,9 +252,11 @@ class Ensemble:
         nowhere = torch.zeros_like(worst.judged, dtype=torch.bool)
         self._flag(doubts.MEMBER_FAILED, nowhere | bool(self.failures))
         second = not (isinstance(self.plan.base, Method) and self.plan.base.first_order)
-        if second and not self.plan.random:
-            left = kinks(self.plan.model, self.x[:1], pooling=True).remaining
-            self._flag(doubts.KINKS_REMAIN, nowhere | bool(left))
+        if not self.plan.random:
+            unseen = bool(self.plan.gradient_fault) or (
+                second and bool(kinks(self.plan.model, self.x[:1], pooling=True).remaining)
+            )
+            self._flag(doubts.KINKS_REMAIN, nowhere | unseen)
 
     def _result(self, reference: Observation) -> RobustnessResult:
         worst, count = self.worst, len(self.x)

@@ -28,8 +28,8 @@ MEANING: dict[str, str] = {
     STILL_FALLING: "the worst case was still getting worse at the end: a larger budget will find "
     "a worse one",
     NOT_FINITE: "a map within the radius was all zero or not finite: it counts as lost",
-    KINKS_REMAIN: "the network has kinks that smoothing does not replace: derivatives of its map "
-    "miss what happens there",
+    KINKS_REMAIN: "the network has kinks that smoothing does not replace, or its gradient is not "
+    "that of its output: derivatives of its map miss what happens there",
     NOTHING_JUDGED: "no attempt within the radius kept the network's answer: nothing is known, "
     "and the image does not count as robust",
     MEMBER_FAILED: "a member of the ensemble could not run: what the others found stands",

@@ -110,7 +110,7 @@ def auto_attack(
         raise UsageError(f"the budget must be positive and finite, not {budget}")
     ball = ball_of(norm, radius)
     draw = generator or torch.Generator().manual_seed(0)
-    judge, x, outputs, space, classes = _given(model, x, target, input_space, version)
+    judge, x, outputs, space, classes, fault = _given(model, x, target, input_space, version)
     method = given_explainer(explainer)
     if isinstance(method, Method):
         method = method.within(space)
@@ -123,6 +123,7 @@ def auto_attack(
         outputs=outputs,
         budget=budget,
         random=version == "rand",
+        gradient_fault=fault,
         generator=draw,
         progress=progress,
     )
@@ -154,8 +155,8 @@ def auto_attack(
 
 def _given(
     model: Any, x: Any, target: Any, space: InputSpace | None, version: str
-) -> tuple[nn.Module, Tensor, Outputs, InputSpace, Tensor]:
-    """The frozen model, images, meaning of the outputs, input space, and classes explained."""
+) -> tuple[nn.Module, Tensor, Outputs, InputSpace, Tensor, str]:
+    """The frozen model, images, meaning of the outputs, space, classes, fault of the gradient."""
     if version == "standard":
         known = adapted(model, x)
         if known.x.dim() in (3, 5):
@@ -170,6 +171,7 @@ def _given(
             known.outputs,
             space or known.space or InputSpace(),
             known.target(target),
+            known.gradient_fault,
         )
     # A model that answers by chance is no function of one image, as that check would say.
     judge = frozen(getattr(model, "model", model))
@@ -177,9 +179,9 @@ def _given(
     with torch.no_grad():
         logits = torch.stack([judge(x.clone()) for _ in range(20)]).mean(dim=0)
     if target is None:
-        return judge, x.detach().clone(), Outputs(), space, logits.argmax(dim=1)
+        return judge, x.detach().clone(), Outputs(), space, logits.argmax(dim=1), ""
     classes = torch.as_tensor(target).to(x.device, torch.int64)
-    return judge, x.detach().clone(), Outputs(), space, classes.expand(len(x)).clone()
+    return judge, x.detach().clone(), Outputs(), space, classes.expand(len(x)).clone(), ""
 
 
 def _run(plan: Plan, x: Tensor, target: Tensor, first: int) -> RobustnessResult:
