@@ -17,6 +17,7 @@ from torch import nn
 import trompe
 from trompe.errors import OutputError, UsageError
 from trompe.progress import Bar, shown
+from trompe.report.attack_words import attack_in_words
 from trompe.types import AttackResult, InputSpace, LoadedModel
 
 
@@ -139,3 +140,11 @@ def test_what_progress_may_be() -> None:
     assert shown(None, "x") is None
     assert shown(False, "x") is None
     assert isinstance(shown(True, "x"), Bar)
+
+
+def test_what_an_attack_may_not_have_seen_past_is_named(result: AttackResult) -> None:
+    run = {"stopped": "finished", "settings": {"remaining_kinks": ["a in b", "c in d", "e in f"]}}
+    text = attack_in_words({"run": run, "images": []}, result, Path("here"))
+    assert "not have seen past a in b, c in d and 1 more" in text
+    run["settings"] = {"remaining_kinks": []}
+    assert "seen past" not in attack_in_words({"run": run, "images": []}, result, Path("here"))

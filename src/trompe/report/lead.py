@@ -63,7 +63,8 @@ class Verdict:
         one = self.broken
         kinks = (
             f" Of the other {self.unseen} nothing is known: the network has kinks that no "
-            "smoothing covers, past which an attack by derivatives may not see."
+            "smoothing covers, or a gradient that is not that of its output, past which an attack "
+            "by derivatives may not see."
         )
         return (
             f"{self.name}: for {one.count} of {one.n} images a change that keeps the network's "

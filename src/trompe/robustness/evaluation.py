@@ -25,7 +25,8 @@ STATUS = {
     SUCCESS: "an attempt within the radius kept the answer and brought the map below tau",
     NOTHING: "no attempt did: nothing was found, which is no proof",
     UNKNOWN: "no attempt could be judged, because the answer was never kept; or none succeeded, "
-    "and the network has kinks that smoothing does not replace, where derivatives miss much",
+    "and the network has kinks that smoothing does not replace, or a gradient that is not that of "
+    "its output, where derivatives miss much",
     FAILED: "the image could not be read or explained",
 }
 """What became of an image, in words that are never one another."""
