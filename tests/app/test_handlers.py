@@ -134,6 +134,21 @@ def test_a_slow_explanation_is_said_to_be_slow(
     assert "Stop keeps the best so far" in (first.status or "")
 
 
+def test_how_long_is_left_is_said_until_it_is_over(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "NEAR", 0.0)
+    frames = []
+    for one in handlers.start("a", *wish(steps=500)):
+        frames += [one.live] if one.live else []
+        if len(frames) == 2:
+            handlers.stop("a")
+    assert "left" not in frames[0]
+    assert " left" in frames[1]
+    assert "of 500" in frames[-1]
+    assert " left" not in frames[-1]
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.42, "0.4 s"), (12.3, "12 s"), (300, "5 min"), (36000, "10 h")]
 )

@@ -16,6 +16,7 @@ from scipy.stats import beta
 from trompe.audit import ModelSpec, Run, Settings, open_run, run_audit
 from trompe.audit.command import command_of
 from trompe.cli import main
+from trompe.report.attack_words import number
 from trompe.report.before_after import before_after
 from trompe.report.clauses import CLAUSES
 from trompe.report.for_audit import Statement, content, write_audit_report
@@ -90,6 +91,17 @@ def test_the_picture_is_the_median_success_or_else_the_farthest(run: Run) -> Non
     ranked = sorted(plain, key=lambda row: row.values["map_target_pcc"], reverse=True)
     good = [row for row in ranked if fooled(row)]
     assert first.row.id == (good[len(good) // 2] if good else ranked[0]).id
+    assert ("this is the median one" in first.caption) == bool(good)
+    assert ("No attack succeeded" in first.caption) != bool(good)
+
+
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert [number(value) for value in (-0.001, 0.0, -0.01, None)] == [
+        "0.00",
+        "0.00",
+        "-0.01",
+        "undefined",
+    ]
 
 
 def test_what_was_changed_after_the_run_is_said_in_the_report(run: Run) -> None:

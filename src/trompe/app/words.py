@@ -18,6 +18,8 @@ from trompe.types import heatmap
 
 PATIENT = 60.0
 """An attack that takes at least so many seconds is said to be slow before it begins."""
+NEAR = 10.0
+"""How long is left is said from so many seconds on."""
 EMPTY = (
     '<div class="hint">Choose a photo, say what its explanation shall show, and press '
     "<b>Start</b>. The image will change, invisibly; the network's answer will not.</div>"
@@ -125,11 +127,11 @@ class View:
 
     def _left(self, frame: Frame) -> str:
         """How long the rest will take, where it is long enough to be told."""
-        if not 0 < frame.step < frame.steps:
+        if self._attack.result is not None or not 0 < frame.step < frame.steps:
             return ""
         each = (time.monotonic() - self._begun) / frame.step
         left = each * (frame.steps - frame.step)
-        return "" if left < 10 else f", about {duration(left)} left"
+        return "" if left < NEAR else f", about {duration(left)} left"
 
     def _numbers(self, frame: Frame, first: Frame) -> str:
         meaning = self._attack.meaning

@@ -58,8 +58,12 @@ def attack_in_words(metrics: Mapping[str, Any], loaded: Labelled, folder: Path) 
     return "\n".join(lines)
 
 
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "undefined" if value is None else format(value, form)
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number, or that there is none; what rounds to zero has no sign."""
+    if value is None:
+        return "undefined"
+    text = format(value, form)
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
@@ -87,11 +91,11 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     )
     towards = ""
     if target["pcc"] is not None:
-        towards = f"{_number(target['pcc'])} with the target (SSIM {_number(target['ssim'])}), "
+        towards = f"{number(target['pcc'])} with the target (SSIM {number(target['ssim'])}), "
     lines = [
         f"{entry['image']}",
         f"  answer       {answer}",
-        f"  explanation  now correlates {towards}{_number(original['pcc'])} with the original one",
+        f"  explanation  now correlates {towards}{number(original['pcc'])} with the original one",
         f"  {_CALLED[sides]:<12} {_changed(change, sides)}",
     ]
     if "after_rounding" in entry:
@@ -105,10 +109,10 @@ def _left(left: Mapping[str, float | None], meaning: str) -> str:
     """What is left after a channel."""
     kept = kept_in_words(bool(left["class_kept"]), meaning)
     target = left["target_pcc"]
-    towards = "" if target is None else f"{_number(target)} with the target, "
+    towards = "" if target is None else f"{number(target)} with the target, "
     return (
-        f"{kept}, correlates {towards}{_number(left['original_pcc'])} with the original one "
-        f"(the original image's own map: {_number(left['clean_pcc'])})"
+        f"{kept}, correlates {towards}{number(left['original_pcc'])} with the original one "
+        f"(the original image's own map: {number(left['clean_pcc'])})"
     )
 
 
@@ -154,5 +158,5 @@ def _rounded(entry: Mapping[str, Any]) -> str:
     verdict = "survives" if survives(entry) else "DOES NOT SURVIVE"
     kept = kept_in_words(rounded["kept"], entry.get("outputs", "classes"))
     target, original = rounded["map_to_target"]["pcc"], rounded["map_to_original"]["pcc"]
-    towards = "" if target is None else f"{_number(target)} with the target, "
-    return f"{verdict}: {kept}, correlates {towards}{_number(original)} with the original one"
+    towards = "" if target is None else f"{number(target)} with the target, "
+    return f"{verdict}: {kept}, correlates {towards}{number(original)} with the original one"

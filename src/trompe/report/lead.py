@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from trompe.audit import Run
 from trompe.audit.batches import WORST_CASE
 from trompe.audit.leaderboard import EPSILON, TAU, blind, by_image, status
+from trompe.audit.results import Row
 from trompe.errors import StoreError
 from trompe.report.gallery import Exhibit, exhibit, nearness
 from trompe.report.words import OFTEN, UNKNOWN, UNSEEN, fooled, verdict
@@ -116,7 +118,15 @@ def lead(run: Run) -> tuple[Exhibit | None, list[str]]:
     problems: list[str] = []
     for row in [*good[middle:], *good[:middle], *ranked][:5]:
         try:
-            return exhibit(run, row), problems
+            found = exhibit(run, row)
+            return dataclasses.replace(found, caption=f"{found.caption} {_chosen(row)}"), problems
         except StoreError as error:
             problems.append(str(error))
     return None, problems
+
+
+def _chosen(row: Row) -> str:
+    """Why this attack is the one shown."""
+    if fooled(row):
+        return "Of the attacks that succeeded this is the median one, not the best."
+    return "No attack succeeded: this is the one that came farthest."

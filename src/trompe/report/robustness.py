@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trompe.report.attack_words import number
 from trompe.report.style import FONT, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ def robustness_figure(report: Mapping[str, Any], title: str = "") -> Figure:
 
 
 def _panel(axes: Axes, report: Mapping[str, Any], name: str) -> None:
-    for number, entry in enumerate(report["radii"]):
+    for place, entry in enumerate(report["radii"]):
         measure = entry["measures"][name]
         taus, shares, low, high = (
             [point[key] for point in measure["curve"]] for key in ("tau", "share", "low", "high")
         )
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = _COLOURS[place % len(_COLOURS)]
         label = radius_in_words(entry["radius"], entry["norm"])
         axes.plot(taus, shares, color=colour, label=label, linewidth=1.5)
         axes.fill_between(taus, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -97,10 +98,10 @@ def _radius_in_words(entry: Mapping[str, Any], report: Mapping[str, Any]) -> lis
         f"{robust['low']:.0%} to {robust['high']:.0%})",
         f"  images       success {status['success']}, nothing found {status['nothing found']}, "
         f"unknown {status['unknown']}, failed {status['failed']}",
-        f"  worst case   PCC {_number(pcc['worst_mean'])}, top-k {_number(topk['worst_mean'])} "
+        f"  worst case   PCC {number(pcc['worst_mean'])}, top-k {number(topk['worst_mean'])} "
         f"(chance {topk['chance']:.2f})",
         "  floor        "
-        + ", ".join(f"{name} {_number(value)}" for name, value in pcc["floor_mean"].items())
+        + ", ".join(f"{name} {number(value)}" for name, value in pcc["floor_mean"].items())
         + " (PCC without an attack)",
     ]
     doubts = [f"{name} ({count})" for name, count in entry["flags"].items() if count]
@@ -109,7 +110,3 @@ def _radius_in_words(entry: Mapping[str, Any], report: Mapping[str, Any]) -> lis
     if entry["stopped"] != "finished":
         lines.append("  stopped      early: what was found so far")
     return lines
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"

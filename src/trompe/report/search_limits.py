@@ -7,13 +7,14 @@ def limit_of(budget: float | None) -> str:
     """What the shares of robust maps mean, given the budget of the search."""
     if budget is None:
         return (
-            "the strongest of the attacks of this run, not the ensemble of 'trompe robustness': a "
-            "share of robust maps is an upper bound"
+            "The shares follow from the attacks of this run alone, not from the ensemble of "
+            "'trompe robustness': a share of robust maps is an upper bound."
         )
     return (
-        f"shares: the ensemble of 'trompe robustness' on every image, {budget:g} of its steps and "
-        "queries, and the attacks of this run: a share of robust maps is an upper bound; extremes: "
-        "the attacks alone"
+        "The shares follow from the attacks of this run and from the ensemble of 'trompe "
+        f"robustness' on every image, with {budget:g} times its steps and queries: a share of "
+        "robust maps is an upper bound. The worst single results are those of the attacks of this "
+        "run alone."
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from trompe.audit.leaderboard import TAU, blind
 from trompe.audit.results import Row
 from trompe.geometry.smoothed_method import Smoothing
+from trompe.report.attack_words import number
 
 
 def median(rows: Sequence[Row], key: str) -> float | None:
@@ -81,10 +82,6 @@ def attacks_verdict(rows: Sequence[Row]) -> str:
     return UNSEEN if blind(rows) and part < OFTEN else verdict(part)
 
 
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "undefined" if value is None else format(value, form)
-
-
 def _others(rows: Sequence[Row]) -> str:
     """What came of the other cells, each in its own word."""
     found = [outcome(row) for row in rows]
@@ -106,16 +103,16 @@ def method_sentence(method: str, rows: Sequence[Row]) -> str:
         return (
             f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the "
             f"answer stayed and the explanation's correlation with the original one fell below "
-            f"{TAU}{_others(rows)} (median {_number(median(rows, 'map_original_pcc'))}, with "
-            f"random noise of the same size {_number(median(rows, 'noise_original_pcc'))}{seen})."
+            f"{TAU}{_others(rows)} (median {number(median(rows, 'map_original_pcc'))}, with "
+            f"random noise of the same size {number(median(rows, 'noise_original_pcc'))}{seen})."
         )
     noise, start = median(rows, "noise_target_pcc"), median(rows, "map_start_pcc")
     return (
         f"{name}: {attacks_verdict(rows)}. In {count} of {len(done)} cases the answer "
         "stayed and the explanation came nearer to the target than to the original one"
         f"{_others(rows)} (median correlation with the target "
-        f"{_number(median(rows, 'map_target_pcc'))}, before the attack "
-        f"{_number(start)}, with random noise of the same size {_number(noise)}{seen})."
+        f"{number(median(rows, 'map_target_pcc'))}, before the attack "
+        f"{number(start)}, with random noise of the same size {number(noise)}{seen})."
     )
 
 
@@ -134,16 +131,16 @@ def smoothing_sentence(method: str, smoothing: Smoothing, rows: Sequence[Row]) -
     what = "helps" if gain > 0.05 else "makes it worse" if gain < -0.05 else "changes little"
     words = (
         f"{method.replace('_', ' ')} with {smoothing}: {what}. Under attack the explanation "
-        f"correlates {_number(median(after, 'map_original_pcc'))} with the original one instead "
-        f"of {_number(median(before, 'map_original_pcc'))} (more is better)"
+        f"correlates {number(median(after, 'map_original_pcc'))} with the original one instead "
+        f"of {number(median(before, 'map_original_pcc'))} (more is better)"
     )
     if not any(map(aimed, after)):
         return f"{words}."
     return (
         f"{words}, and "
-        f"{_number(median(after, 'map_target_pcc'))} with the target instead of "
-        f"{_number(median(before, 'map_target_pcc'))} (less is better; "
-        f"{_number(median(after, 'map_start_pcc'))} is what it begins with)."
+        f"{number(median(after, 'map_target_pcc'))} with the target instead of "
+        f"{number(median(before, 'map_target_pcc'))} (less is better; "
+        f"{number(median(after, 'map_start_pcc'))} is what it begins with)."
     )
 
 
