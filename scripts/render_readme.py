@@ -28,6 +28,7 @@ PAGES = (
     ROOT / "docs" / "command-line.md",
     ROOT / "docs" / "how-to" / "compare.md",
     ROOT / "docs" / "how-to" / "harden.md",
+    ROOT / "docs" / "models" / "tiny-resnet-robust.md",
     ROOT / "docs" / "models" / "tiny-vgg-robust.md",
     ROOT / "docs" / "paper.md",
 )

@@ -27,6 +27,7 @@ BUILDERS = {
     "tiny-resnet": tiny.tiny_resnet,
     "tiny-vgg-noise": tiny.tiny_vgg,
     "tiny-vgg-robust": tiny.tiny_vgg,
+    "tiny-resnet-robust": tiny.tiny_resnet,
 }
 PLAIN = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Linear, nn.Dropout)
 

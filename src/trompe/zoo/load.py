@@ -47,8 +47,7 @@ def load_model(
 
     Args:
         name: ``efficientnet-lite0``, ``tiny-vgg``, ``tiny-resnet``, ``tiny-vgg-noise``,
-            ``tiny-vgg-robust``,
-            ``resnet20-cifar10``, the name
+            ``tiny-vgg-robust``, ``tiny-resnet-robust``, ``resnet20-cifar10``, the name
             of any torchvision classifier, ``timm:NAME`` for a model of timm, ``hf:FOLDER`` or
             ``hf:NAME`` for an image classifier of Hugging Face, or ``package.module:function`` for
             a function of your own that takes no argument and returns a module (the current

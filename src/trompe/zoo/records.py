@@ -89,6 +89,7 @@ RECORDS: dict[str, ModelRecord] = {
         _tiny("tiny-resnet", tiny_resnet),
         _tiny("tiny-vgg-noise", tiny_vgg),
         _tiny("tiny-vgg-robust", tiny_vgg),
+        _tiny("tiny-resnet-robust", tiny_resnet),
         ModelRecord(
             name="resnet20-cifar10",
             source="a file",
