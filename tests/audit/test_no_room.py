@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from trompe.audit.claims import Claims
+from trompe.audit.seal import NAME, write_seal
 from trompe.audit.store import Store
 from trompe.cli import main
 
@@ -176,3 +177,6 @@ def test_who_could_not_enter_that_he_gave_up_is_not_waited_for(
                 first.close()
         assert second.take("plan")
         second.close()
+        store.db.execute("INSERT INTO claims VALUES ('x', 'gone', 'host', 1, '', 0)")
+        write_seal(store)
+        assert (Path("run") / NAME).exists(), "nobody is at work"

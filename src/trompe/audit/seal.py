@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trompe.atomic import atomic_path
 from trompe.audit import chain
+from trompe.audit.claims import given_up
 from trompe.audit.schema import FILE
 from trompe.audit.store import Store, plainly
 from trompe.ordinary import read_ordinary
@@ -35,6 +36,10 @@ def write_seal(store: Store) -> None:
     Raises:
         OutputError: if the seal cannot be written.
     """
+    with store.transaction() as db:  # of work that was entered or will never be
+        for claim in db.execute("SELECT * FROM claims").fetchall():
+            if given_up(claim):
+                db.execute("DELETE FROM claims WHERE work = ?", (claim["work"],))
     with plainly(store.path):
         store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         store.db.execute("BEGIN IMMEDIATE")  # nobody writes meanwhile
