@@ -23,6 +23,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 from families import SMALL, WHOLE, Builder, build, images
 
 
+def test_the_check_says_how_far_it_is() -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    seen: list[tuple[int, int]] = []
+    names = ["gradient", "grad_times_input"]
+    check(
+        net,
+        torch.rand(1, 3, 2, 2),
+        names,
+        derivative=False,
+        progress=lambda done, total, _: seen.append((done, total)),
+    )
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+
+
 def test_the_matrix_of_a_residual_network() -> None:
     net, size = build(SMALL["resnet20"])
     rows = {row.method: row for row in check(net, images(size, 1))}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trompe.explain import Method
+    from trompe.types import Progress
 
 Status = Literal["works", "not defined", "refused", "wrong"]
 _SETTINGS: dict[str, dict[str, object]] = {
@@ -145,6 +146,7 @@ def check(
     methods: Iterable[str] | None = None,
     tolerance: float = 1e-4,
     derivative: bool = True,
+    progress: Progress | None = None,
 ) -> list[Coverage]:
     """Try methods on a network, in double precision, smoothed for the derivative.
 
@@ -154,6 +156,7 @@ def check(
         methods: names out of ``candidates``; all by default.
         tolerance: of the derivative, relative.
         derivative: whether it is tried as well, which takes nearly all of the time.
+        progress: called before each method, and in the end.
     """
     import torch
 
@@ -174,8 +177,11 @@ def check(
                 "no_grad() or a rounding in it"
             )
     known = candidates()
-    rows = []
-    for name in known if methods is None else methods:
+    rows: list[Coverage] = []
+    names = list(known if methods is None else methods)
+    for place, name in enumerate(names):
+        if progress is not None:
+            progress(place, len(names), {})
         try:
             method = known[name]()
             relevance = method(exact, x, target)
@@ -204,4 +210,6 @@ def check(
             found: Status = "works" if fine else "wrong"
             unknown = "slopes smaller than rounding" if derivative and error is None else ""
             rows.append(Coverage(name, found, unknown, error, total, magnitude))
+    if progress is not None:
+        progress(len(names), len(names), {})
     return rows

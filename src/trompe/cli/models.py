@@ -7,6 +7,7 @@ import json
 
 import click
 
+from trompe.cli.console import progress_bar
 from trompe.cli.options import (
     SIDE,
     json_option,
@@ -75,7 +76,8 @@ def _check(name: str, size: int | None, as_json: bool) -> None:
         loaded.size,
         generator=torch.Generator().manual_seed(0),
     )
-    rows = check(loaded.model, loaded.input_space.from_pixels(pixels))
+    with progress_bar("check", unit="method", quiet=as_json) as progress:
+        rows = check(loaded.model, loaded.input_space.from_pixels(pixels), progress=progress)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return
