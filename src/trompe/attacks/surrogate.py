@@ -11,6 +11,7 @@ from trompe.engine import smooth
 from trompe.engine.folding import folded
 from trompe.engine.kinks import kinks
 from trompe.engine.smoothing import Smoothed
+from trompe.engine.spreads import beta_scales
 from trompe.engine.surrogates import Beta
 from trompe.explain.base import Method
 from trompe.explain.grad_times_input import GradTimesInput
@@ -54,12 +55,14 @@ def surrogate_of(
     surrogate = smooth(
         model, beta=settings.beta_start, pooling=settings.pooling, activations=activations
     )
+    if settings.per_layer and activations:
+        surrogate.scales = beta_scales(model, x)
     if not _of_the_function(method):
         return surrogate
     copy = folded(model, x)
     if copy is model or surrogate.is_careful((x,), {}):
         return surrogate
-    return _Vouched(copy, settings.beta_start, settings.pooling, activations)
+    return _Vouched(copy, settings.beta_start, settings.pooling, activations, surrogate.scales)
 
 
 def _of_the_function(method: Explainer | None) -> bool:

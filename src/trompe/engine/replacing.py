@@ -23,6 +23,7 @@ class Owner(Protocol):
     beta: Beta
     pooling: float
     activations: bool
+    scales: tuple[float, ...]
 
 
 class Smoothing(TorchFunctionMode):
@@ -34,6 +35,7 @@ class Smoothing(TorchFunctionMode):
         self.redirects = Redirects()
         self.memory = Memory()
         self._grad = torch.is_grad_enabled()
+        self._met = 0  # activations so far, which may have a scale of beta each
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -65,7 +67,12 @@ class Smoothing(TorchFunctionMode):
         owner = self.owner
         if reading.kind == "pooling":
             return owner.beta * owner.pooling if owner.pooling else None
-        return owner.beta if owner.activations else None
+        if not owner.activations:
+            return None
+        self._met += 1
+        if self._met > len(owner.scales):
+            return owner.beta
+        return owner.beta * owner.scales[self._met - 1]
 
     def _overwrite(self, old: Tensor, new: Tensor) -> None:
         self.redirects.overwrite(old, new)

@@ -33,16 +33,24 @@ class Smoothed(nn.Module):
         beta: strength of the activations' softplus; may be set anew at any time.
         pooling: max pooling is smoothed by log-sum-exp at this multiple of beta; 0 leaves it.
         activations: whether they are smoothed; without, pooling alone is.
+        scales: what multiplies beta in the activations, in the order in which they are called; 1
+            in all that come after.
     """
 
     def __init__(
-        self, model: nn.Module, beta: Beta, pooling: float = 0.0, activations: bool = True
+        self,
+        model: nn.Module,
+        beta: Beta,
+        pooling: float = 0.0,
+        activations: bool = True,
+        scales: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.model = model
         self.beta = beta
         self.pooling = pooling
         self.activations = activations
+        self.scales = scales
         self.training = model.training
         self._active: list[Smoothing] = []
 

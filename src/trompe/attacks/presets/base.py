@@ -34,6 +34,8 @@ class Preset:
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
         activations: whether the surrogate smooths activations too, or pooling alone; or
             ``without pooling``: only in networks where no pooling can be smoothed.
+        per_layer: whether beta is measured, in each activation of the surrogate, in how far its
+            inputs spread (``trompe.engine.spreads``), so that all are smoothed alike.
         hard_cut: whether guided backpropagation on the surrogate cuts its signal by a ReLU, so that
             only its gates are smooth.
         relative: whether the map's error counts as a share of what it was at the start, and the
@@ -55,6 +57,7 @@ class Preset:
     activations: bool | Literal["without pooling"] = True
     relative: bool = False
     hard_cut: bool = False
+    per_layer: bool = False
 
     def __post_init__(self) -> None:
         betas = (1.0 if self.beta_start is None else self.beta_start, self.beta_end)

@@ -82,6 +82,7 @@ def fast(method: Method, height: int) -> Preset:
         closeness=400.0,
         beta_start=8.0,
         beta_end=300.0,
+        per_layer=True,
         constraint=LInfBall(4 / 255 * shrinking),
         step=ScaledAdam(min(0.1, 0.03 * 224 / height) * (4 / 255 * shrinking)),
     )
