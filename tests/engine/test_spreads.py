@@ -1,4 +1,4 @@
-"""Beta measured in what each activation is given: the scales, and that they count where they must."""
+"""Beta measured in what each activation is given: the scales, and where they count."""
 
 from __future__ import annotations
 

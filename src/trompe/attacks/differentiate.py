@@ -89,7 +89,8 @@ class Differentiate:
         ]
         smoothing = None
         if self.surrogate is not None:
-            smoothing = (self.surrogate.pooling, self.surrogate.activations)
+            own = self.surrogate
+            smoothing = (own.pooling, own.activations, own.scales)
         return fingerprint(
             self.model, smoothing, self.explainer, type(objective), settings, prices, self.through
         )

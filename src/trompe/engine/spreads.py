@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from trompe.engine.apart import apart, as_written, kept
 from trompe.engine.decompose import decomposed
-from trompe.engine.once import once
 from trompe.engine.operations import Reading
 from trompe.engine.pytree import tensors_in
 from trompe.engine.replacing import Careful
@@ -53,15 +53,13 @@ def beta_scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
         A factor per activation, in the order in which they are called; empty if there is none, or
         the inputs of one do not spread.
     """
-    return once(model, "beta scales", (like,), {}, lambda: _scales(model, like))
-
-
-def _scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
     x = pink_noise(like)
     mode = _Spreads(Smoothed(model, _STEEP), x)
-    with apart(), torch.inference_mode(False), torch.enable_grad():
-        with kept(), as_written(), decomposed(), mode:
-            model(x)
+    plainly = apart(), torch.inference_mode(False), torch.enable_grad()
+    with contextlib.ExitStack() as stack:
+        for context in (*plainly, kept(), as_written(), decomposed(), mode):
+            stack.enter_context(context)
+        model(x)
     spreads = mode.found
     if not spreads or not all(0 < spread < math.inf for spread in spreads):
         return ()
