@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import nets
@@ -10,15 +11,21 @@ import torch
 from safetensors.torch import load_file
 
 import trompe
-from trompe.attacks import preset_for
+from trompe.attacks import Preset, preset_for
 
 RECORDED = load_file(Path(__file__).parent / "recorded_reach_map.safetensors")
 CASES = sorted({name.rpartition(".")[0] for name in RECORDED})
 SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
-#: What guided backpropagation had, as the deconvnet has, when the numbers were recorded.
-BEFORE = {name: preset_for(name, "deconvnet", 8) for name in ("fast", "thorough")}
+def settings(preset: str, method: str) -> Preset:
+    """As they were when the numbers were recorded.
+
+    Guided backpropagation had what the deconvnet has, and beta was the same in all layers.
+    """
+    other = method == "guided_backprop" and preset != "paper"
+    found = preset_for(preset, "deconvnet" if other else method, 8)
+    return dataclasses.replace(found, per_layer=False)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -34,7 +41,7 @@ def test_the_numbers_are_those_recorded(case: str) -> None:
         aim,
         explainer=method,
         input_space=SPACE,
-        preset=BEFORE.get(preset, preset) if method == "guided_backprop" else preset,
+        preset=settings(preset, method),
         iterations=15,
         keep_output=output,
         capture="never",

@@ -48,7 +48,7 @@ def test_on_a_linear_network_every_pixel_goes_to_its_end_of_the_interval() -> No
 def test_held_out_images_are_judged_anew_beside_noise_of_the_same_size() -> None:
     net, data = nets.plain(), batches(4)
     space = trompe.InputSpace()
-    found = trompe.manipulate_all(net, data, constraint=LInfBall(0.1), epochs=8)
+    found = trompe.manipulate_all(net, data, constraint=LInfBall(0.1), epochs=16)
     x = data[-1]
     now = found.apply(x)
     assert ((now - x) / space.scale(1.0, x)).abs().max() <= 0.1 + 1e-6
