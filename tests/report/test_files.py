@@ -21,6 +21,7 @@ import trompe
 from trompe import metrics
 from trompe.errors import OutputError, UsageError
 from trompe.report import files, prepare_output, write_attack
+from trompe.report.attack_words import image_in_words
 from trompe.report.files import safe_names
 from trompe.types import heatmap
 from trompe.zoo.images import read_pixels
@@ -118,6 +119,7 @@ def test_metrics_json_has_the_promised_structure_and_is_what_is_returned(
         "logit_l2",
         "map_to_target",
         "map_to_original",
+        "target_pcc_before",
         "image_change",
         "class_explained",
         "success",
@@ -152,6 +154,9 @@ def test_the_numbers_are_those_of_the_result(case: Any, tmp_path: Path) -> None:
         assert image["probability_after"] == pytest.approx(probability)
         pcc = metrics.pcc(result.map_adv, result.map_target)[index]
         assert image["map_to_target"]["pcc"] == pytest.approx(float(pcc))
+        start = metrics.pcc(result.map_original, result.map_target)[index]
+        assert image["target_pcc_before"] == pytest.approx(float(start))
+        assert f"before {float(start):.2f}, SSIM" in image_in_words(image, result)[2]
         largest = (after[index] - before[index]).abs().max()
         assert image["image_change"]["linf"] == pytest.approx(float(largest), rel=1e-5)
 

@@ -91,7 +91,10 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     )
     towards = ""
     if target["pcc"] is not None:
-        towards = f"{number(target['pcc'])} with the target (SSIM {number(target['ssim'])}), "
+        start = entry.get("target_pcc_before")  # results of an earlier version have none
+        before = "" if start is None else f"before {number(start)}, "
+        ssim = number(target["ssim"])
+        towards = f"{number(target['pcc'])} with the target ({before}SSIM {ssim}), "
     lines = [
         f"{entry['image']}",
         f"  answer       {answer}",

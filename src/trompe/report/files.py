@@ -146,11 +146,10 @@ def image_metrics(
     Returns:
         Per image a dictionary: image, target, outputs (what they mean), class_explained,
         class_before and class_after (numbers), kept (whether the answer is the same),
-        probability_before and probability_after (0..1, of the class
-        predicted before; values as they are), softmax_l2, logit_l2, success, and the
-        dictionaries map_to_target (None for each number
-        where no map was aimed at), map_to_original, image_change; see
-        ``trompe.metrics.attack.attack_metrics``.
+        probability_before and probability_after (0..1, of the class predicted before; values as
+        they are), softmax_l2, logit_l2, success, target_pcc_before (of the original map), and the
+        dictionaries map_to_target (None where no map was aimed at), map_to_original, image_change;
+        see ``trompe.metrics.attack.attack_metrics``.
 
     Raises:
         UsageError: if the result's images are smaller than 3 x 3 pixels.
@@ -176,6 +175,7 @@ def image_metrics(
                 "map_to_target": {
                     name: values[f"map_target_{name}"] if aimed else None for name in MAP_METRICS
                 },
+                "target_pcc_before": values["map_start_pcc"] if aimed else None,
                 "map_to_original": {name: values[f"map_original_{name}"] for name in MAP_METRICS},
                 "success": bool(result.success[index]),
                 "image_change": {name: values[f"image_{name}"] for name in IMAGE_METRICS},
