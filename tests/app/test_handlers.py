@@ -91,9 +91,9 @@ def test_an_attack_from_start_to_download(
     assert {"result.safetensors", "original.png", "manipulated.png", "overview.png"} <= names
     assert {"map_original.png", "map_manipulated.png", "map_target.png"} <= names
     result = trompe.load_result(tmp_path / "result.safetensors")
-    pixels = result.input_space.to_pixels(result.x_adv)[0].mul(255).round()
+    pixels = result.input_space.to_pixels(result.x_adv)[0].mul(255)
     saved = torch.from_numpy(np.array(Image.open(tmp_path / "manipulated.png"))).permute(2, 0, 1)
-    assert torch.equal(saved.float(), pixels)
+    assert float((saved.float() - pixels).abs().max()) <= 0.501  # the nearest level, or one of two
     maps = handlers.smooth("a", 2.0)
     assert maps is not None
     assert maps.count("<img") == 3

@@ -78,6 +78,7 @@ def test_noise_is_drawn_anew_reproducibly_and_never_captured() -> None:
             through=[Fuzz()],
             generator=torch.Generator().manual_seed(seed),
             capture="auto",
+            keep="last",
         )
         for seed in (1, 1, 2)
     )
