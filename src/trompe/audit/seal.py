@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from trompe.atomic import atomic_path
 from trompe.audit import chain
@@ -57,7 +58,16 @@ def write_seal(store: Store) -> None:
 
 def seal_problems(store: Store) -> list[str]:
     """What the seal says against the file; nothing if it agrees, or says nothing."""
-    return _looked_at(store)[0]
+    seal = _looked_at(store)
+    if seal.problem is not None:
+        return [seal.problem]
+    if seal.silent is not None:
+        return []
+    if store.file_checksum() != seal.file:
+        return [f"'{FILE}' has changed since it was sealed"]
+    if store.rows("SELECT 1 FROM claims LIMIT 1"):
+        return [f"'{NAME}' covers claims of work: none is written while somebody works on it"]
+    return []
 
 
 def unsealed(store: Store) -> str | None:
@@ -66,10 +76,18 @@ def unsealed(store: Store) -> str | None:
     Without a seal, what no row of the chain covers (pages in use by nothing, who works on what)
     may be anything, and whoever took it away need not have touched the rest.
     """
-    return _looked_at(store)[1]
+    return _looked_at(store).silent
 
 
-def _looked_at(store: Store) -> tuple[list[str], str | None]:
+class _Seal(NamedTuple):
+    """What is wrong with a seal, why it says nothing, or else the checksum it vouches for."""
+
+    problem: str | None = None
+    silent: str | None = None
+    file: str = ""
+
+
+def _looked_at(store: Store) -> _Seal:
     path: Path = store.folder / NAME
     try:
         text = read_ordinary(path, 10_000).decode()
@@ -77,20 +95,16 @@ def _looked_at(store: Store) -> tuple[list[str], str | None]:
         entries, digest, file = seal["entries"], seal["digest"], seal["sqlite_sha256"]
         whole = text == _text(entries, digest, file)
     except FileNotFoundError:
-        return [], f"'{NAME}' is missing"
+        return _Seal(silent=f"'{NAME}' is missing")
     except Exception:  # whatever can be wrong with a file that is not what was written
-        return [f"'{NAME}' cannot be read"], None
+        return _Seal(problem=f"'{NAME}' cannot be read")
     if not whole:
-        return [f"'{NAME}' is not as it was written"], None
+        return _Seal(problem=f"'{NAME}' is not as it was written")
     known = chain.digests(store.db)
     if known.get(digest) != entries:
-        return [f"the run is not, or no longer, the one that '{NAME}' belongs to"], None
+        return _Seal(problem=f"the run is not, or no longer, the one that '{NAME}' belongs to")
     if (entries, digest) != chain.head(store.db):
-        return [], f"work went on since '{NAME}' was written"
+        return _Seal(silent=f"work went on since '{NAME}' was written")
     if not _at_rest(store):
-        return [], f"'{FILE}-wal' holds what is not yet in '{FILE}'"
-    if store.file_checksum() != file:
-        return [f"'{FILE}' has changed since it was sealed"], None
-    if store.rows("SELECT 1 FROM claims LIMIT 1"):
-        return [f"'{NAME}' covers claims of work: none is written while somebody works on it"], None
-    return [], None
+        return _Seal(silent=f"'{FILE}-wal' holds what is not yet in '{FILE}'")
+    return _Seal(file=file)
