@@ -36,9 +36,8 @@ MEANING: dict[str, str] = {
     STILL_FALLING: "the loss was still falling at the end: more steps would manipulate it further",
     NOISE_DOES_IT_TOO: "random noise of the same size moves the map as far: the explanation is "
     "fragile anyway, this is no evidence for a targeted manipulation",
-    KINKS_REMAIN: doubts.MEANING[KINKS_REMAIN]
-    + "; an explanation that did not move there does not "
-    "count as robust",
+    KINKS_REMAIN: f"{doubts.MEANING[KINKS_REMAIN]}; an explanation that did not move there does "
+    "not count as robust",
     NOT_FINITE: "the attack ended early because its loss was no longer finite",
 }
 
