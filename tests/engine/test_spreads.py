@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import trompe
 from trompe.engine import smooth
 from trompe.engine.spreads import beta_scales, pink_noise
 
@@ -72,6 +73,31 @@ def test_a_network_without_activations_has_no_scales() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 1).double(), nn.ReLU())
     nn.init.zeros_(flat[1].weight)
     assert beta_scales(flat, LIKE) == (), "its input does not spread at all"
+
+
+class Strict(nn.Module):
+    """It takes images of one range only, which noise leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nets.plain().double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(x.detach().abs().max()) > 2:
+            raise ValueError("normalise the images to -2..2")
+        return self.net(x)
+
+
+def test_a_model_that_refuses_noise_is_attacked_with_one_beta() -> None:
+    draw = torch.Generator().manual_seed(2)
+    x = torch.rand(1, 3, 8, 8, generator=draw, dtype=torch.float64) - 0.5
+    assert beta_scales(nets.plain().double(), x)
+    assert beta_scales(Strict(), x) == ()
+    space = trompe.InputSpace((0.5,) * 3, (0.5,) * 3)
+    found = trompe.auto_attack(Strict(), x, radius=0.02, input_space=space, budget=0.02)
+    assert found.failures == {}
+    result = trompe.manipulate(Strict(), x, torch.rand(8, 8), input_space=space, iterations=2)
+    assert result.stopped == "finished"
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 2, 50), (1, 1, 6, 7, 8), (4, 5)])

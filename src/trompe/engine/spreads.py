@@ -50,8 +50,8 @@ def beta_scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
         like: images of the shape, type and device that it takes, normalised, [B, C, ...].
 
     Returns:
-        A factor per activation, in the order in which they are called; empty if there is none, or
-        the inputs of one do not spread.
+        A factor per activation, in the order in which they are called; empty, so that beta is the
+        same in all, if there is none, the inputs of one do not spread, or the model refuses noise.
     """
     x = pink_noise(like)
     mode = _Spreads(Smoothed(model, _STEEP), x)
@@ -59,7 +59,10 @@ def beta_scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
     with contextlib.ExitStack() as stack:
         for context in (*plainly, kept(), as_written(), decomposed(), mode):
             stack.enter_context(context)
-        model(x)
+        try:
+            model(x)
+        except Exception:  # it takes images of some range only: it has answered those attacked
+            return ()
     spreads = mode.found
     if not spreads or not all(0 < spread < math.inf for spread in spreads):
         return ()
