@@ -36,7 +36,9 @@ class Function(nn.Module):
 
 
 class Logits(nn.Module):
-    """The logits [B, K] of a model that returns them in another form.
+    """The logits [B, K] of a model that returns them in another form, or writes to its images.
+
+    It is given a copy of them: what is differentiated by is not to be overwritten.
 
     Args:
         model: returns a tensor, tuple, mapping or object.
@@ -53,7 +55,7 @@ class Logits(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits [B, K] of images [B, C, H, W]."""
-        return follow(self.model(x), self.path).reshape(len(x), self.classes)
+        return follow(self.model(x.clone()), self.path).reshape(len(x), self.classes)
 
 
 class Logarithm(nn.Module):

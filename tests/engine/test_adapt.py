@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import itertools
 import logging
+import math
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -344,3 +345,52 @@ def test_methods_of_rules_say_that_probabilities_are_no_logits(method: str, end:
             outputs="probabilities",
             iterations=1,
         )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("method", ["gradient", "lrp", "occlusion"])
+def test_an_image_that_is_not_finite_is_refused_wherever_it_is_in_the_batch(
+    value: float, method: str
+) -> None:
+    x = nets.images(3)
+    trompe.explainer(method)(nets.plain().double(), x, [0, 1, 2])  # the model is known by now
+    x[1, 2, 3, 4] = value
+    with pytest.raises(UsageError, match="not finite"):
+        trompe.explainer(method)(nets.plain().double(), x, [0, 1, 2])
+    with pytest.raises(UsageError, match="not finite"):
+        trompe.auto_attack(nets.plain().double(), x, explainer=method, budget=0.01)
+
+
+def test_large_numbers_are_finite_although_their_sum_is_not() -> None:
+    x = torch.full((1, 3, 4, 4), 3e38)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    with torch.no_grad():
+        net[1].weight.fill_(1e-39)
+    assert trompe.explainer("gradient")(net, x, 0).shape == x.shape
+
+
+def _first(x: Tensor) -> None:
+    x[:, 0] = 0.5
+
+
+@pytest.mark.parametrize(
+    "write", [lambda x: x.mul_(2), lambda x: x.clamp_(0.2, 0.8), _first, lambda x: x[:, 1].mul_(3)]
+)
+@pytest.mark.parametrize(
+    "method", ["gradient", "grad_times_input", "integrated_grad", "smoothgrad", "lrp", "occlusion"]
+)
+def test_a_model_that_writes_to_its_images_has_the_map_of_one_that_does_not(
+    method: str, write: Callable[[Tensor], Any]
+) -> None:
+    net, x = nets.plain().double(), nets.images(3)
+
+    def writing(x: Tensor) -> Any:
+        write(x)
+        return net(x)
+
+    explain, target = trompe.explainer(method), torch.tensor([0, 1, 2])
+    wanted = explain(lambda x: writing(x.clone()), x, target)
+    torch.testing.assert_close(explain(writing, x, target), wanted)
+    torch.testing.assert_close(x, nets.images(3), rtol=0, atol=0)
+    on_the_way = x.clone().requires_grad_(True) * 1  # as an attack has it, with a graph before it
+    torch.testing.assert_close(explain(writing, on_the_way, target).detach(), wanted)

@@ -8,6 +8,7 @@ lives: which of its outputs are the logits, what they mean, and that it is a fun
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -136,11 +137,13 @@ def adapted(
         evaluation: whether a model in training mode is run, as ``frozen`` does, in evaluation mode.
 
     Raises:
-        UsageError: if it is something else.
+        UsageError: if it is something else, or an image holds NaN or infinite values.
         ModelError: if the model is no function of one image, or not differentiable.
     """
     module, space = as_module(model)
     x = as_images(x, module)
+    if _is_plain(x) and not _finite(x.detach()):
+        raise UsageError("x holds values that are not finite")
     smoothed = module if isinstance(module, Smoothed) else None
     inner = module if smoothed is None else smoothed.model
     owner = model if isinstance(inner, Function) else inner
@@ -222,6 +225,11 @@ def _known(
                 "(outputs='binary'); a regression is outputs='value'"
             )
     return kept[key]
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether all values are finite; their sum tells, sooner, unless it is itself too large."""
+    return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def _is_plain(x: Tensor) -> bool:

@@ -28,7 +28,7 @@ from trompe.engine.function_faults import (
 )
 from trompe.engine.slope_check import slope_found
 from trompe.engine.tape import depends
-from trompe.errors import ModelError, TrompeError, UsageError
+from trompe.errors import ModelError, TrompeError
 from trompe.model_output import Path, find_logits, follow
 
 
@@ -38,7 +38,7 @@ class Tried(NamedTuple):
     Args:
         path: where the logits are in what the model returns.
         logits: of the two images, with their graph, [2, K].
-        plain: whether the model returns just them, [2, K].
+        plain: whether the model returns just them, [2, K], and does not write to its images.
         undifferentiable: why no gradient reaches the images; nothing if one does.
         slope: that of the output along its gradient, as a share of what the gradient says.
     """
@@ -66,13 +66,12 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
         before = _random_state(x)
         start = pair.clone().requires_grad_(True)
         with torch.enable_grad():
-            out = _run(model, start.clone())  # which the model may write to
+            given = start.clone()  # which the model may write to
+            out = _run(model, given)
         path, classes = find_logits(out, 2)
         logits = follow(out, path).reshape(2, classes)
         why = "" if depends(logits, start) else _undifferentiable(model)
         if not logits.is_meta and bool(logits[0].isnan().any()):
-            if not bool(pair[0].isfinite().all()):
-                raise UsageError("the image is not finite: it has NaN or infinite entries")
             raise ModelError(
                 "the model returns logits that are not finite (NaN), of which there is no map: "
                 "look in the model for a softmax over nothing but masked places, 0 / 0, or the "
@@ -104,6 +103,7 @@ def try_function(model: nn.Module, x: Tensor) -> Tried:
 
             slope = slope_found(logits, start, again)
     plain = isinstance(out, Tensor) and all(t.dim() == 2 for t in (out, *alone))
+    plain = plain and given._version == 0
     return Tried(path, logits, plain, why, slope)
 
 
