@@ -80,7 +80,7 @@ def mortal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("place", "two_workers")
 def test_ray_gives_what_one_process_gives() -> None:
-    settings = {"pairs": 6, "methods": ("gradient", "lrp", "pattern_attribution")}
+    settings = {"pairs": 6, "methods": ("gradient", "lrp", "attention_rollout")}
     seen: list[Status] = []
     status = run_audit("run", small(**settings), engine="ray", watch=seen.append)
     assert (status.cells, status.done, status.errors, status.claimed) == (18, 12, 6, 0)

@@ -11,7 +11,7 @@ from trompe.audit import ModelSpec, open_run, run_audit
 from trompe.audit.changed_options import changed_options
 from trompe.audit.planning import candidate_pairs
 from trompe.audit.store import FILE
-from trompe.errors import OutputError, StoreError, TrompeError, UsageError
+from trompe.errors import PatternError, OutputError, StoreError, TrompeError, UsageError
 
 from .conftest import small
 
@@ -113,10 +113,18 @@ def test_images_the_model_gets_wrong_are_skipped_and_counted() -> None:
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_go_on() -> None:
-    status = run_audit("run", small(methods=("pattern_attribution", "gradient")))
+    status = run_audit("run", small(methods=("attention_rollout", "gradient")))
     assert (status.done, status.errors) == (4, 4)
+    assert list(status.failures.values()) == [4]
     failed = [row for row in open_run("run").rows if row.message]
-    assert all("patterns" in (row.message or "") for row in failed)
+    assert all("attention" in (row.message or "") for row in failed)
+
+
+def test_a_method_without_its_patterns_is_refused_before_the_run_begins() -> None:
+    for method in ("pattern_attribution", "pattern_net"):
+        with pytest.raises(PatternError, match="--patterns"):
+            run_audit("run", small(methods=(method, "gradient")))
+        assert not Path("run").exists()
 
 
 def test_given_pairs() -> None:

@@ -47,6 +47,8 @@ def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path
         (("audit", "--images", "nowhere"), "nowhere"),
         (("audit", "--model", "tiny-vgg=nowhere.pt"), "nowhere.pt"),
         (("reproduce", "25"), "choose from 1, 2, 3"),
+        (("verify", "r", "--arrays-only", "--device", "auto"), "--arrays-only runs none"),
+        (("verify", "r", "--arrays-only", "--trust"), "--arrays-only runs none"),
         (("reproduce", "13"), "nothing stands for AlexNet"),
         (("reproduce", "16", "--cifar-images", "f.npz"), "together"),
         (("reproduce", "everything"), "or all"),
@@ -65,6 +67,15 @@ def test_status_in_words() -> None:
     assert "4 of 10 cells done, 1 failed (not complete" in text
     assert "3 that m classifies wrongly" in text
     assert "class changed: 2" in text
+
+
+def test_status_says_why_cells_failed() -> None:
+    failures = {"ModelError: a": 5, "b": 3, "c": 2, "d": 1, "e": 1}
+    status = Status(15, 3, 12, 0, True, 50, {}, 0, {}, 9.0, failures=failures)
+    text = status_in_words(status, Path("r"))
+    assert "failed       5: ModelError: a" in text
+    assert "2 more reasons" in text
+    assert "1: d" not in text
 
 
 def test_reproduce_needs_no_audit_for_figure_24(run: Callable[..., object], folder: Path) -> None:

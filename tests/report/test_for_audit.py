@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -111,6 +112,18 @@ def test_what_was_changed_after_the_run_is_said_in_the_report(run: Run) -> None:
     run.rows[0].values["map_original_pcc"] += 0.1
     changed = content(run, Statement(), MADE)["sections"]["reproduction"]["verification"]
     assert any("cell 1" in text for text in changed["problems"])
+    assert "(problems: 1, section 10)" in content(run, Statement(), MADE)["verdict"][0]
+
+
+def test_a_run_without_its_seal_is_said_before_every_verdict(run: Run, tmp_path: Path) -> None:
+    assert content(run, Statement(), MADE)["verdict"][0].startswith("gradient on")
+    copied = shutil.copytree(run.folder, tmp_path / "run")
+    (copied / "seal.json").unlink()
+    bare = open_run(copied)
+    found = content(bare, Statement(), MADE)
+    bare.store.close()
+    assert "not sealed ('seal.json' is missing)" in found["verdict"][0]
+    assert found["sections"]["reproduction"]["verification"]["unsealed"] is not None
 
 
 @pytest.mark.parametrize(

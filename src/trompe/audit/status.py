@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trompe.attacks.objectives import DEFAULT_OBJECTIVE
 from trompe.audit.flags import listed
@@ -30,6 +30,7 @@ class Status:
         constraint: where their images must stay; ``None`` for the presets' own.
         worst_case: budget of the search for the worst case; ``None`` for no search.
         certify: the certificates of every image; ``None`` for none.
+        failures: why cells failed, and how many for that reason, the most frequent first.
     """
 
     cells: int
@@ -46,6 +47,7 @@ class Status:
     constraint: str | None = None
     worst_case: float | None = None
     certify: str | None = None
+    failures: dict[str, int] = field(default_factory=dict)
 
     @property
     def open(self) -> int:
@@ -73,6 +75,10 @@ def status(store: Store) -> Status:
     ):
         for flag in listed(text):
             raised[flag] += times
+    failures = store.rows(
+        "SELECT message, COUNT(*) AS times FROM cells WHERE status = 'error' GROUP BY message "
+        "ORDER BY times DESC, message"
+    )
     began = float(store.get("began") or time.time())
 
     def count(query: str) -> int:
@@ -93,4 +99,5 @@ def status(store: Store) -> Status:
         constraint=settings.get("constraint"),
         worst_case=settings.get("worst_case"),
         certify=settings.get("certify"),
+        failures={str(message): int(times) for message, times in failures},
     )

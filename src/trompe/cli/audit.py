@@ -222,7 +222,10 @@ def audit(
         return 0
     if quiet or as_json:
         log.error(
-            "%d of %d cells failed: the same command tries them again", found.errors, found.cells
+            "%d of %d cells failed (%s): the same command tries them again",
+            found.errors,
+            found.cells,
+            next(iter(found.failures)),
         )
     return FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from trompe.cli.console import say
 
 if TYPE_CHECKING:
     from trompe.audit import Status
+
+#: Reasons for failed cells that are told; the rest are counted.
+MOST_REASONS = 3
 
 
 def say_outcome(folder: Path) -> None:
@@ -46,6 +50,10 @@ def status_in_words(found: Status, folder: Path) -> str:
         lines.append(f"  skipped      {count} that {model} classifies wrongly")
     if found.claimed:
         lines.append(f"  at work      on {found.claimed} batches")
+    for message, count in islice(found.failures.items(), MOST_REASONS):
+        lines.append(f"  failed       {count}: {message}")
+    if len(found.failures) > MOST_REASONS:
+        lines.append(f"  failed       {len(found.failures) - MOST_REASONS} more reasons: --json")
     for flag, count in sorted(found.flags.items()):
         lines.append(f"  flag         {flag}: {count}")
     lines.append(f"Run: {folder}")

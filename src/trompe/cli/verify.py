@@ -118,6 +118,8 @@ def verify(
         raise UsageError("--seed, --exact and --images go with --repeat")
     if repeat is not None and arrays_only:
         raise UsageError("give one of --repeat, which runs the models, and --arrays-only")
+    if arrays_only and (trust or models or device != "cpu"):
+        raise UsageError("--trust, --model and --device are about models: --arrays-only runs none")
     if threads is not None:
         import torch
 

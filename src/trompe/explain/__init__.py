@@ -98,7 +98,7 @@ def fitted(
     Raises:
         TrompeError: if there is no such method, or the patterns cannot be used.
     """
-    from trompe.rules.patterns import load_patterns
+    from trompe.rules.patterns import given_patterns, load_patterns
 
     takes = {field.name for field in dataclasses.fields(explainers[name])}
     options: dict[str, Any] = {}
@@ -106,7 +106,8 @@ def fitted(
         options["input_space"] = loaded.input_space
     if "patterns" in takes:
         own = loaded.patterns or {}
-        options["patterns"] = load_patterns(patterns, loaded.model) if patterns else own
+        found = load_patterns(patterns, loaded.model) if patterns else own
+        options["patterns"] = given_patterns(found, name)
     if "seed" in takes and seed is not None:
         options["seed"] = seed
     return explainer(name, **options)

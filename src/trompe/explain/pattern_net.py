@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from trompe.engine import explained
 from trompe.engine.sweep import relevance_of
-from trompe.errors import PatternError
 from trompe.explain.base import Method, explainers, pick
 from trompe.rules.pattern import pattern_rules
+from trompe.rules.patterns import given_patterns
 from trompe.types import Explanation
 
 
@@ -33,11 +33,7 @@ class PatternNet(Method):
 
     def explain(self, model: nn.Module, x: Tensor, target: Tensor) -> Explanation:
         """See ``Method``."""
-        if not self.patterns:
-            raise PatternError(
-                "PatternNet needs patterns learned from data: run 'trompe patterns' and pass the "
-                "file with --patterns"
-            )
+        given_patterns(self.patterns, self.name)
 
         def start(logits: Tensor) -> Tensor:
             pick(logits, target)  # checks the classes

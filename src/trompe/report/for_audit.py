@@ -18,6 +18,7 @@ from trompe.audit.completeness import whole_run_problems
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.audit.results import Row
+from trompe.audit.seal import unsealed
 from trompe.audit.verify import Verifier
 from trompe.errors import UsageError
 from trompe.report.before_after import before_after
@@ -177,7 +178,23 @@ def _verified(run: Run) -> dict[str, Any]:
         checked += 1
         problems += [f"cell {one.row.id}: {text}" for text in one.problems]
     how = "chain of checksums and arrays; 'trompe verify' runs the models again too"
-    return {"cells": checked, "problems": problems, "how": how}
+    return {"cells": checked, "problems": problems, "unsealed": unsealed(run.store), "how": how}
+
+
+def _doubts(found: dict[str, Any]) -> list[str]:
+    """What stands before every verdict: why the run itself may not be what was computed."""
+    said = []
+    if found["problems"]:
+        said.append(
+            f"The run is not as it was entered (problems: {len(found['problems'])}, section 10): "
+            "do not rely on what follows."
+        )
+    if found["unsealed"]:
+        said.append(
+            f"The run is not sealed ({found['unsealed']}): the command that began it, given again, "
+            "seals it."
+        )
+    return said
 
 
 def content(run: Run, said: Statement, made: datetime, before: Run | None = None) -> dict[str, Any]:
@@ -212,6 +229,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
         "other_explanations": "explanations in words, by examples or prototypes, and changes of "
         "the physical object",
     }
+    verification = _verified(run)
     sections = {
         "system": _system(run, said),
         "threat_model": _threat(run),
@@ -229,7 +247,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
             "seed": run.settings.seed,
             "software_of_the_run": dict(run.versions),
             "report_made_with": trompe.__version__,
-            "verification": _verified(run),
+            "verification": verification,
         },
         "clauses": {"note": NOTE, "map": clause_map()},
     }  # fmt: skip
@@ -239,7 +257,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
             "format_version": FORMAT_VERSION,
             "date": made.isoformat(timespec="seconds"),
             "author": asdict(said)["author"],
-            "verdict": [one.sentence for one in verdicts(run)],
+            "verdict": [*_doubts(verification), *(one.sentence for one in verdicts(run))],
             "sections": sections,
         }
     )

@@ -141,6 +141,20 @@ def _checked(patterns: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor
     return patterns
 
 
+def given_patterns(patterns: Mapping[str, Tensor], method: str) -> Mapping[str, Tensor]:
+    """The patterns that a method needs, if there are any.
+
+    Raises:
+        PatternError: if there are none.
+    """
+    if not patterns:
+        raise PatternError(
+            f"{method} needs patterns learned from data: run 'trompe patterns' and pass the file "
+            "with --patterns"
+        )
+    return patterns
+
+
 def save_patterns(path: str | Path, patterns: Mapping[str, Tensor]) -> None:
     """Write patterns as safetensors, whole or not at all."""
     plain = {n: p.detach().contiguous().cpu() for n, p in patterns.items()}
