@@ -11,7 +11,7 @@ from trompe.audit import ModelSpec, open_run, run_audit
 from trompe.audit.changed_options import changed_options
 from trompe.audit.planning import candidate_pairs
 from trompe.audit.store import FILE
-from trompe.errors import PatternError, OutputError, StoreError, TrompeError, UsageError
+from trompe.errors import OutputError, PatternError, StoreError, TrompeError, UsageError
 
 from .conftest import small
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,11 @@ import click
 
 from trompe.cli.console import progress_bar, say
 from trompe.cli.options import COUNT, MANY, SEED, Number, json_option, quiet_option
+from trompe.cli.verify_again import done_again, given_source
 from trompe.errors import OutputError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from trompe.audit import Run
-    from trompe.audit.source import Source
-    from trompe.audit.verify import Verifier
 
 
 @click.command()
@@ -131,7 +129,7 @@ def verify(
             f"'{run}' has parts that trompe does not know ({', '.join(unknown)}): name the module "
             "that registers them with --plugin"
         )
-    source = None if images is None else _source(opened, images)
+    source = None if images is None else given_source(opened, images)
     problems = _another(opened, digest)
     problems += whole_run_problems(opened.store)
     open_seal = without_seal(opened.store)
@@ -149,7 +147,7 @@ def verify(
     again: dict[str, Any] = {}
     if repeat is not None:
         with _talk_to_stderr():
-            again = _again(verifier, repeat, seed, exact=exact, source=source, quiet=quiet)
+            again = done_again(verifier, repeat, seed, exact=exact, source=source, quiet=quiet)
         problems += again["problems"]
     found, renewed = _files(opened)
     problems += found
@@ -203,50 +201,6 @@ def verify(
             f"({again['left'][0]}): name the images with --images"
         )
     return 0
-
-
-def _source(opened: Run, images: str) -> Source:
-    """The images that were named, which must be those of the run."""
-    from trompe.audit.repeat import check_images
-    from trompe.audit.sources import open_source
-
-    source = open_source(images)
-    check_images(opened, source)
-    return source
-
-
-def _again(
-    verifier: Verifier,
-    count: int,
-    seed: int | None,
-    *,
-    exact: bool,
-    source: Source | None,
-    quiet: bool,
-) -> dict[str, Any]:
-    """Do some batches again: which were drawn, and what came of it."""
-    from trompe.audit.repeat import Repeater
-
-    # A forger must not know beforehand which ones.
-    chosen = secrets.randbelow(2**32) if seed is None else seed
-    repeater = Repeater(verifier.run, verifier, source=source, exact=exact)
-    batches = repeater.drawn(count, chosen)
-    done = []
-    with progress_bar("repeat", unit="batch", quiet=quiet) as bar:
-        for number in batches:
-            done.append(repeater.repeat(number))
-            if bar is not None:
-                bar(len(done), len(batches), {})
-    found = [text for one in done for text in one.problems]
-    numbers = {name: sum(getattr(one, name) for one in done) for name in ("exact", "close")}
-    return {
-        "seed": chosen,
-        "batches": batches,
-        "cells": sum(one.cells for one in done),
-        **numbers,
-        "left": [text for one in done for text in one.left],
-        "problems": found,
-    }
 
 
 def _another(opened: Run, digest: str | None) -> list[str]:
