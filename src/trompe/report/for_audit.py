@@ -14,12 +14,9 @@ from markupsafe import Markup
 import trompe
 from trompe.audit import Run
 from trompe.audit.command import command_of
-from trompe.audit.completeness import whole_run_problems
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.audit.results import Row
-from trompe.audit.seal import unsealed
-from trompe.audit.verify import Verifier
 from trompe.errors import UsageError
 from trompe.report.before_after import before_after
 from trompe.report.certified import certified_section, in_words, not_certified
@@ -30,6 +27,7 @@ from trompe.report.lead import lead, verdicts
 from trompe.report.page import STYLE, templates
 from trompe.report.search_limits import limit_of, not_searched
 from trompe.report.tables import write_text
+from trompe.report.verified import doubts, verified
 from trompe.report.words import median
 from trompe.robustness.shares import share
 
@@ -171,32 +169,6 @@ def _equivalence(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def _verified(run: Run) -> dict[str, Any]:
-    problems = whole_run_problems(run.store)
-    checked = 0
-    for one in Verifier(run, models=False).check_all():
-        checked += 1
-        problems += [f"cell {one.row.id}: {text}" for text in one.problems]
-    how = "chain of checksums and arrays; 'trompe verify' runs the models again too"
-    return {"cells": checked, "problems": problems, "unsealed": unsealed(run.store), "how": how}
-
-
-def _doubts(found: dict[str, Any]) -> list[str]:
-    """What stands before every verdict: why the run itself may not be what was computed."""
-    said = []
-    if found["problems"]:
-        said.append(
-            f"The run is not as it was entered (problems: {len(found['problems'])}, section 10): "
-            "do not rely on what follows."
-        )
-    if found["unsealed"]:
-        said.append(
-            f"The run is not sealed ({found['unsealed']}): the command that began it, given again, "
-            "seals it."
-        )
-    return said
-
-
 def content(run: Run, said: Statement, made: datetime, before: Run | None = None) -> dict[str, Any]:
     """What ``audit-report.json`` says, without numbers that JSON lacks.
 
@@ -229,7 +201,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
         "other_explanations": "explanations in words, by examples or prototypes, and changes of "
         "the physical object",
     }
-    verification = _verified(run)
+    verification = verified(run)
     sections = {
         "system": _system(run, said),
         "threat_model": _threat(run),
@@ -257,7 +229,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
             "format_version": FORMAT_VERSION,
             "date": made.isoformat(timespec="seconds"),
             "author": asdict(said)["author"],
-            "verdict": [*_doubts(verification), *(one.sentence for one in verdicts(run))],
+            "verdict": [*doubts(verification), *(one.sentence for one in verdicts(run))],
             "sections": sections,
         }
     )
