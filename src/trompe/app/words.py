@@ -160,7 +160,8 @@ def ended(finished: Finished) -> str:
     else:
         how = f"Ended after {result.iterations} steps: {result.stopped}."
     if not bool(result.found[0]):
-        how += " Nothing better than the original image was found."
+        how += " Nothing better than the original image was found"
+        how += " until then." if result.stopped == "interrupted" else "."
     return note(how)
 
 

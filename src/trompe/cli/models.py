@@ -12,6 +12,7 @@ from trompe.cli.options import (
     SIDE,
     json_option,
 )
+from trompe.errors import UsageError
 
 _OTHERS = """
 Others:
@@ -23,12 +24,15 @@ Others:
 @click.command()
 @click.option("--check", metavar="NAME", help="Try every method on this network instead.")
 @click.option("--size", type=SIDE, metavar="N", help="Height and width for --check, in pixels.")
+@click.option("--weights", metavar="FILE", help="Of the network for --check; 'random' for none.")
 @json_option
-def models(check: str | None, size: int | None, as_json: bool) -> None:
+def models(check: str | None, size: int | None, weights: str | None, as_json: bool) -> None:
     """List the networks that can be loaded by name, or check what explains one of them."""
     if check is not None:
-        _check(check, size, as_json)
+        _check(check, weights, size, as_json)
         return
+    if size is not None or weights is not None:
+        raise UsageError("--size and --weights go with --check: name a network")
     from trompe.zoo import find_record, model_names
 
     records = [find_record(name) for name in model_names()]
@@ -46,7 +50,7 @@ def models(check: str | None, size: int | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps(table, indent=2))
         return
-    weights = {
+    sources = {
         "installed": "installed with trompe",
         "embedded": "embedded",
         "torchvision": "torchvision, downloaded",
@@ -54,12 +58,12 @@ def models(check: str | None, size: int | None, as_json: bool) -> None:
     }
     click.echo(f"{'name':<22}{'pixels':>7}{'classes':>9}  weights")
     for record in records:
-        source = weights[record.source]
+        source = sources[record.source]
         click.echo(f"{record.name:<22}{record.size:>7}{record.outputs:>9}  {source}")
     click.echo(_OTHERS)
 
 
-def _check(name: str, size: int | None, as_json: bool) -> None:
+def _check(name: str, weights: str | None, size: int | None, as_json: bool) -> None:
     """Print the coverage of a network, with random weights where its own are not at hand."""
     import torch
 
@@ -67,8 +71,8 @@ def _check(name: str, size: int | None, as_json: bool) -> None:
     from trompe.zoo import find_record, is_function, load_model
 
     at_hand = ("embedded", "installed", "hugging face")
-    known = is_function(name) or find_record(name).source in at_hand
-    loaded = load_model(name, None if known else "random", size=size)
+    known = weights or is_function(name) or find_record(name).source in at_hand
+    loaded = load_model(name, weights if known else "random", size=size)
     pixels = torch.rand(
         1,
         len(loaded.input_space.mean),

@@ -89,6 +89,7 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     target, original, change = (
         entry[part] for part in ("map_to_target", "map_to_original", "image_change")
     )
+    aim = entry.get("target")
     towards = ""
     if target["pcc"] is not None:
         start = entry.get("target_pcc_before")  # results of an earlier version have none
@@ -96,7 +97,7 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
         ssim = number(target["ssim"])
         towards = f"{number(target['pcc'])} with the target ({before}SSIM {ssim}), "
     lines = [
-        f"{entry['image']}",
+        entry["image"] + ("" if aim in (None, "none") else f", towards the map of {aim}"),
         f"  answer       {answer}",
         f"  explanation  now correlates {towards}{number(original['pcc'])} with the original one",
         f"  {_CALLED[sides]:<12} {_changed(change, sides)}",

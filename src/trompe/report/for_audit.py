@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -29,6 +30,7 @@ from trompe.report.search_limits import limit_of, not_searched
 from trompe.report.tables import write_text
 from trompe.report.verified import doubts, verified
 from trompe.report.words import median
+from trompe.robustness.doubts import MEANING as OF_SEARCHES
 from trompe.robustness.shares import share
 
 FORMAT, FORMAT_VERSION = "trompe audit report", 1
@@ -40,6 +42,9 @@ NOT_TESTED = "not tested"
 _WORST = (("map_original_pcc", min), ("map_original_ssim", min), ("map_original_mse", max),
           ("map_target_pcc", max), ("map_target_ssim", max))  # fmt: skip
 """Measures of maps, and which end of them is the attacker's."""
+
+_MEANING = {**OF_SEARCHES, **MEANING}
+"""Of the flags of searches and attacks."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +139,21 @@ def _worst(run: Run, before: Run | None) -> dict[str, Any]:
         for entry in leaderboard(run)
     ]
     extremes = []
+    searches: dict[tuple[str, ...], list[Row]] = {}
+    for row in run.searches:
+        if row.message is None:
+            searches.setdefault((row.model, row.method, row.defence), []).append(row)
     for kind, rows in _kinds(run):
         kept = [row for row in rows if row.values.get("class_kept") == 1]
         found = {}
         for key, end in _WORST:
             values = [row.values[key] for row in kept if key in row.values]
             found[key] = end(values) if values else None
-        raised = sorted({flag for row in rows for flag in row.flags})
+        judged = [*rows, *searches.get(tuple(kind.values()), [])]
+        raised = Counter(flag for row in judged for flag in row.flags)
         flags = [
-            {"flag": f, "cells": sum(f in r.flags for r in rows), "meaning": MEANING.get(f, "")}
-            for f in raised
+            {"flag": flag, "cells": count, "of": len(judged), "meaning": _MEANING.get(flag, "")}
+            for flag, count in raised.most_common()
         ]
         extremes.append({**kind, "cells": len(rows), "worst": found, "flags": flags})
     # Refused rather than left out where the other run is no like audit.
