@@ -83,6 +83,8 @@ def test_a_model_that_ends_the_program_fails_its_cells(
 def test_a_model_that_detaches_is_checked(refused: Callable, odd: str) -> None:
     line = refused("models", "--check", f"{odd}:detaches", "--size", 16)
     assert "no derivative by the image" in line
+    assert "missing.pth" in refused("models", "--check", "tiny-vgg", "--weights", "missing.pth")
+    assert "go with --check" in refused("models", "--weights", "missing.pth")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from trompe.report.attack_words import number
 from trompe.report.before_after import before_after
 from trompe.report.clauses import CLAUSES
 from trompe.report.for_audit import Statement, content, write_audit_report
+from trompe.report.html import numbers_html
 from trompe.report.lead import lead, verdicts
 from trompe.report.words import fooled
 
@@ -103,6 +105,19 @@ def test_what_rounds_to_zero_has_no_sign() -> None:
         "-0.01",
         "undefined",
     ]
+
+
+def test_flags_of_searches_are_counted_as_in_the_other_report(run: Run) -> None:
+    plain = [row for row in run.done if row.smoothing is None]
+    flag = "still falling"
+    run.__dict__["searches"] = [dataclasses.replace(plain[0], flags=(flag,))]
+    extremes = content(run, Statement(), MADE)["sections"]["worst_case"]["extremes"]
+    found = {f["flag"]: f for one in extremes if one["defence"] == "none" for f in one["flags"]}
+    assert (found[flag]["cells"], found[flag]["of"]) == (1, len(plain) + 1)
+    assert found[flag]["meaning"]
+    for one in extremes:
+        for each in one["flags"]:
+            assert f"{each['flag']}</span> " in numbers_html(run)
 
 
 def test_what_was_changed_after_the_run_is_said_in_the_report(run: Run) -> None:
