@@ -106,6 +106,12 @@ def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
     assert metrics["images"][0]["target"] == "rocket"
 
 
+def test_the_image_whose_map_is_the_target_is_named(run: Callable, photo: Path) -> None:
+    assert run("attack", photo, "--output", "o", *QUICK).out.startswith("Target: the map of rocket")
+    alone = run("attack", photo, "--objective", "unlike", "--output", "p", *QUICK).out
+    assert "Target:" not in alone
+
+
 def test_how_the_steps_run_can_be_chosen(run: Callable, photo: Path) -> None:
     for capture, runner in (("auto", "eager"), ("never", "eager"), ("graph", "graph")):
         code, out, err = run(

@@ -44,6 +44,9 @@ def attack_in_words(metrics: Mapping[str, Any], loaded: Labelled, folder: Path) 
     """
     run = metrics["run"]
     lines = [line for entry in metrics["images"] for line in image_in_words(entry, loaded)]
+    aims = dict.fromkeys(entry["target"] for entry in metrics["images"])
+    if aims != {"none": None}:
+        lines.insert(0, f"Target: the map of {', '.join(aims)}")
     if run["stopped"] != "finished":
         lines.append(
             f"Ended early ({run['stopped']}) after {run['iterations']} steps: the best so far."
@@ -89,7 +92,6 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
     target, original, change = (
         entry[part] for part in ("map_to_target", "map_to_original", "image_change")
     )
-    aim = entry.get("target")
     towards = ""
     if target["pcc"] is not None:
         start = entry.get("target_pcc_before")  # results of an earlier version have none
@@ -97,7 +99,7 @@ def image_in_words(entry: Mapping[str, Any], loaded: Labelled) -> list[str]:
         ssim = number(target["ssim"])
         towards = f"{number(target['pcc'])} with the target ({before}SSIM {ssim}), "
     lines = [
-        entry["image"] + ("" if aim in (None, "none") else f", towards the map of {aim}"),
+        f"{entry['image']}",
         f"  answer       {answer}",
         f"  explanation  now correlates {towards}{number(original['pcc'])} with the original one",
         f"  {_CALLED[sides]:<12} {_changed(change, sides)}",
