@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trompe.cli.robustness import verdict
@@ -31,6 +32,12 @@ def linear():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
 
 def curved(): return Curved()
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return torch.stack([x.mean((1, 2, 3)), -0.3 * x.mean((1, 2, 3))], dim=1)
+
+def mean(): return Mean()
 """
 
 FAST = ("--size", 8, "--budget", 0.02, "--radius", "4/255", "--quiet")
@@ -84,6 +91,13 @@ def test_a_broken_map_and_an_unreadable_image(run: Callable, networks: str, phot
     assert "Failed: torn.png" in out
 
 
+def test_a_map_that_is_the_same_everywhere_is_refused(
+    refused: Callable, networks: str, photos: Path
+) -> None:
+    line = refused("robustness", photos / "cat.png", "--model", f"{networks}:mean", *FAST)
+    assert "cat.png' is the same everywhere" in line
+
+
 def test_only_some_are_drawn_and_bad_input_is_refused(
     run: Callable, refused: Callable, networks: str, photos: Path
 ) -> None:
@@ -97,7 +111,14 @@ def test_only_some_are_drawn_and_bad_input_is_refused(
     Path("trompe-out").rmdir()
     linear = ("--model", f"{networks}:linear", "--size", 8)
     assert "is no number" in refused("robustness", photos, *linear, "--radius", "eight")
+    assert "8 levels of 255 are 8/255" in refused("robustness", photos, *linear, "--radius", 8)
     assert "twice" in refused("robustness", photos, photos, *linear)
+    lines = ["file,class", *(f"gone{index}.png,0" for index in range(32))]
+    Path("gone.csv").write_text("\n".join(lines), encoding="utf-8")
+    for option in ("--tangents", "gone.csv"), ("gone.csv",):
+        assert "'gone0.png' does not exist" in refused("robustness", *option, *linear, "--quiet")
+    np.savez("none.npz", jpeg=np.zeros(0, "uint8"), offsets=np.zeros(1, "int64"), label=[])
+    assert "'none.npz' holds no image" in refused("robustness", "none.npz", *linear)
     for path in photos.iterdir():
         path.write_bytes(b"torn")
     assert "no image could be attacked" in refused("robustness", photos, *linear)

@@ -69,9 +69,11 @@ class Files(Source):
         try:
             data = read_ordinary(path)
         except OSError as error:
-            if self._known[index] is None:
-                raise ImageError(f"image '{readable(str(path))}' does not exist") from error
-            raise  # it was there: a fault that may pass
+            if self._known.get(index) is not None:
+                raise  # it was there: a fault that may pass
+            missing = isinstance(error, FileNotFoundError)
+            why = "does not exist" if missing else f"cannot be read ({error.strerror})"
+            raise ImageError(f"image '{readable(str(path))}' {why}") from error
         checksum = hashlib.sha256(data).hexdigest()
         if self._known.setdefault(index, checksum) != checksum:
             raise ImageError(f"image '{readable(str(path))}' has changed since the run was begun")

@@ -106,6 +106,11 @@ def robustness(
     from trompe.report.robustness import robustness_in_words, save_robustness
     from trompe.robustness import evaluate
 
+    if norm == "linf" and (far := max(radii)) > 1:
+        raise UsageError(
+            f"a radius of {far:g} is larger than any change of a pixel, 0..1: {far:g} levels of "
+            f"255 are {far:g}/255"
+        )
     loaded = network.load()
     chosen = along_tangents(tangents, loaded)(
         make_method(

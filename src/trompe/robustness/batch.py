@@ -29,10 +29,11 @@ from trompe.outputs import Outputs
 from trompe.robustness import doubts
 from trompe.robustness.expected import DRAWS
 from trompe.robustness.lead import WithAnswer
+from trompe.robustness.likeness import comparable
 from trompe.robustness.members import QUERIES, STEPS, Member, members
 from trompe.robustness.result import RobustnessResult
 from trompe.robustness.worst import Worst
-from trompe.types import Explainer, InputSpace, Progress, heatmap
+from trompe.types import Explainer, InputSpace, Progress
 
 log = logging.getLogger("trompe")
 
@@ -136,8 +137,8 @@ class Ensemble:
         plan = self.plan
         with torch.no_grad():
             reference = observe(plan.model, plan.explainer, self.x, self.target)
+            comparable(reference.relevance)  # raises: which image has no map
             if not bool(torch.isfinite(reference.map).all()):
-                heatmap(reference.relevance)  # raises: which image has no map
                 raise ExplanationError("an original image has no map")
             if not plan.random:
                 again = observe(plan.model, plan.explainer, self.x, self.target)

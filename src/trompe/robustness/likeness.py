@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trompe.errors import ExplanationError
 from trompe.metrics import (
     lens_topk,
     mass_centre_distance,
@@ -16,6 +17,32 @@ from trompe.metrics import (
     ssim_or_nan,
     topk_intersection,
 )
+from trompe.types import heatmap
+
+FLAT = 1e-5
+"""The least spread of a map, as a share of its largest entry, that is more than rounding."""
+
+
+def comparable(relevance: Tensor) -> Tensor:
+    """The heat map of an original image, [B, H, W] (or [B, D]), if others can be compared with it.
+
+    Args:
+        relevance: of the original images, as ``trompe.types.heatmap`` takes it.
+
+    Raises:
+        ExplanationError: if a map is all zero, not finite, or, but for rounding, the same
+            everywhere: what correlates with it is then not defined, or rounding alone.
+    """
+    heat = heatmap(relevance)
+    entries = heat.flatten(1)
+    most = entries.amax(dim=1)
+    flat = most - entries.amin(dim=1) <= FLAT * most
+    if bool(flat.any()):
+        raise ExplanationError(
+            f"the map of image {int(flat.nonzero()[0])} is the same everywhere, so that no other "
+            "correlates with it: whether it withstands is not defined, try another method"
+        )
+    return heat
 
 
 @dataclass(frozen=True)

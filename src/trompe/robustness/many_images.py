@@ -14,8 +14,9 @@ from trompe.errors import TrompeError, UsageError
 from trompe.robustness.controls import Control, floor
 from trompe.robustness.ensemble import auto_attack, ball_of
 from trompe.robustness.evaluation import Evaluation
+from trompe.robustness.likeness import comparable
 from trompe.robustness.result import RobustnessResult, joined
-from trompe.types import Explainer, LoadedModel, Progress, heatmap
+from trompe.types import Explainer, LoadedModel, Progress
 
 
 def evaluate(
@@ -116,9 +117,9 @@ class _Work:
             target = self.loaded.model(x).argmax(dim=1)
             if self.version == "rand":  # a model of chance is refused by the call below
                 with torch.no_grad():
-                    heatmap(observe(self.loaded.model, self.explainer, x, target).relevance)
+                    comparable(observe(self.loaded.model, self.explainer, x, target).relevance)
             else:
-                heatmap(self.explainer(self.loaded.model, x, target))
+                comparable(self.explainer(self.loaded.model, x, target))
         except TrompeError as error:
             # It was looked at alone, as a batch of one: whoever reads this knows it by its name.
             lost[name] = str(error).replace("image 0", f"image '{name}'")

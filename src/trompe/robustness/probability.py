@@ -12,6 +12,7 @@ from trompe.engine import adapted, frozen
 from trompe.errors import UsageError
 from trompe.explain import as_explainer
 from trompe.metrics import pcc
+from trompe.robustness.likeness import comparable
 from trompe.robustness.subset_simulation import Probability, monte_carlo, subset_simulation
 from trompe.types import Explainer, InputSpace, heatmap
 
@@ -96,7 +97,7 @@ def misleading_probability(
     found = []
     for index in range(len(given.x)):
         image, own = given.x[index : index + 1], classes[index : index + 1]
-        before = heatmap(explain(judge, image, own))
+        before = comparable(explain(judge, image, own))
 
         def limit(normal: Tensor, image: Tensor = image, own: Tensor = own,
                   before: Tensor = before) -> Tensor:  # fmt: skip

@@ -77,6 +77,8 @@ class NpzImages:
                 self._jpeg: np.ndarray[Any, Any] = _array(packed, "jpeg")
                 self._offsets: list[int] = _array(packed, "offsets").tolist()
                 self.labels: list[int] = _whole(_array(packed, "label"), self.path)
+        if not self.labels:
+            raise ImageError(f"image '{self.path}' holds no image: give {wanted}")
         ordered = all(a < b for a, b in zip(self._offsets, self._offsets[1:], strict=False))
         inside = self._offsets[:1] == [0] and self._offsets[-1] <= self._jpeg.size
         if not (ordered and inside and len(self._offsets) == len(self.labels) + 1):
