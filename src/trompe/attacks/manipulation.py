@@ -240,7 +240,7 @@ def _unseen(given: Given, x: Tensor) -> list[str]:
 def _adapted(model: Any, x: Any, outputs: Outputs | None) -> Given:
     """What the caller gave, ready for work; the model is looked at by one or two images."""
     try:
-        return adapted(model, x, outputs=outputs, evaluation=True, differentiable=False)
+        return adapted(model, x, outputs=outputs, evaluation=True)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -1,6 +1,6 @@
 """Recording a forward pass, walking it backwards with rules, and smoothing a network's kinks."""
 
-from trompe.engine.adapt import Given, adapted
+from trompe.engine.adapt import Given, adapted, all_finite, holds_numbers
 from trompe.engine.decompose import Decomposed
 from trompe.engine.frozen import frozen
 from trompe.engine.graph import explained
@@ -19,8 +19,10 @@ __all__ = [
     "Smoothed",
     "Tape",
     "adapted",
+    "all_finite",
     "explained",
     "frozen",
+    "holds_numbers",
     "kinks",
     "record",
     "smooth",

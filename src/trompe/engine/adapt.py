@@ -126,6 +126,7 @@ def adapted(
     outputs: Outputs | None = None,
     differentiable: bool = True,
     evaluation: bool = False,
+    by_chance: bool = False,
 ) -> Given:
     """Turn what a caller gave into a module [B, ...] -> [B, K] and its images.
 
@@ -135,6 +136,7 @@ def adapted(
         outputs: what the outputs mean, if the caller knows.
         differentiable: whether a gradient of the model is needed.
         evaluation: whether a model in training mode is run, as ``frozen`` does, in evaluation mode.
+        by_chance: whether the model may answer by chance; nothing is said of its gradient then.
 
     Raises:
         UsageError: if it is something else, or an image holds NaN or infinite values.
@@ -142,7 +144,7 @@ def adapted(
     """
     module, space = as_module(model)
     x = as_images(x, module)
-    if _is_plain(x) and not _finite(x.detach()):
+    if holds_numbers(x) and not all_finite(x.detach()):
         raise UsageError("x holds values that are not finite")
     smoothed = module if isinstance(module, Smoothed) else None
     inner = module if smoothed is None else smoothed.model
@@ -152,7 +154,7 @@ def adapted(
     inner = frozen(inner) if evaluation else inner
     noted = None if outputs is not None else declared(inner)
     told = outputs is not None or noted is not None
-    known = _known(inner, x, built, owner, parts, told)
+    known = _known(inner, x, built, owner, parts, told, by_chance)
     if known is None:
         return Given(module, x, outputs or noted or Outputs(), None, space=space)
     if differentiable and known.undifferentiable:
@@ -172,7 +174,8 @@ def adapted(
         ready = Smoothed(ready, smoothed.beta, smoothed.pooling, smoothed.activations)
     probabilities = wanted.meaning == "probabilities"
     if probabilities:
-        wanted = Outputs(meaning_of_logarithm(known.classes, known.each))
+        half = 0.5 if known.each else 0.0  # a label is on where its probability is above it
+        wanted = Outputs(meaning_of_logarithm(known.classes, known.each), half)
     return Given(ready, x, wanted, known.classes, probabilities, space, known.gradient_fault)
 
 
@@ -183,6 +186,7 @@ def _known(
     owner: Any,
     parts: tuple[nn.Module, ...],
     told: bool,
+    by_chance: bool,
 ) -> Known | None:
     """What is known of the model for images of this shape; ``None`` where it cannot be tried.
 
@@ -192,11 +196,11 @@ def _known(
         kept = _KNOWN.setdefault(owner, Answers())
     except TypeError:  # no weak reference to it: a builtin, say
         kept = Answers()
-    key = (built, tuple(x.shape[1:]), x.dtype, x.device)
+    key = (built, tuple(x.shape[1:]), x.dtype, x.device, by_chance)
     if key not in kept:
-        if not _is_plain(x):
+        if not holds_numbers(x):
             return None
-        tried = try_function(model, x)
+        tried = try_function(model, x, by_chance)
         seen = watched(model, (x,), {})
         if seen.severed:
             raise ModelError(
@@ -206,7 +210,7 @@ def _known(
                 "place, without .data and detach()"
             )
         meaning, each = found_meaning(tried.logits)
-        fault = gradient_fault(model, x, tried, seen)
+        fault = "" if by_chance else gradient_fault(model, x, tried, seen)
         known = Known(
             tried.path,
             tried.plain,
@@ -227,12 +231,12 @@ def _known(
     return kept[key]
 
 
-def _finite(x: Tensor) -> bool:
+def all_finite(x: Tensor) -> bool:
     """Whether all values are finite; their sum tells, sooner, unless it is itself too large."""
     return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
 
 
-def _is_plain(x: Tensor) -> bool:
+def holds_numbers(x: Tensor) -> bool:
     """Whether ``x`` holds numbers: it does not while a graph is traced or functions transformed."""
     traced = _get_current_dispatch_mode() is not None
     return type(x) in (Tensor, nn.Parameter) and not traced and not _transformed(x)

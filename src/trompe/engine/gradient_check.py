@@ -58,7 +58,7 @@ def gradient_fault(model: nn.Module, x: Tensor, tried: Tried, seen: Watched) -> 
         look = f"; look at {' and '.join(suspects[:2])}" if suspects else ""
         return (
             f"the model's gradient is not that of its output, from which it differs by "
-            f"{100 * min(error, 1):.2g} %{look}; {_PROVES_NOTHING}"
+            f"{_percent(error)}{look}; {_PROVES_NOTHING}"
         )
     if tried.slope != 1.0:
         return (
@@ -67,6 +67,10 @@ def gradient_fault(model: nn.Module, x: Tensor, tried: Tried, seen: Watched) -> 
             f"own, detach() or rounding on the way; {_PROVES_NOTHING}"
         )
     return ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.99 else "100 % or more"
 
 
 def _suspects(model: nn.Module, seen: Watched) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trompe.engine import adapted, explained
+from trompe.engine import adapted, all_finite, explained, holds_numbers
 from trompe.engine.sweep import RuleSet, relevance_of
-from trompe.errors import ModelError, UsageError
+from trompe.errors import ExplanationError, ModelError, UsageError
 from trompe.explain.quantus_call import for_quantus
 from trompe.given import options
 from trompe.per_image import per_image
@@ -75,6 +75,7 @@ class Method:
         Raises:
             UsageError: if an argument is something else, or a class out of range.
             ModelError: if the model is no function of one image, or not differentiable.
+            ExplanationError: if a map holds values that are not finite.
         """
         if inputs is not None or targets is not None or quantus:
             return for_quantus(self, model, x, target, inputs, targets, quantus)
@@ -83,7 +84,10 @@ class Method:
         given = adapted(model, x, differentiable=not self.first_order)
         method = self if given.space is None else self.within(given.space)
         method.check_outputs(given.probabilities)
-        return method.explain(given.model, given.x, given.target(target)).map
+        found = method.explain(given.model, given.x, given.target(target)).map
+        if holds_numbers(found) and not all_finite(found.detach()):
+            raise ExplanationError(_not_finite(found.detach()))
+        return found
 
     def relevance(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """The map alone, of arguments that are what they have to be already."""
@@ -185,6 +189,16 @@ class Method:
         base = getattr(self, "base", None)
         less = base.lighter() if isinstance(base, Method) else None
         return None if less is None else dataclasses.replace(self, **{"base": less})
+
+
+def _not_finite(found: Tensor) -> str:
+    lost = ~torch.isfinite(found).flatten(1).all(dim=1)
+    return (
+        f"the map of image {int(lost.nonzero()[0])} is not finite: the model has no derivative "
+        "there (the root, the logarithm or the inverse of 0 or less, even in a branch that "
+        "torch.where does not take: clamp its argument), or its numbers are too large for their "
+        "type"
+    )
 
 
 explainers: Registry[type[Method]] = Registry("explanation method", "trompe.explain")

@@ -14,13 +14,14 @@ from trompe.attacks import L2Ball, LInfBall
 from trompe.attacks.batches import out_of_memory
 from trompe.attacks.constraints import Ball
 from trompe.engine import adapted, frozen
-from trompe.errors import ExplanationError, UsageError
+from trompe.errors import ExplanationError, ModelError, UsageError
 from trompe.explain import given_explainer
 from trompe.explain.base import Method
 from trompe.given import function, number, of_kind, one_of
+from trompe.model_output import Function
 from trompe.outputs import Outputs
 from trompe.robustness.batch import Ensemble, Plan
-from trompe.robustness.expected import Expected
+from trompe.robustness.expected import DRAWS, Expected
 from trompe.robustness.result import RobustnessResult, joined
 from trompe.types import Explainer, InputSpace, Progress
 
@@ -157,31 +158,39 @@ def _given(
     model: Any, x: Any, target: Any, space: InputSpace | None, version: str
 ) -> tuple[nn.Module, Tensor, Outputs, InputSpace, Tensor, str]:
     """The frozen model, images, meaning of the outputs, space, classes, fault of the gradient."""
-    if version == "standard":
-        known = adapted(model, x)
-        if known.x.dim() in (3, 5):
-            raise UsageError(
-                f"auto_attack is for images [B, C, H, W], not for {tuple(known.x.shape)}: attack "
-                "signals and volumes by manipulate(objective='unlike', input_space=...)"
-            )
-        judge, images = frozen(known.model), known.x
-        return (
-            judge,
-            images.detach().clone(),
-            known.outputs,
-            space or known.space or InputSpace(),
-            known.target(target),
-            known.gradient_fault,
+    chance = version == "rand"
+    known = adapted(model, x, evaluation=chance, by_chance=chance)
+    if known.x.dim() in (3, 5):
+        raise UsageError(
+            f"auto_attack is for images [B, C, H, W], not for {tuple(known.x.shape)}: attack "
+            "signals and volumes by manipulate(objective='unlike', input_space=...)"
         )
-    # A model that answers by chance is no function of one image, as that check would say.
-    judge = frozen(getattr(model, "model", model))
-    space = space or getattr(model, "input_space", None) or InputSpace()
+    judge, images = frozen(known.model), known.x.detach().clone()
+    if isinstance(judge, torch.jit.ScriptModule):  # which takes no hooks, to count its passes
+        judge = Function(judge)
+    return (
+        judge,
+        images,
+        known.outputs,
+        space or known.space or InputSpace(),
+        known.target(
+            _by_mean(known.outputs, judge, images) if chance and target is None else target
+        ),
+        known.gradient_fault,
+    )
+
+
+def _by_mean(outputs: Outputs, model: nn.Module, x: Tensor) -> Tensor:
+    """What a model that answers by chance answers on average, [B].
+
+    Raises:
+        ModelError: if that is not finite.
+    """
     with torch.no_grad():
-        logits = torch.stack([judge(x.clone()) for _ in range(20)]).mean(dim=0)
-    if target is None:
-        return judge, x.detach().clone(), Outputs(), space, logits.argmax(dim=1), ""
-    classes = torch.as_tensor(target).to(x.device, torch.int64)
-    return judge, x.detach().clone(), Outputs(), space, classes.expand(len(x)).clone(), ""
+        logits = torch.stack([model(x.clone()) for _ in range(DRAWS)]).mean(dim=0)
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError("the model returns logits that are not finite on the original images")
+    return outputs.explained(logits)
 
 
 def _run(plan: Plan, x: Tensor, target: Tensor, first: int) -> RobustnessResult:
