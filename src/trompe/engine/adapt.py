@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from trompe.engine.frozen import frozen
 from trompe.engine.function_check import try_function
 from trompe.engine.gradient_check import gradient_fault
+from trompe.engine.in_order import InOrder
 from trompe.engine.inputs import as_images, as_target
 from trompe.engine.once import Answers, forwards, structure, watched
 from trompe.engine.smoothing import Smoothed
@@ -46,6 +47,7 @@ class Known:
         each: of probabilities: whether each output has a sigmoid of its own.
         undifferentiable: why no gradient reaches the images; nothing if one does.
         gradient_fault: what was said of a gradient that is not that of the output.
+        in_order: whether its gradient is right only by ``InOrder``.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Known:
     each: bool
     undifferentiable: str
     gradient_fault: str
+    in_order: bool
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ def adapted(
     if outputs is not None:
         outputs.check(known.classes)
     wanted = outputs or noted or known.meaning
-    ready = inner if known.plain else Logits(inner, known.path, known.classes)
+    ready = InOrder(inner) if known.in_order else inner
+    if not known.plain:
+        ready = Logits(ready, known.path, known.classes)
     if outputs is not None and outputs.meaning == "probabilities":
         ready = Logarithm(ready, known.each)
         wanted = Outputs(
@@ -211,6 +216,8 @@ def _known(
             )
         meaning, each = found_meaning(tried.logits)
         fault = "" if by_chance else gradient_fault(model, x, tried, seen)
+        in_order = bool(fault) and not gradient_fault(InOrder(model), x, tried, seen)
+        fault = "" if in_order else fault
         known = Known(
             tried.path,
             tried.plain,
@@ -219,6 +226,7 @@ def _known(
             each,
             tried.undifferentiable,
             fault,
+            in_order,
         )
         kept.keep(key, known, [*parts, *forwards(parts)])
         if fault:
