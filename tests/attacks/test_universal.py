@@ -99,3 +99,24 @@ def test_an_interruption_keeps_the_best_so_far() -> None:
         nets.plain(), batches(3), constraint=LInfBall(0.1), epochs=9, progress=stop
     )
     assert (found.stopped, found.steps) == ("interrupted", 4)
+
+
+def test_what_the_search_cannot_see_past_is_said_with_its_numbers() -> None:
+    """A gradient without the part that is held back: maps left as they were prove nothing."""
+
+    class HeldBack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nets.plain()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.body(x) + self.body(x.flip(-1)).detach()
+            return out
+
+    found = trompe.manipulate_all(HeldBack().eval(), batches(2), epochs=1)
+    assert found.remaining_kinks == ("the gradient, which is not that of the output",)
+    assert "prove nothing" in found.summary()
+    assert "prove nothing" in repr(found)
+    plain = trompe.manipulate_all(nets.plain(), batches(2), epochs=1)
+    assert plain.remaining_kinks == ()
+    assert "prove nothing" not in plain.summary() + repr(plain)

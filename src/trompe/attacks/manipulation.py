@@ -213,7 +213,7 @@ def manipulate(
             "start_noise": start_noise,
             "redraw": attack.redraw,
             "capture": capture,
-            "remaining_kinks": _unseen(given, x),
+            "remaining_kinks": unseen(given, x),
             **result.provenance,
             "device": str(x.device),
             "dtype": str(x.dtype).removeprefix("torch."),
@@ -228,7 +228,7 @@ def _height(x: Tensor) -> int:
     return int(x.shape[-2]) if x.dim() == 4 else max(1, round(math.sqrt(math.prod(x.shape[2:]))))
 
 
-def _unseen(given: Given, x: Tensor) -> list[str]:
+def unseen(given: Given, x: Tensor) -> list[str]:
     """Where a gradient may see nothing: kinks that no smoothing covers, or itself, by name.
 
     An attack through one of them that moved nothing says nothing of how robust the map is.

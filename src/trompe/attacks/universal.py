@@ -12,6 +12,7 @@ from torch import Tensor
 from trompe.attacks.arguments import checked_images
 from trompe.attacks.constraints import Ball, LInfBall
 from trompe.attacks.keep import Keep, as_keep
+from trompe.attacks.manipulation import unseen
 from trompe.attacks.objectives import Objective
 from trompe.attacks.steps import Step
 from trompe.attacks.universal_result import Universal
@@ -108,6 +109,7 @@ def manipulate_all(
         steps=steps,
         stopped=stopped,
         input_space=space,
+        remaining_kinks=tuple(unseen(given, made_from[0])),
     )
 
 

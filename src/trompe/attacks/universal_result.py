@@ -40,6 +40,8 @@ class Universal:
         steps: how many were done.
         stopped: ``finished`` or ``interrupted``.
         input_space: the model's normalisation.
+        remaining_kinks: what the search may not have seen past, by name; see
+            ``AttackResult.provenance``. Maps that it left as they were prove nothing then.
     """
 
     change: Tensor
@@ -49,6 +51,7 @@ class Universal:
     steps: int
     stopped: str
     input_space: InputSpace
+    remaining_kinks: tuple[str, ...] = ()
 
     def apply(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] with the change, valid ones."""
@@ -61,6 +64,13 @@ class Universal:
             f"Universal: one change of at most {size * 255:.1f}/255, {self.steps} steps, "
             f"{self.stopped}\n  on {len(self.held_out.kept)} held-out images: correlation with the "
             f"original map {self.held_out.mean():.3f} (random signs: {self.noise.mean():.3f})"
+            + (f"\n  {self._unseen()}" if self.remaining_kinks else "")
+        )
+
+    def _unseen(self) -> str:
+        return (
+            f"not seen past {', '.join(self.remaining_kinks)}: maps that did not change prove "
+            "nothing"
         )
 
     def table(self) -> str:
@@ -81,4 +91,5 @@ class Universal:
         return (
             f"{self.table()}\ncorrelations are means over images whose answer is kept; random "
             "signs: noise with the same size at every pixel"
+            + (f"\n{self._unseen()}" if self.remaining_kinks else "")
         )
