@@ -84,6 +84,19 @@ class Last(nn.Module):
         return self.rest(self.maps(x))
 
 
+def test_channels_other_than_the_model_reads_them_are_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    net = nets.seeded(Last("mean", False)).double()
+    with caplog.at_level("WARNING", "trompe"):
+        found(net, channels_last=True)
+        assert not caplog.records
+        found(net, channels_last=False)
+        found(net, channels_last=False)
+    (said,) = caplog.records
+    assert "channels_last=False contradicts the model" in said.message
+
+
 @pytest.mark.parametrize("square", [False, True])
 @pytest.mark.parametrize("read", ["mean", "largest", "flat", "raw"])
 def test_channels_last(read: str, square: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from trompe.engine import explained, record, sweep
 from trompe.engine.axes import channel_axis, matches
+from trompe.engine.once import once
 from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UnsupportedOp, UsageError
 from trompe.explain.base import Method, explainers, one_hot, pick
@@ -19,6 +21,7 @@ from trompe.rules.composites import Composite, composite_rules
 from trompe.rules.products import SOFTMAX
 from trompe.types import Explanation, InputSpace
 
+log = logging.getLogger("trompe")
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -42,7 +45,7 @@ class GradCAM(Method):
             called several times; by default the last operation that returns maps of more than one
             place.
         channels_last: whether the maps are [B, H, W, C], where nothing tells or something else is
-            known.
+            known; where the model reads them otherwise, a warning says so.
         weights: ``gradient``: a_k is the mean gradient of the class score over map k;
             ``relevance``: the sum of its relevance (Relevance-CAM).
         composite: rules of the relevance.
@@ -117,7 +120,7 @@ class GradCAM(Method):
         for op in reversed(found):
             if sum(size > 1 for size in op.out.shape[1:]) < 2:  # a number per channel, or a gate
                 continue
-            channels = self._channels(tape, op)
+            channels = self._channels(tape, op, model)
             if channels is None:
                 if not whole.isdisjoint(id(tensor) for tensor in op.outputs):
                     raise self._unknown(op)
@@ -131,7 +134,10 @@ class GradCAM(Method):
         if self.layer is None:
             return None
         modules = dict(model.named_modules(remove_duplicate=False))
-        names = [f"{wrapped}{self.layer}" for wrapped in ("", "model.", "model.model.")]
+        names = [
+            f"{wrapped}{self.layer}"
+            for wrapped in ("", "model.", "model.model.", "model.model.model.")
+        ]
         found = next((modules[name] for name in names if name in modules), None)
         if found is None:
             raise self._none(model)
@@ -143,8 +149,8 @@ class GradCAM(Method):
         """What the layer itself returns, never what is computed within it."""
         makers = {id(tensor): op for op in found for tensor in op.outputs}
         for returned in reversed(tape.returned):
-            once = {id(tensor): tensor for tensor in returned if id(tensor) in makers}
-            maps = [t for t in once.values() if sum(size > 1 for size in t.shape[1:]) > 1]
+            made = {id(tensor): tensor for tensor in returned if id(tensor) in makers}
+            maps = [t for t in made.values() if sum(size > 1 for size in t.shape[1:]) > 1]
             if len(maps) > 1:
                 shapes = ", ".join(str(tuple(t.shape)) for t in maps)
                 raise UsageError(
@@ -153,7 +159,7 @@ class GradCAM(Method):
                 )
             for tensor in maps:
                 op = makers[id(tensor)]
-                channels = self._channels(tape, op)
+                channels = self._channels(tape, op, model)
                 if channels is None:
                     raise self._unknown(op)
                 if min(_places(tensor, channels)) > 1:
@@ -172,15 +178,23 @@ class GradCAM(Method):
             f"layer '{self.layer}' {close}: name one that returns [B, C, H, W] or [B, H, W, C]"
         )
 
-    def _channels(self, tape: Tape, op: OpCall) -> int | None:
+    def _channels(self, tape: Tape, op: OpCall, model: nn.Module) -> int | None:
         """The axis of the channels of one operation's output; ``None`` if nothing tells."""
         last = op.out.dim() - 1
-        if self.channels_last is not None:
-            return last if self.channels_last else 1
         found = channel_axis(tape, op)
         # Axes read off a linear layer or a layer norm may be those of windows, not of the image.
         fits = found == last and matches(_places(op.out, last), tape.input.shape[2:])
-        return found if found == 1 or fits else None
+        read = found if found == 1 or fits else None
+        if self.channels_last is None:
+            return read
+        told = last if self.channels_last else 1
+        if read is not None and read != told:
+            said = (
+                f"channels_last={self.channels_last} contradicts the model, which reads the maps "
+                f"{tuple(op.out.shape)} ({op.name}) with their channels on axis {read}"
+            )
+            once(model, said, (), {}, lambda: log.warning(said))
+        return told
 
     def _unknown(self, op: OpCall) -> UsageError:
         """Nothing tells where the channels are."""
