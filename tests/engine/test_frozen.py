@@ -58,3 +58,19 @@ def test_a_model_that_cannot_be_copied_is_named() -> None:
 
     with pytest.raises(ModelError, match=r"Stubborn cannot be copied \(no copies\).*eval\(\)"):
         frozen(Stubborn().train())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_what_a_pass_has_left_in_a_model_does_not_keep_it_from_being_copied() -> None:
+    """The old weight norm keeps its weight, computed in the last pass, with its graph."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(12, 3)))
+    x = torch.rand(2, 3, 2, 2)
+    expected = model(x)
+    assert model[1].weight.grad_fn is not None
+    view = frozen(model)
+    assert view is not model
+    assert torch.equal(view(x), expected)
+    with torch.no_grad():
+        model[1].weight_g.mul_(2)  # the memory is shared, and the weight computed anew
+    assert torch.equal(view(x), model(x))

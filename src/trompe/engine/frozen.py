@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from trompe.errors import ModelError
 
@@ -44,6 +44,10 @@ def shared_copy(model: nn.Module) -> nn.Module:
         shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for buffer in model.buffers():
         shared[id(buffer)] = buffer.detach()
+    for module in model.modules():  # what a pass has left, such as a weight of weight_norm's
+        for left in vars(module).values():
+            if isinstance(left, Tensor) and left.grad_fn is not None:
+                shared[id(left)] = left.detach()
     try:
         return copy.deepcopy(model, shared)
     except Exception as error:
