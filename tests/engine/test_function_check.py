@@ -262,3 +262,12 @@ def test_weights_and_images_on_other_devices_are_named() -> None:
         trompe.explainer("gradient")(net, X, 0)
     with pytest.raises(UsageError, match="x is on the device meta, without numbers"):
         trompe.explainer("gradient")(net, X.to("meta"), 0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_model_exported_for_a_fixed_number_of_images_is_named_so(count: int) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    x = torch.rand(2, 3, 6, 6)
+    exported = torch.export.export(net, (x[:count],)).module()
+    with pytest.raises(ModelError, match=r"^the model was exported for a fixed number.*Dim"):
+        trompe.explainer("gradient")(exported, x[:1], 0)

@@ -21,6 +21,7 @@ from trompe.engine.apart import kept
 from trompe.engine.function_faults import (
     batch_statistics,
     equal,
+    fixed_batch,
     mixing,
     named,
     ran_coarsely,
@@ -86,6 +87,8 @@ def try_function(model: nn.Module, x: Tensor, by_chance: bool = False) -> Tried:
                 alone = [follow(_run(model, pair[i : i + 1].clone()), path) for i in range(2)]
                 single = torch.cat([one.reshape(1, classes) for one in alone])
             except (ModelError, RuntimeError, LookupError, AttributeError) as error:
+                if fixed_batch(str(error.__cause__)):
+                    raise
                 raise ModelError(
                     f"{batch_statistics(model) or 'the model'} depends on the other images of a "
                     f"batch: two are answered, one alone is not ({error.__cause__ or error})"
@@ -147,6 +150,8 @@ def _run(model: nn.Module, x: Tensor) -> Any:
 def _failure(model: nn.Module, x: Tensor, error: Exception) -> str:
     """What a failing model means, in one line."""
     reason = " ".join(str(error).split()) or type(error).__name__
+    if told := fixed_batch(reason):
+        return told
     if isinstance(error, TypeError) and "required positional argument" in reason:
         return (
             f"the model takes more than images ({reason}): wrap it in a function of the images "

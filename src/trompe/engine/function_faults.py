@@ -103,6 +103,16 @@ def mixing(model: nn.Module, pair: Tensor) -> str:
     return f"{culprit} mixes the images of a batch: an image's output depends on the others"
 
 
+def fixed_batch(reason: str) -> str:
+    """What to say where an exported model refuses a batch of another size; nothing else."""
+    if "Guard failed" not in reason or ".size()[0]" not in reason:
+        return ""
+    return (
+        f"the model was exported for a fixed number of images ({reason}): export it for any, by "
+        "dynamic_shapes=({0: torch.export.Dim('batch')},), or give the module it was made from"
+    )
+
+
 def batch_statistics(model: nn.Module, name: str = "") -> str:
     """The first batch norm that goes by its batch since it keeps no statistics, or nothing."""
     for path, module in model.named_modules(prefix=name):
