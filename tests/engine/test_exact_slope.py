@@ -169,3 +169,29 @@ def test_an_attack_by_such_a_gradient_says_so() -> None:
     assert "the gradient, which is not that of the output" in found.provenance["remaining_kinks"]
     again = trompe.auto_attack(net, X[:1], budget=0.01)
     assert "kinks remain" in again.flags[0]
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_rounding_of_an_output_that_hardly_changes_is_no_fault(wrong: bool) -> None:
+    """Differences of 300 units in the last place, of which rounding makes up a few."""
+
+    class Faint(nn.Module):
+        def __init__(self, share: float) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.share, self.head = share, nn.Linear(192, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h: Tensor = self.head(x.flatten(1)).tanh()
+            h = h + 0.5 * (h - h.detach()) if wrong else h
+            return 1.0 + self.share * h + torch.arange(4.0)
+
+    errors = [
+        gradient_error(Faint(share * 1e-10), X[:1], lambda net, x: net(x)) for share in range(1, 40)
+    ]
+    told = [error for error in errors if error is not None]
+    assert len(told) > 10
+    if wrong:
+        assert all(error > 0.2 for error in told)
+    else:
+        assert not any(told)

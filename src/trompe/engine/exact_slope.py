@@ -31,6 +31,8 @@ _SAME = 0.02
 """What is computed in double precision may differ by this share of the largest output."""
 _ROUNDING = 300
 """Differences of less than so many units in the last place of the output tell nothing."""
+_UNITS = 10
+"""Of a difference, rounding makes up no more than so many of these units."""
 _LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 
@@ -196,7 +198,8 @@ def _error(
     if not bool(torch.isfinite(said).all()):
         return None
     length = image.norm()
-    noise = _ROUNDING * torch.finfo(torch.float64).eps * size
+    unit = torch.finfo(torch.float64).eps * size
+    noise, slack = _ROUNDING * unit, _UNITS * unit
 
     def nearest(steps: tuple[float, ...], tolerance: float) -> float | None:
         least = torch.full_like(said, torch.inf)
@@ -205,7 +208,8 @@ def _error(
             after = logits_of(image + step * directions.view(2, *image.shape[1:])).detach()
             found = ((weights * after).sum(dim=1) - before.detach()) / step
             larger = torch.maximum(found.abs(), said.abs())
-            apart_by = (found - said).abs() / larger.clamp_min(1e-300)
+            beyond = ((found - said).abs() - slack / step).clamp_min(0.0)
+            apart_by = beyond / larger.clamp_min(1e-300)
             told = torch.isfinite(found) & ((larger > noise / step) | (larger == 0))
             least = torch.where(told, torch.minimum(least, apart_by), least)
             if bool((least <= tolerance).all()):
