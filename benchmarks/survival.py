@@ -22,6 +22,7 @@ from machine import RESULTS, save
 import trompe
 from trompe.attacks import LInfBall, preset_for
 from trompe.attacks.channels import Jpeg
+from trompe.attacks.steps import ScaledAdam
 from trompe.metrics import pcc, psnr
 from trompe.types import heatmap
 from trompe.zoo.images import load_image
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=40, help="of the photos, in order of names")
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--radius", type=float, help="of the ball, pixel units; the preset's")
+    parser.add_argument("--step", type=float, help="first step, as a share of --radius")
     parser.add_argument("--closeness", type=float, help="price on the change; the preset's")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -55,6 +57,9 @@ def main() -> None:
     settings = preset_for("fast", method, x.shape[-2])
     if arguments.radius is not None:
         settings = dataclasses.replace(settings, constraint=LInfBall(arguments.radius))
+        if arguments.step is not None:
+            step = ScaledAdam(arguments.step * arguments.radius)
+            settings = dataclasses.replace(settings, step=step)
     if arguments.closeness is not None:
         settings = dataclasses.replace(settings, closeness=arguments.closeness)
     found: dict[str, Any] = {}
@@ -102,7 +107,11 @@ def main() -> None:
     entries[f"{arguments.model} {arguments.method}, {settings.constraint!r}"] = {
         "pairs": len(x),
         "iterations": arguments.iterations,
-        "settings": {"constraint": repr(settings.constraint), "closeness": settings.closeness},
+        "settings": {
+            "constraint": repr(settings.constraint),
+            "closeness": settings.closeness,
+            "step": repr(settings.step),
+        },
         "attacks": found,
     }
     print(save("survival", {"entries": entries}))

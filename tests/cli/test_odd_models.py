@@ -41,6 +41,7 @@ def generator_exit(): return Net(ends)
 def own_exit(): return Net(leaves)
 def later(): return Net(ends, after=3)
 def nan_on_black(): return Net(black_is_nan)
+def bare(): return nn.Sequential(nn.AvgPool2d(16), nn.Flatten())
 def cannot_be_made(): raise GeneratorExit("enough")
 """
 
@@ -78,6 +79,11 @@ def test_a_model_that_ends_the_program_fails_its_cells(
     code, _, err = run(*command, "--pairs", 1, "--iterations", 1, "--no-worst-case")
     assert code == 3
     assert "1 of 1 cells failed" in err
+
+
+def test_a_model_without_weights_has_no_patterns(refused: Callable, odd: str) -> None:
+    line = refused("patterns", "--data", "images", "--model", f"{odd}:bare", "--size", 16)
+    assert "no layer with weights" in line
 
 
 def test_a_model_that_detaches_is_checked(refused: Callable, odd: str) -> None:

@@ -125,7 +125,7 @@ class _Pixels:
         """Normalised images [B, 3, H, W] on the model's device, B at most ``size``."""
         import torch
 
-        place = next(self.loaded.model.parameters()).device
+        place = next(self.loaded.model.parameters(), torch.empty(0)).device
         for start in range(0, self.count, size):
             some = range(start, min(start + size, self.count))
             pixels = torch.stack([self._pixels(index) for index in some])

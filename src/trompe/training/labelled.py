@@ -49,7 +49,7 @@ class LabelledImages:
             draw = torch.Generator().manual_seed(1_000_003 * (number + 1) + self.seed)
             order = torch.randperm(count, generator=draw)
             mirrored = torch.rand(count, generator=draw) < 0.5
-        parameter = next(self.loaded.model.parameters())
+        parameter = next(self.loaded.model.parameters(), torch.empty(0))
         for chosen in order.split(self.batch_size):
             pixels = self.pixels[chosen].to(parameter.dtype) / 255
             flip = mirrored[chosen].view(-1, 1, 1, 1)
