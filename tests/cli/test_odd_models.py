@@ -82,7 +82,9 @@ def test_a_model_that_ends_the_program_fails_its_cells(
 
 
 def test_a_model_without_weights_has_no_patterns(refused: Callable, odd: str) -> None:
-    line = refused("patterns", "--data", "images", "--model", f"{odd}:bare", "--size", 16)
+    line = refused(
+        "patterns", "--data", "images", "--model", f"{odd}:bare", "--size", 16, "--quiet"
+    )
     assert "no layer with weights" in line
 
 
