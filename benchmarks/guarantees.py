@@ -68,7 +68,7 @@ def cell(
         samples=options.samples,
         pool=options.pool,
         radius=radii,
-        batch_size=16,
+        batch_size=options.batch,
         denoiser=options.denoiser,
     )
     return {
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=8)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="radii, in sigma")
     parser.add_argument("--iterations", type=int, default=20, help="of the attacks")
+    parser.add_argument("--batch", type=int, default=16, help="noisy copies per pass")
     parser.add_argument("--denoiser", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

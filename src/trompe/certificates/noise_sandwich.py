@@ -116,11 +116,12 @@ def noise_sandwich(
 ) -> NoiseSandwich:
     """Enclose how far the smoothed map of any method can be moved, radius by radius.
 
-    Above: ``certify(method="noise")``. Below: the objective ``unlike`` on the mean map of a few
-    noisy copies, within the radius; two attacks, one that draws the noise anew in every step and
-    one that does not (see ``SmoothedAttack``), judged on 300 copies that none has seen, the same
-    for every image, and never weaker than at a smaller radius. The certificate holds whatever the
-    label does, so the attack may change it.
+    Above: ``certify(method="noise")``. Below, within the radius, the strongest of three attacks:
+    the objective ``unlike`` on the mean map of a few noisy copies, with noise drawn anew in every
+    step and without (see ``SmoothedAttack``), and power iteration over many copies (``Turning``).
+    They are judged on 300 copies that none has seen, the same for every image, in two halves so
+    that their noise does not count as a change, and are never weaker than at a smaller radius. The
+    certificate holds whatever the label does, so the attack may change it.
     Beside both: the same attacks on the plain map, judged on the plain map.
 
     Args:
@@ -136,7 +137,8 @@ def noise_sandwich(
         input_space: The model's normalisation; a ``LoadedModel`` brings its own.
         denoiser: See ``SmoothedMap``; the attacks go through it.
         iterations: Steps of each attack.
-        copies: Noisy copies that an attack sees in a step.
+        copies: Noisy copies that an attack sees in a step; the power iteration sees
+            ``copies * iterations`` in each of its five.
         batch_size: Noisy copies per pass of the certificate.
         generator: Of the seeds.
         progress: Called after every radius.

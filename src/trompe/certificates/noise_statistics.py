@@ -101,7 +101,7 @@ class Counted:
         u, pilot = batch.standardised, self.pilot
         self.samples += len(u)
         self.total += u.sum(dim=0)
-        self.square += u.mT @ u
+        self.square.addmm_(u.mT, u)
         self.shares += batch.shares.sum(dim=0)
         c = u @ pilot.direction
         self.along += (c[:, None] >= pilot.along).sum(dim=0)

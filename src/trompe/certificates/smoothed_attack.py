@@ -15,6 +15,7 @@ from trompe.attacks.steps import Apgd
 from trompe.certificates.methods.noise import SmoothedMap
 from trompe.certificates.noisy_maps import Noise
 from trompe.certificates.smoothed_squares import SmoothedSquares
+from trompe.certificates.turning import Turning
 from trompe.explain import Method
 from trompe.types import InputSpace
 
@@ -32,7 +33,7 @@ class SmoothedAttack:
         method: What is certified: explainer, noise, squares, denoiser.
         space: The model's normalisation.
         iterations: Steps of each attack.
-        copies: Noisy copies that an attack sees.
+        copies: Noisy copies that a step of an attack sees.
         top: How many squares count as the largest.
     """
 
@@ -57,6 +58,9 @@ class SmoothedAttack:
         base = method.explainer if isinstance(method.explainer, Method) else "gradient"
         free = preset_for("fast", base, x.shape[-2])
         self.preset = replace(free, closeness=0.0, prefactors=(1.0, 0.0))
+        self.turning = Turning(
+            model, x, target, method, space, self.preset, copies=copies * iterations
+        )
         self.before = self._judged(x)
         self.plain_before = self._plain(x)
         self.worst = (1.0, 0.0, 1.0)
@@ -66,9 +70,11 @@ class SmoothedAttack:
         """The least correlation, the largest l1 change and the least overlap found so far."""
         here_u, here_share, here_vote = self.before
         held = set(here_vote.topk(self.top).indices.tolist())
-        for found in self._attempts(self.map, radius):
+        turned = self.turning(radius)
+        attempts = self._attempts(self.map, radius)
+        for found in attempts if turned is None else [*attempts, turned]:
             u, share, vote = self._judged(found)
-            pcc = float(u @ here_u / (u.norm() * here_u.norm()).clamp(min=1e-300))
+            pcc = correlation(here_u, u)
             common = held & set(vote.topk(self.top).indices.tolist())
             self.worst = (
                 min(pcc, self.worst[0]),
@@ -84,7 +90,7 @@ class SmoothedAttack:
         return self.plain_worst
 
     def _attempts(self, explainer: SmoothedSquares, radius: float) -> list[Tensor]:
-        """Two attacks: Adam's steps on noise drawn anew in each, APGD's on the same noise.
+        """Two ascents: Adam's steps on noise drawn anew in each, APGD's on the same noise.
 
         The first cannot fit the noise, but sees the difference of two draws beside that of two
         images; the second is the other way round. Which is stronger depends on the network.
@@ -124,13 +130,38 @@ class SmoothedAttack:
         )
 
     def _judged(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean standardised map, mean heat map and votes, [P] each, on copies of its own."""
-        parts = [
-            (batch.standardised.sum(0), batch.shares.sum(0), batch.top(self.top).double().sum(0))
-            for batch in self._noise(x).batches(JUDGED_ON)
-        ]
-        u, share, vote = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
-        return u, share / JUDGED_ON, vote / JUDGED_ON
+        """Standardised map, [2, P], the mean of each half; mean heat map and votes, [P] each.
+
+        All on copies of its own, the same for every image.
+        """
+        noise = self._noise(x)
+        u, share, vote = [], torch.zeros(()), torch.zeros(())
+        for _ in range(2):
+            half = list(noise.batches(JUDGED_ON // 2))
+            u.append(torch.stack([batch.standardised.sum(0) for batch in half]).sum(0))
+            share = share + torch.stack([batch.shares.sum(0) for batch in half]).sum(0)
+            vote = vote + torch.stack([batch.top(self.top).double().sum(0) for batch in half]).sum(
+                0
+            )
+        return torch.stack(u), share / JUDGED_ON, vote / JUDGED_ON
 
     def _plain(self, x: Tensor) -> Tensor:
         return self._noise(x).plain()[0].standardised[0]
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """The correlation of two expected standardised maps, from the means of two halves of each.
+
+    The correlation of two means over the same copies takes what is left of their noise for a change
+    of the map; products of halves that share no copy have the right expectations.
+
+    Args:
+        one: The means of two halves, [2, P].
+        other: Those of the other image, over the same noise half by half, [2, P].
+    """
+    sizes = (one[0] @ one[1]) * (other[0] @ other[1])
+    if one[0] @ one[1] <= 0 or other[0] @ other[1] <= 0:  # nothing but noise
+        one, other = one.sum(0).expand(2, -1), other.sum(0).expand(2, -1)
+        sizes = ((one[0] @ one[0]) * (other[0] @ other[0])).clamp(min=1e-300)
+    crossed = (one[0] @ other[1] + one[1] @ other[0]) / 2
+    return max(-1.0, min(1.0, float(crossed / sizes.sqrt())))

@@ -1,0 +1,112 @@
+"""The attack that turns a smoothed map, and how attacks on smoothed maps are judged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trompe
+from trompe.attacks.presets import preset_for
+from trompe.certificates.methods.noise import SmoothedMap
+from trompe.certificates.smoothed_attack import SmoothedAttack, correlation
+from trompe.certificates.turning import Turning
+
+SPACE = trompe.InputSpace(mean=(0.2, 0.5, 0.4), std=(0.5, 0.25, 0.125))
+SIGMA = 0.02
+
+
+def settings(explainer: object) -> SmoothedMap:
+    return SmoothedMap(explainer=explainer, sigma=SIGMA, samples=10, pool=2)  # type: ignore[arg-type]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)).double()
+
+
+def linear_map(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    """A positive map of squares, linear in the pixels: one direction moves it far more."""
+    weights = torch.rand(16, 192, generator=torch.Generator().manual_seed(1)).double()
+    ways = torch.randn(2, 192, generator=torch.Generator().manual_seed(2)).double()
+    shape = torch.randn(2, 16, generator=torch.Generator().manual_seed(3)).double()
+    pixels = SPACE.to_pixels(x).flatten(1)
+    squares = 10 + weights.sum(1) / 10 + pixels @ ways.T @ shape * 0.05
+    return nn.functional.interpolate(squares.view(-1, 1, 4, 4), scale_factor=2)[:, 0]
+
+
+def image() -> Tensor:
+    pixels = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(4)).double()
+    return SPACE.from_pixels(pixels)
+
+
+def standardised(x: Tensor) -> Tensor:
+    share = linear_map(nn.Identity(), x, torch.zeros(1))[:, ::2, ::2].flatten(1)
+    centred = share - share.mean(1, keepdim=True)
+    return (centred / centred.norm(dim=1, keepdim=True))[0]
+
+
+@pytest.mark.parametrize("start", ["widest", "wrong"])
+def test_the_largest_turn_is_found(start: str) -> None:
+    """Against the exact Jacobian: its leading singular value is the most, to first order."""
+    x, radius = image(), 0.01
+    pixels = SPACE.to_pixels(x)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda p: standardised(SPACE.from_pixels(p.view_as(x))), pixels.flatten()
+    )
+    most = float(torch.linalg.matrix_norm(jacobian, 2)) * radius
+    turning = Turning(
+        network(), x, torch.tensor([1]), settings(linear_map), SPACE,
+        preset_for("fast", "gradient", 8), copies=32,
+    )  # fmt: skip
+    if start == "wrong":  # nearly the second direction: power iteration leads away from it
+        left, sizes, _ = torch.linalg.svd(jacobian)
+        assert sizes[1] > sizes[0] / 3
+        turning.across = left[:, 1] + 0.2 * left[:, 0]
+        for _ in range(3):
+            turning(radius)
+    found = turning(radius)
+    assert found is not None
+    assert float((SPACE.to_pixels(found) - pixels).norm()) == pytest.approx(radius, rel=1e-6)
+    turned = float((1 - standardised(found) @ standardised(x)).mul(2).sqrt())
+    assert turned == pytest.approx(most, rel=0.05)
+
+
+def test_a_map_that_no_image_moves_is_left_alone() -> None:
+    def constant(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        return torch.arange(64.0).double().view(1, 8, 8).expand(len(x), 8, 8) + 0 * x.sum(1)
+
+    turning = Turning(
+        network(), image(), torch.tensor([1]), settings(constant), SPACE,
+        preset_for("fast", "gradient", 8), copies=8,
+    )  # fmt: skip
+    assert turning(0.1) is None
+
+
+def test_noise_that_is_left_in_a_mean_is_no_change() -> None:
+    """Maps that differ from copy to copy, and not in their expectation, count as unmoved."""
+    generator = torch.Generator().manual_seed(0)
+    expected = torch.randn(100, generator=generator).double()
+    expected = 0.5 * expected / expected.norm()
+    pair = [
+        expected + 0.1 * torch.randn(2, 100, generator=generator).double() / 10 for _ in range(2)
+    ]
+    together = [one.mean(0) / one.mean(0).norm() for one in pair]
+    naive = 1 - float(together[0] @ together[1])
+    assert naive > 0.01
+    assert abs(1 - correlation(*pair)) < naive / 3
+    moved = torch.stack([expected, expected])
+    other = moved + torch.eye(100).double()[0]
+    exact = float(moved[0] @ other[0] / moved[0].norm() / other[0].norm())
+    assert correlation(moved, other) == pytest.approx(exact)
+    assert correlation(moved, -moved) == -1
+
+
+def test_the_sandwich_takes_the_turn_where_it_is_the_strongest() -> None:
+    attack = SmoothedAttack(
+        network(), image(), torch.tensor([1]), settings(linear_map), SPACE, 4, 8, 3
+    )
+    turned = attack.turning(0.01)
+    assert turned is not None
+    alone = correlation(attack.before[0], attack._judged(turned)[0])
+    assert attack.smoothed(0.01)[0] <= alone + 1e-9 < 1
