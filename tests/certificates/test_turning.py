@@ -102,6 +102,34 @@ def test_noise_that_is_left_in_a_mean_is_no_change() -> None:
     assert correlation(moved, -moved) == -1
 
 
+def test_a_mean_of_noise_alone_is_no_strong_attack() -> None:
+    """A map whose expectation is 0: its correlation is a matter of chance, and never near -1."""
+    generator = torch.Generator().manual_seed(0)
+    expected = torch.eye(100).double()[:1].expand(2, -1)
+    found = [
+        correlation(expected, 0.01 * torch.randn(2, 100, generator=generator).double())
+        for _ in range(300)
+    ]
+    assert min(found) > -0.5
+
+
+def test_the_judge_is_right_in_the_mean() -> None:
+    """Over many draws, with noise of the same size as the expected maps, shared or not."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.eye(100).double()[0]
+    other = 0.9 * one + (1 - 0.81) ** 0.5 * torch.eye(100).double()[1]
+    for shared in (True, False):
+        found = []
+        for _ in range(400):
+            noise = 0.08 * torch.randn(2, 100, generator=generator).double()
+            fresh = noise if shared else 0.08 * torch.randn(2, 100, generator=generator).double()
+            found.append(correlation(one + noise, other + fresh))
+        values = torch.tensor(found)
+        error = float(values.std()) / 20
+        assert float(values.mean()) == pytest.approx(0.9, abs=4 * error + 0.005)
+        assert error < 0.005
+
+
 def test_the_sandwich_takes_the_turn_where_it_is_the_strongest() -> None:
     attack = SmoothedAttack(
         network(), image(), torch.tensor([1]), settings(linear_map), SPACE, 4, 8, 3

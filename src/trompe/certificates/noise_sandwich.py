@@ -120,7 +120,8 @@ def noise_sandwich(
     the objective ``unlike`` on the mean map of a few noisy copies, with noise drawn anew in every
     step and without (see ``SmoothedAttack``), and power iteration over many copies (``Turning``).
     They are judged on 300 copies that none has seen, the same for every image, in two halves so
-    that their noise does not count as a change, and are never weaker than at a smaller radius. The
+    that their noise does not count as a change, and are never weaker than at a smaller radius. What
+    is reported is the least of such estimates: close to the bound it may lie beyond by chance. The
     certificate holds whatever the label does, so the attack may change it.
     Beside both: the same attacks on the plain map, judged on the plain map.
 

@@ -153,15 +153,22 @@ def correlation(one: Tensor, other: Tensor) -> float:
     """The correlation of two expected standardised maps, from the means of two halves of each.
 
     The correlation of two means over the same copies takes what is left of their noise for a change
-    of the map; products of halves that share no copy have the right expectations.
+    of the map; products of halves that share no copy have the right expectations. Where the noise
+    left outweighs what is expected, a quotient of such products can be anything: there the larger
+    of the two counts, so that chance makes no attack.
 
     Args:
         one: The means of two halves, [2, P].
         other: Those of the other image, over the same noise half by half, [2, P].
     """
-    sizes = (one[0] @ one[1]) * (other[0] @ other[1])
-    if one[0] @ one[1] <= 0 or other[0] @ other[1] <= 0:  # nothing but noise
-        one, other = one.sum(0).expand(2, -1), other.sum(0).expand(2, -1)
-        sizes = ((one[0] @ one[0]) * (other[0] @ other[0])).clamp(min=1e-300)
+    whole, other_whole = one.mean(0), other.mean(0)
+    lengths = (whole.norm() * other_whole.norm()).clamp(min=1e-300)
+    plain = float(whole @ other_whole / lengths)
+    sizes = [one[0] @ one[1], other[0] @ other[1]]
+    if min(sizes) <= 0:  # nothing but noise
+        return max(-1.0, min(1.0, plain))
     crossed = (one[0] @ other[1] + one[1] @ other[0]) / 2
-    return max(-1.0, min(1.0, float(crossed / sizes.sqrt())))
+    found = float(crossed / (sizes[0].sqrt() * sizes[1].sqrt()))
+    if sizes[0] < whole @ whole / 2 or sizes[1] < other_whole @ other_whole / 2:
+        found = max(found, plain)
+    return max(-1.0, min(1.0, found))
