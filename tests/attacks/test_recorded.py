@@ -21,11 +21,17 @@ SPACE = trompe.InputSpace((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 def settings(preset: str, method: str) -> Preset:
     """As they were when the numbers were recorded.
 
-    Guided backpropagation had what the deconvnet has, and beta was the same in all layers.
+    Guided backpropagation had what the deconvnet has, and of the methods whose beta is measured in
+    spreads now, beta was the same in all layers and the prices were others.
     """
     other = method == "guided_backprop" and preset != "paper"
     found = preset_for(preset, "deconvnet" if other else method, 8)
-    return dataclasses.replace(found, per_layer=False)
+    if not found.per_layer:
+        return found
+    closeness = {"fast": 400.0, "thorough": 800.0}[preset]
+    return dataclasses.replace(
+        found, per_layer=False, beta_start=8.0, output_start=1e-3, closeness=closeness
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

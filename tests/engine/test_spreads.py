@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import nets
 import pytest
 import torch
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 
 import trompe
 from trompe.engine import smooth
-from trompe.engine.spreads import beta_scales, pink_noise
+from trompe.engine.spreads import Even, Spreads, pink_noise, spreads
 
 
 class Uneven(nn.Module):
@@ -26,14 +24,25 @@ class Uneven(nn.Module):
 LIKE = torch.zeros(3, 1, 8, 8, dtype=torch.float64)
 
 
-def test_scales_are_what_evens_the_spreads() -> None:
+def test_spreads_are_those_of_what_is_given() -> None:
     noise = pink_noise(LIKE)
-    first = noise.std()
+    first, pooled = noise.std(), noise.relu().std()
     second = (100 * F.max_pool2d(noise.relu(), 2) - 50).std()
-    middle = (first * second).sqrt()
-    found = beta_scales(Uneven(), LIKE)
-    assert found == pytest.approx([float(middle / first), float(middle / second)], rel=1e-9)
-    assert math.prod(found) == pytest.approx(1)
+    found = spreads(Uneven(), LIKE)
+    assert found.activations == pytest.approx([float(first), float(second)], rel=1e-6)
+    assert found.poolings == pytest.approx([float(pooled)], rel=1e-6)
+
+
+def test_each_kink_has_its_beta_over_its_spread() -> None:
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model = Even(Uneven(), 6.0, 2.0, Spreads((2.0, 3.0), (4.0,)))
+    windows = F.softplus(x, 3.0).unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+    h = (3.0 * windows).logsumexp(-1) / 3.0
+    expected = F.softplus(100 * h - 50, 2.0, threshold=50).flatten(1)[:, :3]
+    torch.testing.assert_close(model(x), expected)
+    torch.testing.assert_close(model(x), expected)  # counted anew at every call
+    careful = Even(Uneven(), 6.0, 2.0, Spreads((2.0, 3.0), (4.0,)))
+    torch.testing.assert_close(careful._run(careful.model, (x,), {}, careful=True), expected)
 
 
 def test_each_activation_has_its_own_beta() -> None:
@@ -61,18 +70,19 @@ def test_a_beta_that_is_a_tensor_is_scaled_too() -> None:
 def test_scales_do_not_depend_on_the_images_and_leave_the_model_as_it_is() -> None:
     model = nets.plain().double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = beta_scales(model, nets.images())
+    found = spreads(model, nets.images()).activations
     assert len(found) == sum(isinstance(module, nn.ReLU) for module in model.modules())
-    assert beta_scales(model, nets.images()[:1] * 3) == found
+    assert spreads(model, nets.images()[:1] * 3).activations == found
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
 
 
 def test_a_network_without_activations_has_no_scales() -> None:
-    assert beta_scales(nn.Sequential(nn.Flatten(), nn.Linear(64, 3).double()), LIKE) == ()
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 3).double())
+    assert spreads(linear, LIKE) == Spreads()
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 1).double(), nn.ReLU())
     nn.init.zeros_(flat[1].weight)
-    assert beta_scales(flat, LIKE) == (), "its input does not spread at all"
+    assert spreads(flat, LIKE) == Spreads(), "its input does not spread at all"
 
 
 class Strict(nn.Module):
@@ -91,8 +101,8 @@ class Strict(nn.Module):
 def test_a_model_that_refuses_noise_is_attacked_with_one_beta() -> None:
     draw = torch.Generator().manual_seed(2)
     x = torch.rand(1, 3, 8, 8, generator=draw, dtype=torch.float64) - 0.5
-    assert beta_scales(nets.plain().double(), x)
-    assert beta_scales(Strict(), x) == ()
+    assert spreads(nets.plain().double(), x).activations
+    assert spreads(Strict(), x) == Spreads()
     space = trompe.InputSpace((0.5,) * 3, (0.5,) * 3)
     found = trompe.auto_attack(Strict(), x, radius=0.02, input_space=space, budget=0.02)
     assert found.failures == {}

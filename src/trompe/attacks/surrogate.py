@@ -11,7 +11,7 @@ from trompe.engine import smooth
 from trompe.engine.folding import folded
 from trompe.engine.kinks import kinks
 from trompe.engine.smoothing import Smoothed
-from trompe.engine.spreads import beta_scales
+from trompe.engine.spreads import Even, Spreads, spreads
 from trompe.engine.surrogates import Beta
 from trompe.explain.base import Method
 from trompe.explain.grad_times_input import GradTimesInput
@@ -52,17 +52,21 @@ def surrogate_of(
         activations = all(kink.fate != "pooling" for kink in kinks(model, x[:1]).kinks)
     if random:
         return _Unvouched(model, settings.beta_start, settings.pooling, activations)
-    surrogate = smooth(
-        model, beta=settings.beta_start, pooling=settings.pooling, activations=activations
+    beta, pooling = settings.beta_start, settings.pooling
+    spread = spreads(model, x) if settings.per_layer and activations else Spreads()
+    surrogate = (
+        Even(model, beta, pooling, spread)
+        if spread.activations
+        else smooth(model, beta=beta, pooling=pooling, activations=activations)
     )
-    if settings.per_layer and activations:
-        surrogate.scales = beta_scales(model, x)
     if not _of_the_function(method):
         return surrogate
     copy = folded(model, x)
     if copy is model or surrogate.is_careful((x,), {}):
         return surrogate
-    return _Vouched(copy, settings.beta_start, settings.pooling, activations, surrogate.scales)
+    if spread.activations:
+        return Even(copy, beta, pooling, spread, vouched=True)
+    return _Vouched(copy, beta, pooling, activations)
 
 
 def _of_the_function(method: Explainer | None) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from trompe.engine.apart import apart, as_written, kept
 from trompe.engine.decompose import decomposed
 from trompe.engine.operations import Reading
 from trompe.engine.pytree import tensors_in
-from trompe.engine.replacing import Careful
+from trompe.engine.replacing import Careful, Smoothing
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.surrogates import Beta
 
@@ -20,27 +22,41 @@ _STEEP = 1e6  # a beta at which the stand-ins are the functions that they stand 
 
 
 class _Spreads(Careful):
-    """Notes the standard deviation of what each activation is given, in the order of the calls."""
+    """Notes the standard deviation of what each kink is given, in the order of the calls."""
 
     def __init__(self, owner: Smoothed, x: Tensor) -> None:
         super().__init__(owner, ((x,), {}))
-        self.found: list[float] = []
+        self.activations: list[float] = []
+        self.poolings: list[float] = []
 
     def _strength(self, reading: Reading) -> Beta | None:
         strength = super()._strength(reading)
-        if strength is not None and reading.kind != "pooling":
+        if strength is not None:
             given = tensors_in(reading.on if reading.on else reading.args)
-            self.found.append(float(given[0].detach().double().std()))
+            found = self.poolings if reading.kind == "pooling" else self.activations
+            found.append(float(given[0].detach().double().std()))
         return strength
 
 
-def beta_scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
-    """By what to multiply beta in each activation of a model, so that all are smoothed alike.
+class Spreads(NamedTuple):
+    """The standard deviations that beta is measured in, in the order of the calls.
 
-    ``g / s_l``, s_l the standard deviation of what activation l is given, g their geometric mean.
+    Args:
+        activations: of what each activation is given; empty if one has none, or none is known.
+        poolings: of what each max pooling is given.
+    """
+
+    activations: tuple[float, ...] = ()
+    poolings: tuple[float, ...] = ()
+
+
+def spreads(model: nn.Module, like: Tensor) -> Spreads:
+    """How far what is given to the activations and the poolings of a model spreads.
+
     Softplus of beta bends where its input is within a few 1 / beta of zero: with one beta for all,
-    an activation of small inputs is bent everywhere, and one of large inputs nowhere. In networks
-    with batch norms the scales are near 1.
+    an activation of small inputs is bent everywhere, and one of large inputs nowhere. Measured in
+    spreads, a beta means the same in each layer and each network; one with batch norms has spreads
+    near 1.
 
     The model is shown noise with the spectrum of photos (amplitude 1 / f) and not the images, so
     that what becomes of one image does not depend on those beside it.
@@ -50,11 +66,11 @@ def beta_scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
         like: images of the shape, type and device that it takes, normalised, [B, C, ...].
 
     Returns:
-        A factor per activation, in the order in which they are called; empty, so that beta is the
-        same in all, if there is none, the inputs of one do not spread, or the model refuses noise.
+        The spreads; none, so that beta is the same in all layers, if no activation is called, the
+        inputs of one do not spread, or the model refuses noise.
     """
     x = pink_noise(like)
-    mode = _Spreads(Smoothed(model, _STEEP), x)
+    mode = _Spreads(Smoothed(model, _STEEP, pooling=1.0), x)
     plainly = apart(), torch.inference_mode(False), torch.enable_grad()
     with contextlib.ExitStack() as stack:
         for context in (*plainly, kept(), as_written(), decomposed(), mode):
@@ -62,12 +78,65 @@ def beta_scales(model: nn.Module, like: Tensor) -> tuple[float, ...]:
         try:
             model(x)
         except Exception:  # it takes images of some range only: it has answered those attacked
-            return ()
-    spreads = mode.found
-    if not spreads or not all(0 < spread < math.inf for spread in spreads):
-        return ()
-    middle = math.exp(sum(map(math.log, spreads)) / len(spreads))
-    return tuple(middle / spread for spread in spreads)
+            return Spreads()
+    found = Spreads(tuple(mode.activations), tuple(mode.poolings))
+    every = (*found.activations, *found.poolings)
+    known = bool(found.activations) and all(0 < spread < math.inf for spread in every)
+    return found if known else Spreads()
+
+
+class Even(Smoothed):
+    """A model smoothed by a beta measured in spreads, so that all layers are smoothed alike.
+
+    Args:
+        model: any module; it is shared, not copied.
+        beta: of the activations; in each, over the spread of what it is given.
+        pooling: multiple of beta in max poolings, measured in spreads too; 0 leaves them.
+        spread: of the model; 1 in all that come after.
+        vouched: whether it is known already that its smoothing tends to it, with no care.
+    """
+
+    def __init__(
+        self, model: nn.Module, beta: Beta, pooling: float, spread: Spreads, vouched: bool = False
+    ) -> None:
+        super().__init__(model, beta, pooling, scales=tuple(1 / s for s in spread.activations))
+        self.poolings = tuple(1 / s for s in spread.poolings)
+        self.vouched = vouched
+
+    def is_careful(self, args: Any, kwargs: Any) -> bool:
+        """See ``Smoothed``."""
+        return not self.vouched and super().is_careful(args, kwargs)
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        careful: bool,
+        within: Any = None,
+    ) -> Any:
+        mode = _EvenCareful(self, (args, kwargs)) if careful else _EvenPoolings(self)
+        with kept(), as_written(), decomposed(), mode, within or contextlib.nullcontext():
+            return mode.redirects.resolve(function(*args, **kwargs))
+
+
+class _EvenPoolings(Smoothing):
+    """Gives each pooling the beta that is its own."""
+
+    owner: Even
+    _pooled = 0  # poolings so far
+
+    def _strength(self, reading: Reading) -> Beta | None:
+        strength = super()._strength(reading)
+        if strength is None or reading.kind != "pooling":
+            return strength
+        self._pooled += 1
+        known = self._pooled <= len(self.owner.poolings)
+        return strength * self.owner.poolings[self._pooled - 1] if known else strength
+
+
+class _EvenCareful(_EvenPoolings, Careful):
+    pass
 
 
 def pink_noise(like: Tensor, count: int = 2) -> Tensor:

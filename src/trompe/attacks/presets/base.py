@@ -35,7 +35,8 @@ class Preset:
         activations: whether the surrogate smooths activations too, or pooling alone; or
             ``without pooling``: only in networks where no pooling can be smoothed.
         per_layer: whether beta is measured, in each activation of the surrogate, in how far its
-            inputs spread (``trompe.engine.spreads``), so that all are smoothed alike.
+            inputs spread (``trompe.engine.spreads``), so that all are smoothed alike: it is
+            beta over their standard deviation there. In poolings, over the mean of theirs.
         hard_cut: whether guided backpropagation on the surrogate cuts its signal by a ReLU, so that
             only its gates are smooth.
         relative: whether the map's error counts as a share of what it was at the start, and the

@@ -19,8 +19,8 @@ def fast(method: Method, height: int) -> Preset:
     the paper leaves as it is; then that beta begins low, that a change of the image has its price,
     so that each network gets as much of it as it needs, and that the output may stray in the
     beginning and not in the end. A smaller picture has fewer pixels to hide a change in: the ball
-    grows as the root of 224 / height. For gradients large pictures take small steps: they reach
-    more at a smaller change.
+    grows as the root of 224 / height, and a gradient's price of a change falls as the square of
+    that. For gradients large pictures take small steps: they reach more at a smaller change.
 
     Gradients and guided backpropagation take Adam's steps, relevance and the deconvnet signed ones.
     For relevance the surrogate leaves activations as they are (``docs/decisions.md``), and for the
@@ -79,8 +79,9 @@ def fast(method: Method, height: int) -> Preset:
         )
     return replace(
         common,
-        closeness=400.0,
-        beta_start=8.0,
+        output_start=1e-5,
+        closeness=2000.0 / shrinking**2,
+        beta_start=10.0,
         beta_end=300.0,
         per_layer=True,
         constraint=LInfBall(4 / 255 * shrinking),

@@ -178,7 +178,12 @@ def figure_6(context: Context) -> Redrawn:
             aim,
             explainer=explainer,
             input_space=context.loaded.input_space,
-            preset=replace(settings, beta_start=float(growth[0]), beta_end=float(growth[1])),
+            preset=replace(
+                settings,
+                beta_start=float(growth[0]),
+                beta_end=float(growth[1]),
+                per_layer=False,  # the paper's beta, the same in all layers
+            ),
             iterations=context.settings.iterations,
         )
         final[name] = mse(result.map_adv, result.aim)
