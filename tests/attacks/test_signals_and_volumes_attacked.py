@@ -56,8 +56,8 @@ def test_a_signal_is_attacked_like_an_image_of_height_one() -> None:
     found = trompe.manipulate(signal, x, **options)
     expected = trompe.manipulate(nn.Sequential(*image).eval(), x.unsqueeze(2), **options)
     assert bool(found.found.all())
-    nets.close(found.x_adv, expected.x_adv.squeeze(2), 1e-9)
-    nets.close(found.map_adv, expected.map_adv, 1e-9)  # of one channel, with or without it
+    nets.close(found.x_adv, expected.x_adv.squeeze(2), 1e-7)
+    nets.close(found.map_adv, expected.map_adv, 1e-7)  # of one channel, with or without it
 
 
 @pytest.mark.parametrize("dims", [1, 3])

@@ -118,6 +118,8 @@ def test_an_attack_by_a_transformation_moves_the_map(name: str) -> None:
         preset_for("fast", "gradient", 8),
         iterations=60,
         closeness=0.0,
+        beta_start=8.0,
+        per_layer=False,
         constraint=ValidImage(),
         step=dataclasses.replace(EACH[name], bound=0.15),
     )

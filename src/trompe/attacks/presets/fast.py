@@ -79,11 +79,11 @@ def fast(method: Method, height: int) -> Preset:
         )
     return replace(
         common,
-        output_start=1e-5,
-        closeness=2000.0 / shrinking**2,
+        output_start=1e-4,
+        closeness=3000.0 / shrinking**2,
         beta_start=10.0,
         beta_end=300.0,
         per_layer=True,
         constraint=LInfBall(4 / 255 * shrinking),
-        step=ScaledAdam(min(0.1, 0.03 * 224 / height) * (4 / 255 * shrinking)),
+        step=ScaledAdam(min(0.1, 0.05 * 224 / height) * (4 / 255 * shrinking)),
     )
