@@ -222,7 +222,13 @@ def test_an_attack_through_a_channel_survives_it_better(channel: Channel) -> Non
     x = torch.cat([0.6 * nets.images(3, seed, torch.float32) for seed in (1, 2, 3)])
     aims = [torch.rand(8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2, 3)]
     aim = torch.stack(aims).repeat_interleave(3, dim=0)
-    settings = dataclasses.replace(preset_for("fast", "gradient", 8), iterations=120, closeness=0.0)
+    settings = dataclasses.replace(
+        preset_for("fast", "gradient", 8),
+        iterations=120,
+        closeness=0.0,
+        beta_start=8.0,
+        per_layer=False,
+    )
     after = []
     for through in ((), (channel,)):
         result = trompe.manipulate(model, x, aim, preset=settings, through=through)

@@ -168,7 +168,7 @@ def test_everyday_models_and_images_are_attacked() -> None:
     again = trompe.manipulate(NET, X.numpy(), GOAL, input_space=SPACE, iterations=20)
     nets.close(again.x_adv, expected.x_adv, 1e-5)
     one = trompe.manipulate(NET, X[0], GOAL, input_space=SPACE, iterations=20)
-    nets.close(one.x_adv, expected.x_adv[:1], 1e-4)
+    nets.close(one.x_adv, expected.x_adv[:1], 1e-3)
 
 
 @pytest.mark.parametrize(
