@@ -10,6 +10,7 @@ import trompe
 from trompe.attacks.presets import preset_for
 from trompe.certificates.methods.noise import SmoothedMap
 from trompe.certificates.smoothed_attack import SmoothedAttack, correlation
+from trompe.certificates.smoothed_squares import SmoothedSquares
 from trompe.certificates.turning import Turning
 
 SPACE = trompe.InputSpace(mean=(0.2, 0.5, 0.4), std=(0.5, 0.25, 0.125))
@@ -81,6 +82,31 @@ def test_a_map_that_no_image_moves_is_left_alone() -> None:
         preset_for("fast", "gradient", 8), copies=8,
     )  # fmt: skip
     assert turning(0.1) is None
+
+
+def test_copies_without_a_map_count_as_constant() -> None:
+    """As Grad-CAM of a noisy copy, which may be all zero."""
+
+    def sometimes(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        kept = (SPACE.to_pixels(x).flatten(1).mean(1) > SPACE.to_pixels(image()).mean()).double()
+        return linear_map(model, x, target) * kept[:, None, None]
+
+    turning = Turning(
+        network(), image(), torch.tensor([1]), settings(sometimes), SPACE,
+        preset_for("fast", "gradient", 8), copies=32,
+    )  # fmt: skip
+    lost = (turning._units(image()) == 0).all(dim=1)
+    assert lost.any()
+    assert not lost.all()
+    found = turning(0.01)
+    assert found is not None
+    assert torch.isfinite(found).all()
+    climbed = SmoothedSquares(sometimes, SIGMA, SPACE, 2, 32)  # type: ignore[arg-type]
+    x = image().requires_grad_(True)
+    smoothed = climbed.explain(network(), x, torch.tensor([1]))[0]
+    assert 1 < float(smoothed.detach().max()) < 1e3
+    (slope,) = torch.autograd.grad(smoothed.std(), x)
+    assert torch.isfinite(slope).all()
 
 
 def test_noise_that_is_left_in_a_mean_is_no_change() -> None:

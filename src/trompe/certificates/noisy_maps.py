@@ -14,6 +14,7 @@ from trompe.engine.smoothing import unwrapped
 from trompe.errors import UsageError
 from trompe.explain import Method
 from trompe.outputs import declared, outputs_of
+from trompe.per_image import per_image
 from trompe.types import Explainer, InputSpace, relative
 
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -155,3 +156,13 @@ class Noise:
         logits = logits.detach().cpu()
         outputs = declared(unwrapped(self.model)) or outputs_of(logits)
         return NoisyMaps(share, outputs.decision(logits)), shape
+
+
+def without_lost(relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Relevance maps, [N, ...], those all zero or not finite made constant; which they are, [N].
+
+    As the certificate counts them, and without a derivative.
+    """
+    total = relevance.detach().abs().flatten(1).sum(dim=1)
+    lost = ~(torch.isfinite(total) & (total > 0))
+    return torch.where(per_image(lost, relevance), 1.0, relevance), lost

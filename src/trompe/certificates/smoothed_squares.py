@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trompe.certificates.noisy_maps import squares
+from trompe.certificates.noisy_maps import squares, without_lost
 from trompe.engine.mean import drawn
 from trompe.explain import Method
 from trompe.types import Explanation, InputSpace, relative
@@ -59,9 +59,11 @@ class SmoothedSquares(Method):
             if self.denoise is not None:
                 copy = self.denoise(copy)
             found = self.base.relevance if isinstance(self.base, Method) else self.base
-            share = squares(relative(found(model, copy, target)), self.pool)
+            relevance, lost = without_lost(found(model, copy, target))
+            share = squares(relative(relevance), self.pool)
             deviation = (share - share.mean(dim=(-2, -1), keepdim=True)).flatten(1).norm(dim=1)
             unit = share / deviation.clamp(min=1e-12).view(-1, 1, 1)
+            unit = torch.where(lost.view(-1, 1, 1), 0.0, unit)
             total = unit if total is None else total + unit
         assert total is not None
         wide = F.interpolate(total[:, None], scale_factor=self.pool, mode="nearest")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trompe.attacks.presets import Preset
 from trompe.attacks.surrogate import differentiated, surrogate_of
 from trompe.certificates.methods.noise import SmoothedMap
-from trompe.certificates.noisy_maps import squares
+from trompe.certificates.noisy_maps import squares, without_lost
 from trompe.explain import Method
 from trompe.types import InputSpace, relative
 
@@ -118,9 +118,10 @@ class Turning:
             yield x + self.noise * noise
 
     def _maps(self, explain: object, network: nn.Module, points: Tensor) -> Tensor:
-        """The standardised maps over squares of N images, [N, P]."""
+        """The standardised maps over squares of N images, [N, P]; 0 where a map is lost."""
         seen = points if self.denoise is None else self.denoise(points)
         found = explain(network, seen, self.target.expand(len(seen)))  # type: ignore[operator]
+        found, _ = without_lost(found)
         share = squares(relative(found), self.pool).flatten(1)
         centred = share - share.mean(dim=1, keepdim=True)
         return centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
