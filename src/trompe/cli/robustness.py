@@ -108,8 +108,8 @@ def robustness(
 
     if norm == "linf" and (far := max(radii)) > 1:
         raise UsageError(
-            f"a radius of {far:g} is larger than any change of a pixel, 0..1: {far:g} levels of "
-            f"255 are {far:g}/255"
+            f"a radius of {far:g} is larger than any change of a pixel, 0..1: 8 levels of 255 are "
+            "8/255"
         )
     loaded = network.load()
     chosen = along_tangents(tangents, loaded)(
