@@ -14,11 +14,10 @@ def thorough(method: Method, height: int) -> Preset:
     """``fast`` with the time that the paper's own code takes: twelve times as many steps.
 
     For gradients so many steps keep the output by themselves: a tenth of ``fast``'s weight on it
-    suffices, and twice the price on the change of the image is affordable. For relevance and
-    signals either was measured to be worse (``benchmarks/README.md``).
+    suffices. For relevance and signals that was measured to be worse (``benchmarks/README.md``).
     """
     base = replace(fast(method, height), iterations=2400)
     if innermost(method).name in (*RELEVANCE, *SIGNALS):
         return base
     c1, c2 = base.prefactors
-    return replace(base, prefactors=(c1, c2 / 10), closeness=2 * base.closeness)
+    return replace(base, prefactors=(c1, c2 / 10))
