@@ -158,7 +158,7 @@ def enclose_noise(what: Enclosed, output: Path, *, as_json: bool, quiet: bool) -
             "version": trompe.__version__,
         },
         "rows": found.rows(),
-        "verdict": verdict(found, noise.explainer),
+        "verdict": verdict(found, noise.explainer, label),
     }
     with output_folder(output) as folder:
         title = (
@@ -183,21 +183,22 @@ def enclose_noise(what: Enclosed, output: Path, *, as_json: bool, quiet: bool) -
         click.echo(f"Figure: {output / 'sandwich.png'}")
 
 
-def verdict(found: NoiseSandwich, explainer: str) -> str:
-    """What was found, in one sentence or two."""
+def verdict(found: NoiseSandwich, explainer: str, label: str) -> str:
+    """What was found of the map that explains the class ``label``, in one sentence or two."""
+    what = f"the smoothed {explainer} map of '{label}'"
     sure = f"{found.confidence:.0%} confidence, {found.samples[0]} noisy copies"
     good = [one for one in found.layers if not one.void]
     if not good:
         least = min(one.radius for one in found.layers)
         return (
-            f"VOID: already at radius {least:g} nothing is known of the smoothed {explainer} map "
+            f"VOID: already at radius {least:g} nothing is known of {what} "
             f"({sure}): more --samples, a smaller --smallest, a larger --sigma or --pool help."
         )
     last = max(good, key=lambda one: one.radius)
     void = [one.radius for one in found.layers if one.void]
     tail = f" Void from radius {min(void):g} on." if void else ""
     return (
-        f"Within radius {last.radius:g} the smoothed {explainer} map surely keeps a correlation of "
+        f"Within radius {last.radius:g} {what} surely keeps a correlation of "
         f"{last.certified_pcc:.3f} ({sure}); the strongest attack found left it "
         f"{last.attacked_pcc:.3f}, and the plain map {last.plain_pcc:.3f}. The smoothed map "
         f"correlates with the plain one at {found.pcc_to_plain[0]:.2f}; of the plain map nothing "
