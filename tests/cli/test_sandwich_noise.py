@@ -20,7 +20,7 @@ def test_attack_and_certificate_side_by_side(
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "sandwich.json").read_text())
     assert report["verdict"] in said
-    assert f"map of '{report['label']}'" in report["verdict"]
+    assert f"map of '{report['run']['label']}'" in report["verdict"]
     assert [row["radius"] for row in report["rows"]] == [0.025, 0.1]
     for row in report["rows"]:
         assert row["certified_pcc"] is None or row["certified_pcc"] <= row["attacked_pcc"] + 1e-9
