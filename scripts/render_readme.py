@@ -121,6 +121,29 @@ def photos() -> str:
     )
 
 
+def survival() -> str:
+    """What is left of a manipulation after a JPEG codec."""
+    told = {"blind": "does not reckon with it", "knowing": "goes through it"}
+    rows = []
+    for name, entry in load("survival")["entries"].items():
+        network, method = name.partition(",")[0].split()
+        for kind, found in entry["attacks"].items():
+            rows.append(
+                [
+                    f"`{network}`",
+                    f"`{method}`",
+                    str(entry["pairs"]),
+                    told[kind],
+                    f"{found['psnr']:.1f} dB",
+                    f"{found['target_pcc_before']:.2f} → {found['target_pcc']:.2f}",
+                    *(f"{found[f'jpeg {quality}']['target_pcc']:.2f}" for quality in (90, 75)),
+                    f"{found['jpeg 75']['class_kept']}/{entry['pairs']}",
+                ]
+            )
+    header = ["network", "method", "pairs", "the attack", "PSNR", "PCC to the target"]
+    return table([*header, "after JPEG 90", "after JPEG 75", "class kept after JPEG 75"], rows)
+
+
 SIGNS = {"works": "yes", "not defined": "-", "refused": "refused", "wrong": "**wrong**"}
 
 
@@ -657,6 +680,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tiny_models": tiny_models,
     "quality": quality,
     "photos": photos,
+    "survival": survival,
     "coverage": coverage,
     "architectures": architectures,
     "conservation": conservation,

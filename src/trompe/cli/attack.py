@@ -103,7 +103,11 @@ Next:
     "--prefactors", nargs=2, type=Number(), metavar="C1 C2", help="Weights of map and output error."
 )
 @click.option(
-    "--beta-growth", nargs=2, type=Number(), metavar="START END", help="Smoothing of the surrogate."
+    "--beta-growth",
+    nargs=2,
+    type=Number(),
+    metavar="START END",
+    help="Smoothing of the surrogate; for gradients, in the spread of what each layer is given.",
 )
 @click.option("--no-beta-growth", is_flag=True, help="Attack the network itself, no surrogate.")
 @click.option(
