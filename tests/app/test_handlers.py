@@ -69,7 +69,7 @@ def test_an_attack_from_start_to_download(
     handlers: Handlers, target: dict[str, Any], tmp_path: Path
 ) -> None:
     shown = []
-    for one in handlers.start("a", *wish(steps=80, **target)):
+    for one in handlers.start("a", *wish(steps=200, **target)):
         shown.append(one)
         if one.outcome is not None:
             with zipfile.ZipFile(one.outcome.download) as archive:
@@ -79,14 +79,14 @@ def test_an_attack_from_start_to_download(
     assert shown[0].fresh
     frames = [one.live for one in shown if one.live]
     assert 'data-step="0"' in frames[0]
-    assert 'data-step="80"' in frames[-1]
+    assert 'data-step="200"' in frames[-1]
     assert "times as strong" in frames[-1]  # by how much the change is amplified
     for name in ("PCC", "PSNR", "Network: "):
         assert name in frames[-1]
     last = shown[-1]
     assert last.running is False
     assert last.outcome is not None
-    assert "Done: 80 steps" in (last.status or "")
+    assert "Done: 200 steps" in (last.status or "")
     assert not Path(last.outcome.download).exists()  # nothing piles up
     assert {"result.safetensors", "original.png", "manipulated.png", "overview.png"} <= names
     assert {"map_original.png", "map_manipulated.png", "map_target.png"} <= names
