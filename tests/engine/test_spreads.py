@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trompe
-from trompe.engine import smooth
-from trompe.engine.spreads import Even, Spreads, pink_noise, spreads
+from trompe.engine import Smoothed, smooth
+from trompe.engine.spreads import Spreads, pink_noise, spreads
 
 
 class Uneven(nn.Module):
@@ -35,13 +35,14 @@ def test_spreads_are_those_of_what_is_given() -> None:
 
 def test_each_kink_has_its_beta_over_its_spread() -> None:
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    model = Even(Uneven(), 6.0, 2.0, Spreads((2.0, 3.0), (4.0,)))
+    scales = Spreads((2.0, 3.0), (4.0,)).scales
+    model = Smoothed(Uneven(), 6.0, 2.0, True, *scales)
     windows = F.softplus(x, 3.0).unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     h = (3.0 * windows).logsumexp(-1) / 3.0
     expected = F.softplus(100 * h - 50, 2.0, threshold=50).flatten(1)[:, :3]
     torch.testing.assert_close(model(x), expected)
     torch.testing.assert_close(model(x), expected)  # counted anew at every call
-    careful = Even(Uneven(), 6.0, 2.0, Spreads((2.0, 3.0), (4.0,)))
+    careful = Smoothed(Uneven(), 6.0, 2.0, True, *scales)
     torch.testing.assert_close(careful._run(careful.model, (x,), {}, careful=True), expected)
 
 

@@ -15,7 +15,6 @@ from trompe.attacks.loss import Loss
 from trompe.attacks.observation import Observation, observe
 from trompe.engine.fingerprint import fingerprint
 from trompe.engine.smoothing import Smoothed
-from trompe.engine.spreads import Even
 from trompe.explain.base import Method
 from trompe.types import Explainer
 
@@ -91,8 +90,7 @@ class Differentiate:
         smoothing = None
         if self.surrogate is not None:
             own = self.surrogate
-            poolings = own.poolings if isinstance(own, Even) else ()
-            smoothing = (own.pooling, own.activations, own.scales, poolings)
+            smoothing = (own.pooling, own.activations, own.scales, own.pooling_scales)
         return fingerprint(
             self.model, smoothing, self.explainer, type(objective), settings, prices, self.through
         )

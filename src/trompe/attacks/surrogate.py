@@ -11,7 +11,7 @@ from trompe.engine import smooth
 from trompe.engine.folding import folded
 from trompe.engine.kinks import kinks
 from trompe.engine.smoothing import Smoothed
-from trompe.engine.spreads import Even, Spreads, spreads
+from trompe.engine.spreads import Spreads, spreads
 from trompe.engine.surrogates import Beta
 from trompe.explain.base import Method
 from trompe.explain.grad_times_input import GradTimesInput
@@ -54,19 +54,14 @@ def surrogate_of(
         return _Unvouched(model, settings.beta_start, settings.pooling, activations)
     beta, pooling = settings.beta_start, settings.pooling
     spread = spreads(model, x) if settings.per_layer and activations else Spreads()
-    surrogate = (
-        Even(model, beta, pooling, spread)
-        if spread.activations
-        else smooth(model, beta=beta, pooling=pooling, activations=activations)
-    )
+    surrogate = smooth(model, beta=beta, pooling=pooling, activations=activations)
+    surrogate.scales, surrogate.pooling_scales = spread.scales
     if not _of_the_function(method):
         return surrogate
     copy = folded(model, x)
     if copy is model or surrogate.is_careful((x,), {}):
         return surrogate
-    if spread.activations:
-        return Even(copy, beta, pooling, spread, vouched=True)
-    return _Vouched(copy, beta, pooling, activations)
+    return _Vouched(copy, beta, pooling, activations, *spread.scales)
 
 
 def _of_the_function(method: Explainer | None) -> bool:

@@ -24,6 +24,7 @@ class Owner(Protocol):
     pooling: float
     activations: bool
     scales: tuple[float, ...]
+    pooling_scales: tuple[float, ...]
 
 
 class Smoothing(TorchFunctionMode):
@@ -36,6 +37,7 @@ class Smoothing(TorchFunctionMode):
         self.memory = Memory()
         self._grad = torch.is_grad_enabled()
         self._met = 0  # activations so far, which may have a scale of beta each
+        self._pooled = 0  # poolings so far, likewise
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -66,19 +68,25 @@ class Smoothing(TorchFunctionMode):
         """The beta of a kink's stand-in; ``None`` leaves it."""
         owner = self.owner
         if reading.kind == "pooling":
-            return owner.beta * owner.pooling if owner.pooling else None
+            if not owner.pooling:
+                return None
+            self._pooled += 1
+            return _scaled(owner.beta * owner.pooling, owner.pooling_scales, self._pooled)
         if not owner.activations:
             return None
         self._met += 1
-        if self._met > len(owner.scales):
-            return owner.beta
-        return owner.beta * owner.scales[self._met - 1]
+        return _scaled(owner.beta, owner.scales, self._met)
 
     def _overwrite(self, old: Tensor, new: Tensor) -> None:
         self.redirects.overwrite(old, new)
 
     def _made(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Called with the result of each call."""
+
+
+def _scaled(beta: Beta, scales: tuple[float, ...], number: int) -> Beta:
+    """The beta of the kink called as number 1, 2, ...: times its scale, where it has one."""
+    return beta * scales[number - 1] if number <= len(scales) else beta
 
 
 class Careful(Smoothing):

@@ -35,6 +35,7 @@ class Smoothed(nn.Module):
         activations: whether they are smoothed; without, pooling alone is.
         scales: what multiplies beta in the activations, in the order in which they are called; 1
             in all that come after.
+        pooling_scales: likewise in the max poolings.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Smoothed(nn.Module):
         pooling: float = 0.0,
         activations: bool = True,
         scales: tuple[float, ...] = (),
+        pooling_scales: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -51,6 +53,7 @@ class Smoothed(nn.Module):
         self.pooling = pooling
         self.activations = activations
         self.scales = scales
+        self.pooling_scales = pooling_scales
         self.training = model.training
         self._active: list[Smoothing] = []
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from trompe.engine.apart import apart, as_written, kept
 from trompe.engine.decompose import decomposed
 from trompe.engine.operations import Reading
 from trompe.engine.pytree import tensors_in
-from trompe.engine.replacing import Careful, Smoothing
+from trompe.engine.replacing import Careful
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.surrogates import Beta
 
@@ -48,6 +47,11 @@ class Spreads(NamedTuple):
 
     activations: tuple[float, ...] = ()
     poolings: tuple[float, ...] = ()
+
+    @property
+    def scales(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What multiplies a beta measured in spreads: in the activations, in the poolings."""
+        return tuple(1 / s for s in self.activations), tuple(1 / s for s in self.poolings)
 
 
 def spreads(model: nn.Module, like: Tensor) -> Spreads:
@@ -83,60 +87,6 @@ def spreads(model: nn.Module, like: Tensor) -> Spreads:
     every = (*found.activations, *found.poolings)
     known = bool(found.activations) and all(0 < spread < math.inf for spread in every)
     return found if known else Spreads()
-
-
-class Even(Smoothed):
-    """A model smoothed by a beta measured in spreads, so that all layers are smoothed alike.
-
-    Args:
-        model: any module; it is shared, not copied.
-        beta: of the activations; in each, over the spread of what it is given.
-        pooling: multiple of beta in max poolings, measured in spreads too; 0 leaves them.
-        spread: of the model; 1 in all that come after.
-        vouched: whether it is known already that its smoothing tends to it, with no care.
-    """
-
-    def __init__(
-        self, model: nn.Module, beta: Beta, pooling: float, spread: Spreads, vouched: bool = False
-    ) -> None:
-        super().__init__(model, beta, pooling, scales=tuple(1 / s for s in spread.activations))
-        self.poolings = tuple(1 / s for s in spread.poolings)
-        self.vouched = vouched
-
-    def is_careful(self, args: Any, kwargs: Any) -> bool:
-        """See ``Smoothed``."""
-        return not self.vouched and super().is_careful(args, kwargs)
-
-    def _run(
-        self,
-        function: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
-        careful: bool,
-        within: Any = None,
-    ) -> Any:
-        mode = _EvenCareful(self, (args, kwargs)) if careful else _EvenPoolings(self)
-        with kept(), as_written(), decomposed(), mode, within or contextlib.nullcontext():
-            return mode.redirects.resolve(function(*args, **kwargs))
-
-
-class _EvenPoolings(Smoothing):
-    """Gives each pooling the beta that is its own."""
-
-    owner: Even
-    _pooled = 0  # poolings so far
-
-    def _strength(self, reading: Reading) -> Beta | None:
-        strength = super()._strength(reading)
-        if strength is None or reading.kind != "pooling":
-            return strength
-        self._pooled += 1
-        known = self._pooled <= len(self.owner.poolings)
-        return strength * self.owner.poolings[self._pooled - 1] if known else strength
-
-
-class _EvenCareful(_EvenPoolings, Careful):
-    pass
 
 
 def pink_noise(like: Tensor, count: int = 2) -> Tensor:

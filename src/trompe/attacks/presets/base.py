@@ -34,9 +34,9 @@ class Preset:
         pooling: multiple of beta at which the surrogate's max pooling is smoothed; 0 leaves it.
         activations: whether the surrogate smooths activations too, or pooling alone; or
             ``without pooling``: only in networks where no pooling can be smoothed.
-        per_layer: whether beta is measured, in each activation of the surrogate, in how far its
-            inputs spread (``trompe.engine.spreads``), so that all are smoothed alike: it is
-            beta over their standard deviation there. In poolings, over the mean of theirs.
+        per_layer: whether beta is measured, in each activation and max pooling of the surrogate, in
+            how far its inputs spread (``trompe.engine.spreads``), so that all are smoothed alike:
+            it is beta over their standard deviation there.
         hard_cut: whether guided backpropagation on the surrogate cuts its signal by a ReLU, so that
             only its gates are smooth.
         relative: whether the map's error counts as a share of what it was at the start, and the
