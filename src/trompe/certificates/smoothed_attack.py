@@ -59,7 +59,7 @@ class SmoothedAttack:
         free = preset_for("fast", base, x.shape[-2])
         self.preset = replace(free, closeness=0.0, prefactors=(1.0, 0.0))
         self.turning = Turning(
-            model, x, target, method, space, self.preset, copies=copies * iterations
+            model, x, target, method, space, self.preset, copies * iterations, self.denoise
         )
         self.before = self._judged(x)
         self.plain_before = self._plain(x)

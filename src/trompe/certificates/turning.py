@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,11 @@ class Turning:
         model: The classifier.
         x: The image, [1, C, H, W], normalised.
         target: The class explained, [1].
-        method: What is certified: explainer, noise, squares, denoiser.
+        method: What is certified: explainer, noise, squares.
         space: The model's normalisation.
         preset: Of the surrogate.
         copies: Noisy copies per derivative and per difference.
+        denoise: What is done to a copy before it is explained; see ``Noise``.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Turning:
         space: InputSpace,
         preset: Preset,
         copies: int,
+        denoise: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.model, self.x, self.target, self.copies = model, x, target, copies
-        self.pool, self.denoise = method.pool, method.denoise(space)
+        self.pool, self.denoise = method.pool, denoise
         self.unit, self.noise = space.scale(1.0, x), space.scale(method.sigma, x)
         base = method.explainer
         known = base if isinstance(base, Method) else None
