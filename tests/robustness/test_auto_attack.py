@@ -282,6 +282,8 @@ def test_a_ball_of_another_radius_is_not_the_one_asked_for() -> None:
         trompe.auto_attack(nets.plain(), images(), budget=0)
     with pytest.raises(UsageError, match="radius"):
         trompe.auto_attack(nets.plain(), images(), radius=-1)
+    with pytest.raises(UsageError, match="8 levels of 255 are 8/255"):
+        trompe.auto_attack(nets.plain(), images(), radius=8)
     assert LInfBall(0.1).radius == 0.1
 
 

@@ -104,13 +104,10 @@ def robustness(
     """
     from trompe.atomic import atomic_path
     from trompe.report.robustness import robustness_in_words, save_robustness
-    from trompe.robustness import evaluate
+    from trompe.robustness import ball_of, evaluate
 
-    if norm == "linf" and (far := max(radii)) > 1:
-        raise UsageError(
-            f"a radius of {far:g} is larger than any change of a pixel, 0..1: 8 levels of 255 are "
-            "8/255"
-        )
+    for radius in radii:
+        ball_of(norm, radius)  # refused before the network is loaded
     loaded = network.load()
     chosen = along_tangents(tangents, loaded)(
         make_method(

@@ -32,10 +32,16 @@ def ball_of(norm: str, radius: float) -> Ball:
     """The ball of a norm.
 
     Raises:
-        UsageError: if there is no such norm, or the radius is not positive.
+        UsageError: if there is no such norm, or the radius is not positive, or, in the maximum
+            norm, larger than any change of a pixel.
     """
     one_of("norm", norm, ("linf", "l2"))
     radius = number("radius", radius)
+    if norm == "linf" and radius > 1:
+        raise UsageError(
+            f"a radius of {radius:g} is larger than any change of a pixel, 0..1: 8 levels of 255 "
+            "are 8/255"
+        )
     return LInfBall(radius) if norm == "linf" else L2Ball(radius)
 
 
