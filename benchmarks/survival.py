@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--step", type=float, help="first step, as a share of --radius")
     parser.add_argument("--closeness", type=float, help="price on the change; the preset's")
     arguments = parser.parse_args()
+    if arguments.step is not None and arguments.radius is None:
+        parser.error("--step is a share of --radius: give both")
     torch.set_num_threads(1)
     loaded = trompe.load_model(arguments.model, arguments.weights)
     model, space = loaded.model, loaded.input_space
