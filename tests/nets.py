@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trompe.attacks.presets import Preset, preset_for
 
 CLASSES = 4
 SIZE = 8
@@ -200,6 +204,16 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)  # type: ignore[operator]
+
+
+def one_beta(**changes: Any) -> Preset:
+    """Settings of an attack on gradients with one beta in all layers, and ``changes``.
+
+    Those of ``fast`` before it measured beta in spreads: what is tried with them does not depend on
+    how the default is tuned, which on networks as small and random as these is chance.
+    """
+    usual = {"per_layer": False, "beta_start": 8.0, "output_start": 1e-3, "closeness": 400.0}
+    return dataclasses.replace(preset_for("fast", "gradient", SIZE), **{**usual, **changes})
 
 
 def close(found: Tensor, expected: Tensor, relative: float) -> None:

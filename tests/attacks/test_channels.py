@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import sys
 
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import trompe
-from trompe.attacks import Channel, channels, preset_for
+from trompe.attacks import Channel, channels
 from trompe.attacks.channels import Jpeg, Noise, Resize, Rounding
 from trompe.attacks.channels.jpeg import quantisation
 from trompe.errors import UsageError
@@ -222,13 +221,7 @@ def test_an_attack_through_a_channel_survives_it_better(channel: Channel) -> Non
     x = torch.cat([0.6 * nets.images(3, seed, torch.float32) for seed in (1, 2, 3)])
     aims = [torch.rand(8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2, 3)]
     aim = torch.stack(aims).repeat_interleave(3, dim=0)
-    settings = dataclasses.replace(
-        preset_for("fast", "gradient", 8),
-        iterations=120,
-        closeness=0.0,
-        beta_start=8.0,
-        per_layer=False,
-    )
+    settings = nets.one_beta(iterations=120, closeness=0.0)
     after = []
     for through in ((), (channel,)):
         result = trompe.manipulate(model, x, aim, preset=settings, through=through)

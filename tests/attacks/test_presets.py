@@ -112,6 +112,7 @@ def test_thorough_is_fast_given_time_and_weighs_gradients_otherwise(name: str) -
     method = trompe.explainer(name)
     fast, thorough = (preset_for(preset, method, 224) for preset in ("fast", "thorough"))
     assert thorough.iterations == 12 * fast.iterations
+    assert thorough.closeness == fast.closeness
     assert (thorough.prefactors < fast.prefactors) == (name == "gradient")
     assert (thorough.constraint, thorough.pooling) == (fast.constraint, fast.pooling)
 

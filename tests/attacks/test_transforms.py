@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import trompe
-from trompe.attacks import Unlike, ValidImage, preset_for
+from trompe.attacks import Unlike, ValidImage
 from trompe.attacks.steps import Recolour, Spatial, Transform
 from trompe.errors import UsageError
 from trompe.types import InputSpace
@@ -114,12 +114,9 @@ def test_steps_go_downhill_within_the_bound(name: str) -> None:
 @each
 def test_an_attack_by_a_transformation_moves_the_map(name: str) -> None:
     x = 0.6 * nets.images(2, dtype=torch.float32)
-    settings = dataclasses.replace(
-        preset_for("fast", "gradient", 8),
+    settings = nets.one_beta(
         iterations=60,
         closeness=0.0,
-        beta_start=8.0,
-        per_layer=False,
         constraint=ValidImage(),
         step=dataclasses.replace(EACH[name], bound=0.15),
     )

@@ -240,14 +240,7 @@ ATTACKS: dict[str, Objective] = {
 
 def attack(model: nn.Module, objective: Objective, explainer: object = "gradient") -> Tensor:
     """The score before and after, [2, B]."""
-    settings = dataclasses.replace(
-        preset_for("fast", "gradient", 8),
-        iterations=200,
-        closeness=0.0,
-        constraint=LInfBall(0.2),
-        beta_start=8.0,
-        per_layer=False,
-    )
+    settings = nets.one_beta(iterations=200, closeness=0.0, constraint=LInfBall(0.2))
     result = trompe.manipulate(
         model, X, explainer=explainer, objective=objective, preset=settings, keep_output="class"
     )
