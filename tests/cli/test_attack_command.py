@@ -108,6 +108,8 @@ def test_json_is_all_that_is_on_stdout(run: Callable, photo: Path) -> None:
 
 def test_the_image_whose_map_is_the_target_is_named(run: Callable, photo: Path) -> None:
     assert run("attack", photo, "--output", "o", *QUICK).out.startswith("Target: the map of rocket")
+    written = run("attack", photo, "--target-text", "no", "--output", "w", *QUICK).out
+    assert written.startswith("Target: no\n")
     alone = run("attack", photo, "--objective", "unlike", "--output", "p", *QUICK).out
     assert "Target:" not in alone
 

@@ -250,6 +250,8 @@ def attack(
     elif not quiet:
         from trompe.report.attack_words import attack_in_words
 
+        if aim is not None:  # a picture's map, or what was written or drawn
+            click.echo(f"Target: {'' if aim.pixels is None else 'the map of '}{aim.name}")
         click.echo(attack_in_words(metrics, loaded, folder))
         if all(map(is_built_in, pictures.names)):
             click.echo(_NEXT)

@@ -44,9 +44,6 @@ def attack_in_words(metrics: Mapping[str, Any], loaded: Labelled, folder: Path) 
     """
     run = metrics["run"]
     lines = [line for entry in metrics["images"] for line in image_in_words(entry, loaded)]
-    aims = dict.fromkeys(entry["target"] for entry in metrics["images"])
-    if aims != {"none": None}:
-        lines.insert(0, f"Target: the map of {', '.join(aims)}")
     if run["stopped"] != "finished":
         lines.append(
             f"Ended early ({run['stopped']}) after {run['iterations']} steps: the best so far."
