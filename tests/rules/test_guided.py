@@ -123,3 +123,22 @@ def test_a_relu_with_a_cap_against_the_formula(beta: float | None, graph: bool) 
             expected.append(relevance / scale)
         found = trompe.explainer(name)(model, X.clone().requires_grad_(graph), TARGET)
         nets.close(found.detach().flatten(1), torch.stack(expected), 1e-12)
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvnet"])
+@pytest.mark.parametrize(
+    ("activation", "said"),
+    [(nn.GELU(), 1), (nn.SiLU(), 1), (nn.ReLU(), 0), (nn.ReLU6(), 0), (nn.Hardtanh(0, 2), 0)],
+)
+def test_a_model_without_a_rectifier_is_said_to_have_the_gradients_map(
+    method: str, activation: nn.Module, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), activation, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)
+    ).eval()
+    x, target = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+    for _ in range(2):
+        trompe.explainer(method)(model, x, target)
+    lines = [record for record in caplog.records if "has no ReLU" in record.getMessage()]
+    assert len(lines) == said

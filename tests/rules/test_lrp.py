@@ -435,3 +435,25 @@ def test_it_is_said_where_the_signal_vanishes(caplog: pytest.LogCaptureFixture) 
     for _ in range(2):
         trompe.explainer("lrp")(net, x, 1)
     assert caplog.text.count("the signal nearly vanishes") == 1
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_it_is_said_where_relevance_explodes(graph: bool, caplog: pytest.LogCaptureFixture) -> None:
+    class Difference(nn.Module):
+        """Halves of an image, 100 each, that nearly cancel receive 100 over the difference."""
+
+        def __init__(self, difference: float) -> None:
+            super().__init__()
+            self.last, self.difference = nn.Linear(1, 3, bias=False), difference
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = (100 + self.difference) * x[:, :, :4] - 100 * x[:, :, 4:]
+            return self.last(h.mean((1, 2, 3)).unsqueeze(1))
+
+    x = torch.ones(1, 3, 8, 8, dtype=torch.float64)
+    for difference, said in ((1.0, 0), (2e-5, 1)):
+        net = nets.seeded(Difference(difference)).double()
+        for _ in range(2):
+            with torch.set_grad_enabled(graph):
+                trompe.explainer("lrp", composite="epsilon_plus")(net, x, 1)
+        assert caplog.text.count("denominators nearly vanish") == said

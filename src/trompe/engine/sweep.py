@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,14 +15,13 @@ from trompe.engine.candidates import over_candidates
 from trompe.engine.direct import Hook, NotDirect, directly
 from trompe.engine.once import once, watched
 from trompe.engine.recording import record
+from trompe.engine.remarks import EXPLODED, growth, say_exploded, say_faint, say_gradient
 from trompe.engine.smoothing import unwrapped
-from trompe.engine.tape import Faint, OpCall, Tape
+from trompe.engine.tape import OpCall, Tape
 from trompe.engine.walk import modules_of
 from trompe.errors import ModelError, UnsupportedOp
 from trompe.model_output import Logarithm
 from trompe.output_meaning import ends_in_probabilities
-
-_log = logging.getLogger("trompe")
 
 
 class Rule(Protocol):
@@ -82,6 +80,8 @@ class RuleSet:
         why: said of such an operation.
         stabilised: whether rules divide by activations, with a small number added to them.
         of_logits: whether the method redistributes a logit, and is not defined on a probability.
+        differs_at: names of the operations at which the method is not the gradient; it is said,
+            once, of a model without any. ``None``: not asked.
     """
 
     name: str
@@ -93,6 +93,7 @@ class RuleSet:
     why: str = "has no rule"
     stabilised: bool = False
     of_logits: bool = False
+    differs_at: frozenset[str] | None = None
 
 
 def sweep(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tensor:
@@ -150,20 +151,26 @@ def _check_defined(model: nn.Module, x: Tensor, rules: RuleSet) -> None:
             raise UnsupportedOp(kink.function, kink.place, rules.name, rules.why)
     if "maxout" not in only and any(kink.fate == "pooling" for kink in found):
         once(inner, ("places", rules.name), (x,), {}, lambda: _check_pooling(inner, x, rules))
+    at = rules.differs_at
+    if at is not None and not any(kink.operation in at for kink in found):
+        once(inner, ("differs", rules.name), (x,), {}, lambda: say_gradient(rules.name))
 
 
-def _say_faint(faint: Faint) -> None:
-    """Say, once, that relevance is absorbed where activations are as small as what is added."""
-    if not faint.said:
-        faint.said = True
-        _log.warning(
-            "the signal nearly vanishes: the activations of %s (call %d) are at most %.0e, and "
-            "what is added to denominators (1e-9 or 1e-6) absorbs relevance there: the map is "
-            "worth nothing unless the weights are scaled up",
-            faint.name,
-            faint.index,
-            faint.size,
-        )
+def _look_at_size(
+    model: nn.Module, x: Tensor, start: Tensor, relevance: Tensor, rules: RuleSet, keep: bool
+) -> None:
+    """Look at the size of every map; of maps with a graph, an attack's steps, at the first."""
+
+    def find() -> bool:
+        times = growth(start, relevance)
+        if times > EXPLODED:
+            once(model, ("exploded", rules.name), (x,), {}, lambda: say_exploded(rules.name, times))
+        return True
+
+    if keep:
+        once(model, ("size", id(rules.rules)), (x,), {}, find)
+    else:
+        find()
 
 
 def _check_pooling(model: nn.Module, x: Tensor, rules: RuleSet) -> bool:
@@ -255,9 +262,13 @@ def _relevance_of(
     try:
         tape, logits = record(model, x)
         if tape.faint is not None and chosen.stabilised:
-            _say_faint(tape.faint)
+            say_faint(tape.faint)
         with torch.set_grad_enabled(keep):
-            return sweep(tape, logits, seed(logits), chosen), logits
+            start = seed(logits)
+            relevance = sweep(tape, logits, start, chosen)
+        if chosen.stabilised:
+            _look_at_size(unwrapped(model), x, start, relevance, chosen, keep)
+        return relevance, logits
     except UnsupportedOp as error:
         if error.place.startswith("call "):
             tape, logits = record(model, x, locate=True)

@@ -15,7 +15,7 @@ from trompe.engine.softplus import softplus
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
 from trompe.errors import UnsupportedOp
-from trompe.rules.guided import NO_RELU, ONLY
+from trompe.rules.guided import NO_RELU, ONLY, RECTIFIERS
 
 
 def rectified(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
@@ -84,5 +84,12 @@ HOOKS = activation_hooks(_rectify, _rectify_smoothly)
 def deconvnet_rules() -> RuleSet:
     """The rules of the deconvnet."""
     return RuleSet(
-        "deconvnet", RULES, default=vjp, hooks=HOOKS, only=ONLY, why=NO_RELU, of_logits=True
+        "deconvnet",
+        RULES,
+        default=vjp,
+        hooks=HOOKS,
+        only=ONLY,
+        why=NO_RELU,
+        of_logits=True,
+        differs_at=RECTIFIERS,
     )

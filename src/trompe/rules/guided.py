@@ -21,6 +21,9 @@ NO_RELU = "is no ReLU, on which alone this method is defined, and has no rule"
 ONLY = frozenset({RELU.name, HARDTANH.name, LARGEST.name, *(pooling.name for pooling in POOLINGS)})
 """The operations with a kink that a method of rectified networks is defined on."""
 
+RECTIFIERS = frozenset({RELU.name, HARDTANH.name, LARGEST.name})
+"""Those of them that cut the signal: without any, these methods are the gradient."""
+
 
 def guided_relu(relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
     """``relu(R) [z > 0] = R [min(R, relu(z)) > 0]``, whose mask is constant nearly everywhere."""
@@ -118,5 +121,12 @@ def guided_rules(hard_cut: bool = False) -> RuleSet:
     """
     rules, hooks = (HARD, HARD_HOOKS) if hard_cut else (RULES, HOOKS)
     return RuleSet(
-        "guided", rules, default=vjp, hooks=hooks, only=ONLY, why=NO_RELU, of_logits=True
+        "guided",
+        rules,
+        default=vjp,
+        hooks=hooks,
+        only=ONLY,
+        why=NO_RELU,
+        of_logits=True,
+        differs_at=RECTIFIERS,
     )

@@ -1,0 +1,66 @@
+"""What is said, once, of a map that is worth less than it looks."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from trompe.engine.tape import Faint
+
+_log = logging.getLogger("trompe")
+
+EXPLODED = 1e6
+"""From how many times what was shared out a map's relevance is called exploded.
+
+Of eleven torchvision networks with random weights, ten hold 11 times as much at most, Swin v2 under
+``epsilon_plus`` 6e13 times.
+"""
+
+
+def say_faint(faint: Faint) -> None:
+    """Say, once, that relevance is absorbed where activations are as small as what is added."""
+    if not faint.said:
+        faint.said = True
+        _log.warning(
+            "the signal nearly vanishes: the activations of %s (call %d) are at most %.0e, and "
+            "what is added to denominators (1e-9 or 1e-6) absorbs relevance there: the map is "
+            "worth nothing unless the weights are scaled up",
+            faint.name,
+            faint.index,
+            faint.size,
+        )
+
+
+def say_gradient(name: str) -> bool:
+    """Say that a map is the gradient's, since the model has nothing that the method changes."""
+    _log.warning(
+        "the model has no ReLU, at which alone this method (%s) differs from the gradient: the "
+        "map is the gradient's",
+        name,
+    )
+    return True
+
+
+def growth(start: Tensor, relevance: Tensor) -> float:
+    """How many times the relevance at the output the input's amounts to, at most: sums of |R|.
+
+    Args:
+        start: the relevance at the output, [B, K].
+        relevance: of the input, [B, ...].
+    """
+    given = start.detach().abs().flatten(1).sum(1)
+    arrived = relevance.detach().abs().flatten(1).sum(1)
+    return float(torch.where(given > 0, arrived / given, 0).max())
+
+
+def say_exploded(name: str, times: float) -> bool:
+    """Say that relevance grew beyond all measure, since denominators nearly vanish."""
+    _log.warning(
+        "relevance grows %.0e-fold on its way through the model (%s): denominators nearly vanish, "
+        "and the map is worth nothing; choose another composite, or 'gradient'",
+        times,
+        name,
+    )
+    return True
