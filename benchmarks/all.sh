@@ -75,8 +75,8 @@ if [ -n "${IMAGES:-}" ]; then
     $python benchmarks/quality.py --data "$IMAGES" --preset reference $reference
   fi
   $python benchmarks/capture.py precision --data "$IMAGES" --method gradient --method lrp
-  $python benchmarks/guarantees.py --data "$IMAGES" --explainer gradient --explainer lrp \
-    --explainer grad_cam --attack-smoothed
+  $python benchmarks/guarantees.py --model tiny-vgg-noise --data "$IMAGES" --sigma 0.25 --pool 1 \
+    --samples 4000 --batch 64 --attacked 8
 else
   left_out "quality.py, tiny-vgg" "set IMAGES"
 fi

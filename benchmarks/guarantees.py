@@ -14,6 +14,7 @@ one; and for the first ``--attacked`` photos what the strongest attack leaves of
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -26,7 +27,8 @@ from torch import Tensor
 
 import trompe
 from trompe.certificates import noise_sandwich
-from trompe.explain import fitted
+from trompe.explain import Method, fitted
+from trompe.explain.integrated_grad import IntegratedGrad
 from trompe.types import LoadedModel
 from trompe.zoo.images import load_image
 from trompe.zoo.npz_images import NpzImages
@@ -53,6 +55,14 @@ def photos(data: str, loaded: LoadedModel, count: int) -> list[tuple[str, Tensor
     ]
 
 
+def method(name: str, loaded: LoadedModel, options: argparse.Namespace) -> Method:
+    """A method by name; integrated gradients with the number of steps asked for."""
+    found = fitted(name, loaded)
+    if isinstance(found, IntegratedGrad):
+        found = dataclasses.replace(found, steps=options.steps, chunk=8)
+    return found
+
+
 def cell(
     loaded: LoadedModel, name: str, x: Tensor, options: argparse.Namespace, sigma: float
 ) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def cell(
         loaded,
         x,
         method="noise",
-        explainer=fitted(name, loaded),
+        explainer=method(name, loaded, options),
         sigma=sigma,
         samples=options.samples,
         pool=options.pool,
@@ -93,7 +103,7 @@ def attacks(
     found = noise_sandwich(
         loaded,
         x,
-        explainer=fitted(name, loaded),
+        explainer=method(name, loaded, options),
         radii=[share * sigma for share in options.shares],
         sigma=sigma,
         samples=100,  # the certificate is the one of ``cell``
@@ -165,15 +175,18 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="radii, in sigma")
     parser.add_argument("--iterations", type=int, default=20, help="of the attacks")
     parser.add_argument("--batch", type=int, default=16, help="noisy copies per pass")
+    parser.add_argument("--steps", type=int, default=30, help="of integrated gradients")
     parser.add_argument("--denoiser", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     loaded = trompe.load_model(options.model)
+    loaded.model.to(memory_format=torch.channels_last)  # faster here; the map is the same
     who = f"{options.model}{'+denoiser' if options.denoiser else ''}"
     for number, (photo, x) in enumerate(photos(options.data, loaded, options.images)):
         for name in options.explainer or ["gradient", "lrp", "grad_cam"]:
             for sigma in options.sigma or [0.1]:
-                key = f"{who}/{name}/{sigma:g}/{options.pool}/{options.samples}/{photo}"
+                label = f"{name}, {options.steps} steps" if name == "integrated_grad" else name
+                key = f"{who}/{label}/{sigma:g}/{options.pool}/{options.samples}/{photo}"
                 row = known().get(key) or cell(loaded, name, x, options, sigma)
                 if number < options.attacked and "attacked_smoothed" not in row:
                     row = row | attacks(loaded, name, x, options, sigma)

@@ -447,15 +447,19 @@ def audit_memory() -> str:
     return table(["images and cells", "MiB"], rows)
 
 
+def _certified(value: float) -> str:
+    """A correlation that is certified, rounded down; void where nothing is."""
+    return "void" if value <= -1 else f"{floor(1000 * value) / 1000:.3f}"
+
+
 def guarantees() -> str:
     """What is certified of smoothed maps, beside what attacks reach."""
     rows = []
     for key, found in load("guarantees")["summary"].items():
         network, method, sigma, pool, samples = key.split("/")
         for index, radius in enumerate(found["radius"]):
-            pcc = found["pcc"][index]
             row = [network, f"`{method}`", sigma, pool, samples, str(found["photos"])]
-            row += [f"{radius:g}", "void" if pcc <= -1 else f"{floor(1000 * pcc) / 1000:.3f}"]
+            row += [f"{radius:g}", _certified(found["pcc"][index])]
             if found["attacked"]:
                 row += [f"{found['attacked_smoothed'][index]:.4f}"]
                 row += [f"{found['attacked_plain'][index]:.3f}", f"{found['ratio'][index]:.0f}"]
@@ -469,6 +473,39 @@ def guarantees() -> str:
     header += ["attack, smoothed", "attack, plain", "ratio", "attacked photos"]
     header += ["smoothed with plain", "most frequent class", "class certified"]
     return table(header, rows)
+
+
+def guaranteed() -> str:
+    """What is certified at R = sigma of EfficientNet-Lite0, in a sentence."""
+    parts = []
+    for key, found in load("guarantees")["summary"].items():
+        network, method, sigma, pool, samples = key.split("/")
+        if network == "efficientnet-lite0" and found["radius"][-1] == float(sigma):
+            photos = "1 photo" if found["photos"] == 1 else f"{found['photos']} photos"
+            parts.append(
+                f"`{method}` {_certified(found['pcc'][-1])} ({photos}, {int(samples):,} samples)"
+            )
+            noise, side = sigma, pool
+    return (
+        f"EfficientNet-Lite0, photos of 224 pixels, squares of {side}, noise {noise}, 99 % "
+        f"confidence: no change within l2 {noise} moves the smoothed map below a correlation of "
+        + ", ".join(parts)
+        + " (medians)"
+    )
+
+
+def gaps() -> str:
+    """The ratio of what is certified and what attacks reach, at half of sigma, in a sentence."""
+    parts = []
+    for key, found in load("guarantees")["summary"].items():
+        network, method, sigma, *_ = key.split("/")
+        half = float(sigma) / 2
+        if found["attacked"] and half in found["radius"]:
+            ratio = found["ratio"][found["radius"].index(half)]
+            parts.append(f"`{method}` {ratio:.0f} ({found['attacked']} photos of {network})")
+    if not parts:
+        return "How far attacks come is not measured"
+    return "At R = sigma / 2 the ratio is in the median " + ", ".join(parts)
 
 
 def hardened() -> str:
@@ -695,6 +732,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "precision": precision,
     "audit_memory": audit_memory,
     "guarantees": guarantees,
+    "guaranteed": guaranteed,
+    "gaps": gaps,
     "hardened": hardened,
     "worst_case": worst_case,
     "defences": defences,

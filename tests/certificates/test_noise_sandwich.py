@@ -110,3 +110,30 @@ def test_radii_must_rise() -> None:
         enclosed(radii=[0.2, 0.1])
     with pytest.raises(UsageError, match="at least 1"):
         enclosed(iterations=0)
+
+
+def test_one_copy_at_a_time_has_the_same_map_and_derivative(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = network().double().requires_grad_(False)
+    x = torch.rand(2, 3, 10, 10, generator=torch.Generator().manual_seed(1)).double()
+    weight = torch.rand(2, 1, 10, 10, generator=torch.Generator().manual_seed(2)).double()
+    smooth = trompe.smooth(net, beta=5.0)
+    sizes: list[int] = []
+
+    def counted(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return trompe.explainer("gradient")(model, x, target)
+
+    found = []
+    for pixels in (10**6, 1):
+        monkeypatch.setattr("trompe.certificates.smoothed_squares._PIXELS", pixels)
+        method = SmoothedSquares(counted, 0.3, SPACE, pool=2, samples=5)
+        start = x.clone().requires_grad_(True)
+        value = method(smooth, start, torch.tensor([0, 2]))
+        (slope,) = torch.autograd.grad((value * weight).sum(), start)
+        found.append((value.detach(), slope))
+    assert sizes == [10] + [2] * 10  # all at once; each copy once more for its derivative
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-12)
+        assert one.abs().max() > 0

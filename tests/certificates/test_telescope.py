@@ -14,7 +14,7 @@ from trompe.certificates.ball import ball
 from trompe.certificates.forward import forward
 from trompe.certificates.gate_moves import derivative_move, remainder, turn
 from trompe.certificates.gates import LogSumExp, Range, Softplus
-from trompe.certificates.jacobian_norms import symmetric_norm
+from trompe.certificates.jacobian_norms import symmetric_norm, symmetrise
 from trompe.certificates.linear_sweep import Sweep
 from trompe.certificates.methods import proved
 from trompe.certificates.methods.telescope import _argument, _jacobian, _Known, _turned
@@ -161,6 +161,14 @@ def test_the_norm_of_large_symmetric_matrices(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patch:
             patch.setattr(linearised, "_DECOMPOSED", 10)
             assert exact <= symmetric_norm(matrix) <= (5 if decay == 0 else 1.1) * exact
+
+
+@pytest.mark.parametrize("size", [3, 512, 1100])
+def test_a_matrix_is_made_symmetric_in_its_place(size: int) -> None:
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).double()
+    expected = (matrix + matrix.mT) / 2
+    symmetrise(matrix)
+    assert torch.equal(matrix, expected)
 
 
 @pytest.mark.parametrize("radius", [0.05, 0.5])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import trompe
 from trompe.attacks.presets import preset_for
 from trompe.certificates.methods.noise import SmoothedMap
-from trompe.certificates.smoothed_attack import SmoothedAttack, correlation
+from trompe.certificates.smoothed_attack import _CHOICE, SmoothedAttack, correlation
 from trompe.certificates.smoothed_squares import SmoothedSquares
 from trompe.certificates.turning import Turning
 
@@ -162,5 +162,39 @@ def test_the_sandwich_takes_the_turn_where_it_is_the_strongest() -> None:
     )
     turned = attack.turning(0.01)
     assert turned is not None
-    alone = correlation(attack.before[0], attack._judged(turned)[0])
-    assert attack.smoothed(0.01)[0] <= alone + 1e-9 < 1
+    seen = attack._judged(turned, _CHOICE)
+    alone = correlation(attack.before.units, seen.units)
+    attack.smoothed(0.01)
+    assert attack.least[0][0] <= alone + 1e-9 < 1
+
+
+def test_the_choice_of_an_attack_does_not_flatter_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty images with the same law of maps: the least estimate is one of chance alone.
+
+    The map wraps around within a tiny part of the noise, so no change of the image changes its law;
+    what is told of the one chosen is neither below nor above what any one of them gives.
+    """
+    net, start = network(), image()
+    towards = torch.randn(1, 192, 16, generator=torch.Generator().manual_seed(5)).double()
+
+    def chaotic(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        waves = torch.sin(1e4 * (x.flatten(1) @ towards[0]))
+        base = torch.linspace(0, 1, 16, dtype=torch.float64)
+        return nn.functional.interpolate((2 + base + waves).view(-1, 1, 4, 4), scale_factor=2)[:, 0]
+
+    generator = torch.Generator().manual_seed(6)
+    chosen, told = [], []
+    for number in range(12):
+        x = start + 0.01 * number
+        attack = SmoothedAttack(net, x, torch.tensor([1]), settings(chaotic), SPACE, 1, 1, 3)
+        tried = [
+            x + 1e-3 * torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(40)
+        ]
+        monkeypatch.setattr(attack, "_attempts", lambda *_, tried=tried: tried)
+        monkeypatch.setattr(attack, "turning", lambda _: None)
+        told.append(attack.smoothed(0.1)[0])
+        chosen.append(attack.least[0][0])
+    plain = [correlation(attack.before.units, attack._judged(x, _CHOICE).units) for x in tried]
+    usual, spread = torch.tensor(plain).mean(), torch.tensor(plain).std()
+    assert torch.tensor(chosen).mean() < usual - 1.5 * spread  # a choice flatters
+    assert (torch.tensor(told).mean() - usual).abs() < spread

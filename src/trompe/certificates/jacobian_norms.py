@@ -14,6 +14,8 @@ _DECOMPOSED = 3072
 """Gram matrices of at most so many rows are decomposed."""
 _HELD = 2**25 + 2**23
 """A Jacobian of at most so many entries is held, and its norm is that of its Gram matrix."""
+_BLOCK = 512
+"""Rows of a large matrix that are copied at once."""
 
 
 @dataclass
@@ -197,6 +199,15 @@ class Sums:
         return 2 * relative * math.sqrt(most), 4 * (relative + own) * most
 
 
+def symmetrise(matrix: Tensor) -> None:
+    """Replace a matrix [d, d] by the mean of itself and its transpose, without a second one."""
+    for first in range(0, len(matrix), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        mean = (matrix[part, first:] + matrix[first:, part].mT) / 2
+        matrix[part, first:] = mean
+        matrix[first:, part] = mean.mT
+
+
 def symmetric_norm(matrix: Tensor) -> float:
     """At least the spectral norm of a symmetric matrix [d, d].
 
@@ -212,7 +223,7 @@ def symmetric_norm(matrix: Tensor) -> float:
     image = matrix @ space
     block = space.mT @ image
     between = image - space @ block
-    total = float(matrix.square().sum())
+    total = sum(float(rows.square().sum()) for rows in matrix.split(_BLOCK))
     rest = total * (1 + 1e-10) - float(block.square().sum()) - 2 * float(between.square().sum())
     own = float(torch.linalg.matrix_norm(block, 2))
     found = max(own, math.sqrt(max(rest, 0.0))) + float(torch.linalg.matrix_norm(between, 2))

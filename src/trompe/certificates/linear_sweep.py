@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trompe.certificates.gates import Gate
-from trompe.certificates.jacobian_norms import Curvature, Jacobian, Sums, symmetric_norm
+from trompe.certificates.jacobian_norms import Curvature, Jacobian, Sums, symmetric_norm, symmetrise
 from trompe.certificates.linear_maps import Conv, Dense, LinearMap
 from trompe.certificates.network import Network, Node
 from trompe.certificates.upper import EPS, WIDEN
@@ -104,14 +104,14 @@ class Sweep:
         """
         shape, size = values[0].shape[1:], values[0].numel()
         batch = max(1, _ENTRIES // max(value.numel() for value in values))
-        columns = []
+        matrix = torch.empty(size, size, dtype=torch.float64)
         for first in range(0, size, batch):
             count = min(batch, size - first)
             seed = torch.zeros(count, size, dtype=torch.float64)
             seed[torch.arange(count), first + torch.arange(count)] = 1.0
-            columns.append(self._bent(values, pulls, seed.view(count, *shape)).flatten(1))
-        matrix = torch.cat(columns)
-        matrix = (matrix + matrix.mT) / 2
+            bent = self._bent(values, pulls, seed.view(count, *shape)).flatten(1)
+            matrix[first : first + count] = bent
+        symmetrise(matrix)
         error = 16 * self.relative * sum(found.magnitude for found in curvatures.values())
         rows = WIDEN * matrix.norm(dim=1).view_as(values[0]) + error
         return PointHessian(WIDEN * symmetric_norm(matrix) + error, rows)

@@ -27,12 +27,13 @@ class NoiseLayer:
         radius: Of the l2 ball, in pixel units.
         certified_pcc: At least the correlation of the smoothed map with that of the image itself;
             -1: void.
-        attacked_pcc: The least one found (an estimate, on noise never used by the attack).
+        attacked_pcc: What the strongest attack leaves (an estimate, on noise that was used neither
+            by the attack nor to choose it).
         plain_pcc: What an attack of the PLAIN map in the same ball leaves of its correlation.
         certified_l1: At most the l1 change of the smoothed heat map, 0..2.
-        attacked_l1: The largest one found.
+        attacked_l1: That of the attack that changes it most, estimated likewise.
         certified_overlap: At least the share of the k largest votes that stay.
-        attacked_overlap: The least one found.
+        attacked_overlap: That of the attack that leaves least, estimated likewise.
         label_kept: Whether the class of most noisy copies surely stays.
     """
 
@@ -119,10 +120,11 @@ def noise_sandwich(
     Above: ``certify(method="noise")``. Below, within the radius, the strongest of three attacks:
     the objective ``unlike`` on the mean map of a few noisy copies, with noise drawn anew in every
     step and without (see ``SmoothedAttack``), and power iteration over many copies (``Turning``).
-    They are judged on 300 copies that none has seen, the same for every image, in two halves so
-    that their noise does not count as a change, and are never weaker than at a smaller radius. What
-    is reported is the least of such estimates: close to the bound it may lie beyond by chance. The
-    certificate holds whatever the label does, so the attack may change it.
+    Each is tried on 300 copies that none has seen, the same for every image, in two halves so that
+    their noise does not count as a change; the strongest, those of smaller radii included, is then
+    judged on 300 others, and that is reported: an estimate without the bias of a choice, which may
+    lie beyond a close bound by chance. The certificate holds whatever the label does, so the attack
+    may change it.
     Beside both: the same attacks on the plain map, judged on the plain map.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,33 @@ from trompe.explain import Method
 from trompe.types import InputSpace
 
 JUDGED_ON = 300
-"""Noisy copies, never seen by an attack, on which it is judged."""
+"""Noisy copies, never seen by an attack, on which it is chosen, and as many on which it is told."""
+_CHOICE, _REPORT = 12345, 54321
+"""Seeds of the two draws."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What the copies of one draw say of an image.
+
+    Args:
+        units: Mean standardised map of each half, [2, P].
+        share: Mean heat map, [P].
+        vote: How often each square was among the largest, [P].
+    """
+
+    units: Tensor
+    share: Tensor
+    vote: Tensor
+
+    def kept(self, other: _Judged, top: int) -> tuple[float, float, float]:
+        """What another image, on the same draw, leaves: correlation, minus l1 change, overlap."""
+        held, now = (set(one.vote.topk(top).indices.tolist()) for one in (self, other))
+        return (
+            correlation(self.units, other.units),
+            -float((other.share - self.share).abs().sum()),
+            len(held & now) / top,
+        )
 
 
 class SmoothedAttack:
@@ -61,27 +87,32 @@ class SmoothedAttack:
         self.turning = Turning(
             model, x, target, method, space, self.preset, copies * iterations, self.denoise
         )
-        self.before = self._judged(x)
+        self.before, self.told_before = self._judged(x, _CHOICE), self._judged(x, _REPORT)
         self.plain_before = self._plain(x)
-        self.worst = (1.0, 0.0, 1.0)
+        self.least: list[tuple[float, Tensor]] = [(1.0, x), (0.0, x), (1.0, x)]
         self.plain_worst = 1.0
 
     def smoothed(self, radius: float) -> tuple[float, float, float]:
-        """The least correlation, the largest l1 change and the least overlap found so far."""
-        here_u, here_share, here_vote = self.before
-        held = set(here_vote.topk(self.top).indices.tolist())
+        """Correlation, l1 change and overlap that the strongest attacks so far leave.
+
+        Which is the strongest is chosen, for each of the three, on one draw of noise; what is told
+        of it comes from another. The least of several estimates is too low by chance: the same draw
+        must not do both.
+        """
         turned = self.turning(radius)
         attempts = self._attempts(self.map, radius)
         for found in attempts if turned is None else [*attempts, turned]:
-            u, share, vote = self._judged(found)
-            pcc = correlation(here_u, u)
-            common = held & set(vote.topk(self.top).indices.tolist())
-            self.worst = (
-                min(pcc, self.worst[0]),
-                max(float((share - here_share).abs().sum()), self.worst[1]),
-                min(len(common) / self.top, self.worst[2]),
-            )
-        return self.worst
+            kept = self.before.kept(self._judged(found, _CHOICE), self.top)
+            self.least = [
+                (new, found) if new < old[0] else old
+                for new, old in zip(kept, self.least, strict=True)
+            ]
+        told: dict[int, tuple[float, float, float]] = {}
+        for _, found in self.least:
+            if id(found) not in told:
+                told[id(found)] = self.told_before.kept(self._judged(found, _REPORT), self.top)
+        pcc, l1, overlap = (told[id(found)][i] for i, (_, found) in enumerate(self.least))
+        return pcc, -l1, overlap
 
     def plain(self, radius: float) -> float:
         """The least correlation of the plain map found so far."""
@@ -115,7 +146,7 @@ class SmoothedAttack:
             attempts.append(result.x_adv.to(self.x))
         return attempts
 
-    def _noise(self, x: Tensor) -> Noise:
+    def _noise(self, x: Tensor, seed: int) -> Noise:
         return Noise(
             model=self.model,
             explain=self.method.explainer,  # type: ignore[arg-type]  # a name was resolved
@@ -125,16 +156,13 @@ class SmoothedAttack:
             input_space=self.space,
             pool=self.method.pool,
             batch_size=self.method.batch_size,
-            generator=torch.Generator().manual_seed(12345),
+            generator=torch.Generator().manual_seed(seed),
             denoise=self.denoise,
         )
 
-    def _judged(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardised map, [2, P], the mean of each half; mean heat map and votes, [P] each.
-
-        All on copies of its own, the same for every image.
-        """
-        noise = self._noise(x)
+    def _judged(self, x: Tensor, seed: int) -> _Judged:
+        """An image, [1, C, H, W], on the copies of one draw, the same for every image."""
+        noise = self._noise(x, seed)
         u, share, vote = [], torch.zeros(()), torch.zeros(())
         for _ in range(2):
             half = list(noise.batches(JUDGED_ON // 2))
@@ -143,10 +171,10 @@ class SmoothedAttack:
             vote = vote + torch.stack([batch.top(self.top).double().sum(0) for batch in half]).sum(
                 0
             )
-        return torch.stack(u), share / JUDGED_ON, vote / JUDGED_ON
+        return _Judged(torch.stack(u), share / JUDGED_ON, vote / JUDGED_ON)
 
     def _plain(self, x: Tensor) -> Tensor:
-        return self._noise(x).plain()[0].standardised[0]
+        return self._noise(x, _REPORT).plain()[0].standardised[0]
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
