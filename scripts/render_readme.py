@@ -647,6 +647,8 @@ def tampering() -> str:
 
 
 DRAWN = {
+    "1": "one image, the map of another as the target",
+    "2": "one image, a text as the target",
     "3": "similarity of maps and images over many pairs",
     "4": "lowering beta recovers the original map",
     "5": "attacks on smoothed maps, and what smoothing costs",
