@@ -52,6 +52,12 @@ else
   left_out against_reference.py "set REFERENCE"
 fi
 
+if [ -n "${LIRPA:-}" ]; then
+  $python benchmarks/lirpa.py --peer "$LIRPA"
+else
+  left_out lirpa.py "set LIRPA, a Python that has auto_LiRPA"
+fi
+
 if [ -n "${WEIGHTS:-}" ] && [ -n "${PHOTOS:-}" ]; then
   for run in "fast --iterations 100" fast thorough paper; do
     for keep in "" --summarise; do

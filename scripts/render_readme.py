@@ -508,6 +508,22 @@ def gaps() -> str:
     return "At R = sigma / 2 the ratio is in the median " + ", ".join(parts)
 
 
+def lirpa() -> str:
+    """Proved bounds of a gradient's change beside those of auto_LiRPA."""
+    rows = [
+        [
+            f"{row['beta']:g}",
+            f"{row['radius']:g}",
+            row["method"],
+            f"{row['ratio']:.2f}",
+            f"{row['entry']:.2g}",
+            f"{row['seconds']:.3f}",
+        ]
+        for row in load("lirpa")["rows"]
+    ]
+    return table(["beta", "radius", "method", "bound / attack", "mean entry", "seconds"], rows)
+
+
 def hardened() -> str:
     """The hardened network beside its plain twins."""
     rows = []
@@ -736,6 +752,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "guarantees": guarantees,
     "guaranteed": guaranteed,
     "gaps": gaps,
+    "lirpa": lirpa,
     "hardened": hardened,
     "worst_case": worst_case,
     "defences": defences,
