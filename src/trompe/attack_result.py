@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from trompe.errors import TargetError
+from trompe.in_brief import InBrief
 from trompe.input_space import InputSpace
 from trompe.outputs import Outputs
 
@@ -24,8 +25,8 @@ def _plot() -> Any:
     return importlib.import_module("trompe").plot
 
 
-@dataclass(frozen=True)
-class AfterChannel:
+@dataclass(frozen=True, repr=False)
+class AfterChannel(InBrief):
     """What is left of a manipulation after a channel: the real codec, not its differentiable twin.
 
     Args:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trompe.attack_result import AttackResult
 from trompe.errors import ExplanationError, UsageError
+from trompe.in_brief import InBrief, brief
 from trompe.input_space import IMAGENET_MEAN, IMAGENET_STD, InputSpace, constant_vector
 from trompe.outputs import Outputs, declared
 from trompe.per_image import per_image
@@ -37,6 +38,10 @@ class Explanation(NamedTuple):
 
     map: Tensor
     logits: Tensor
+
+    def __repr__(self) -> str:
+        """The shapes of both."""
+        return f"Explanation(map: {brief(self.map)}, logits: {brief(self.logits)})"
 
 
 @runtime_checkable
@@ -121,8 +126,8 @@ class Preprocessing:
             )
 
 
-@dataclass(frozen=True)
-class LoadedModel:
+@dataclass(frozen=True, repr=False)
+class LoadedModel(InBrief):
     """A classifier ready to be explained, with what is needed to feed it and to name its output.
 
     Args:

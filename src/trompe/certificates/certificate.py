@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from trompe.errors import UsageError
+from trompe.in_brief import InBrief
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(InBrief):
     """Upper bounds, over all x' in the ball around x, for B images.
 
     With ``g_k`` the explained score and ``h`` the heat map of its gradient (``trompe.heatmap``):

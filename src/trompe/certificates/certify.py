@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal, overload
 
 import torch
@@ -124,6 +125,12 @@ def certify(
     given = adapted(model, x, evaluation=True, differentiable=False)
     if not bool(torch.isfinite(given.x).all()):
         raise UsageError("x has entries that are not finite numbers: give images")
+    kind: Any = certificates[method]
+    if "explainer" in options and "explainer" not in [one.name for one in fields(kind)]:
+        raise UsageError(
+            f"the certificate '{method}' bounds the gradient and takes no explainer: give "
+            "method='noise', which bounds the noise-smoothed map of any"
+        )
     certificate: Certificate | NoiseCertificate = certificates.make(method, options)(
         given.model,
         given.x,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trompe.in_brief import InBrief
 
-@dataclass(frozen=True)
-class NoiseCertificate:
+
+@dataclass(frozen=True, repr=False)
+class NoiseCertificate(InBrief):
     """What holds for every image within each radius, with ``confidence`` for each of B images.
 
     With e Gaussian noise, m(z) the heat map of z added up over squares (P of them, H x W) and u(z)

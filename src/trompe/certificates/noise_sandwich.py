@@ -15,6 +15,7 @@ from trompe.certificates.smoothed_attack import SmoothedAttack
 from trompe.engine import adapted, frozen
 from trompe.errors import UsageError
 from trompe.explain import as_explainer
+from trompe.in_brief import InBrief
 from trompe.types import Explainer, InputSpace, Progress
 
 
@@ -60,8 +61,8 @@ class NoiseLayer:
         return None if self.void or found <= 0 else (1 - self.certified_pcc) / found
 
 
-@dataclass(frozen=True)
-class NoiseSandwich:
+@dataclass(frozen=True, repr=False)
+class NoiseSandwich(InBrief):
     """All layers, and what they are layers of.
 
     Args:

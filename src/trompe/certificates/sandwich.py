@@ -18,6 +18,7 @@ from trompe.certificates.worst_case import Strongest, change, strongest_change
 from trompe.engine import adapted, smooth
 from trompe.errors import CertificateError, UsageError
 from trompe.explain import explainer
+from trompe.in_brief import InBrief
 from trompe.per_image import per_image
 from trompe.types import InputSpace, Progress
 
@@ -60,8 +61,8 @@ class Layer:
         return self.best / self.lower if self.lower > 0 and self.upper else None
 
 
-@dataclass(frozen=True)
-class Sandwich:
+@dataclass(frozen=True, repr=False)
+class Sandwich(InBrief):
     """All layers, and why there are no certificates, if there are none."""
 
     layers: tuple[Layer, ...]

@@ -42,12 +42,20 @@ def trace(model: nn.Module, x: Tensor) -> Network:
     """Read the network that ``model`` is off its run on x [1, ...], in float64.
 
     Raises:
-        CertificateError: names the first operation that is not covered.
+        CertificateError: names the first operation that is not covered, or says that the model
+            does not run in float64.
     """
     double = copy.deepcopy(frozen(model)).double().cpu()
     point = x.detach().double().cpu().clone().requires_grad_(True)
     with torch.inference_mode(False), torch.enable_grad():
-        tape, logits = record(double, point, locate=True)
+        try:
+            tape, logits = record(double, point, locate=True)
+        except RuntimeError as error:
+            raise CertificateError(
+                f"the model does not run in float64, in which proofs are computed "
+                f"({str(error).splitlines()[0]}): give the network itself, a module whose weights "
+                "can be converted, not a function around it; method='noise' takes any"
+            ) from error
     network = Network()
     known = {id(point): network.add((), name="input")}
     with torch.no_grad():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trompe.attacks.channels import Channel, Jpeg, Noise, Rounding
-from trompe.engine import frozen, smooth
+from trompe.engine import adapted, frozen, smooth
 from trompe.errors import UsageError
 from trompe.explain import as_explainer
+from trompe.in_brief import InBrief
 from trompe.metrics import pcc
 from trompe.types import Explainer, InputSpace, relative
 
@@ -88,8 +90,8 @@ DETECTORS: Mapping[str, Detector] = {
 """What ``detect`` asks by default."""
 
 
-@dataclass(frozen=True)
-class Detection:
+@dataclass(frozen=True, repr=False)
+class Detection(InBrief):
     """How suspect images are.
 
     Args:
@@ -139,11 +141,11 @@ def auroc(positive: Tensor, negative: Tensor) -> float:
 
 
 def detect(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     explainer: str | Explainer = "gradient",
     *,
-    target: Tensor | None = None,
+    target: Any = None,
     input_space: InputSpace | None = None,
     detectors: Mapping[str, Detector] | None = None,
     batch_size: int = 16,
@@ -156,16 +158,19 @@ def detect(
     ``benchmarks/detectors.py`` measures how much of it is left then.
 
     Args:
-        model: any module [B, C, H, W] -> [B, K]. Not changed.
+        model: any module [B, C, H, W] -> [B, K], or a ``LoadedModel``. Not changed.
         x: images, normalised, [B, C, H, W].
         explainer: the method in use, a name or an object.
         target: the class explained, [B]; by default the predicted one.
-        input_space: the model's normalisation; ImageNet's if not given.
+        input_space: the model's normalisation; a ``LoadedModel`` brings its own, ImageNet's if not
+            given.
         detectors: by name, in place of ``DETECTORS``.
         batch_size: how many images are asked about at once.
 
     Raises:
-        UsageError: if batch_size is not positive, or there is no such method.
+        UsageError: if batch_size is not positive, an input is of another kind, or there is no such
+            method.
+        ModelError: if the model is no function of one image.
 
     Example:
         >>> import torch
@@ -177,18 +182,18 @@ def detect(
     """
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
-    space, judge = input_space or InputSpace(), frozen(model)
+    given = adapted(model, x, evaluation=True, differentiable=False)
+    space, judge = input_space or given.space or InputSpace(), frozen(given.model)
     method = as_explainer(explainer, space)
     asked = DETECTORS if detectors is None else detectors
-    x = x.detach()
+    x = given.x.detach()
     with torch.no_grad():
-        if target is None:
-            target = torch.cat([judge(part).argmax(dim=1) for part in x.split(batch_size)])
+        wanted = given.target(target)
         scores: dict[str, list[Tensor]] = {name: [] for name in asked}
-        for part, classes in zip(x.split(batch_size), target.split(batch_size), strict=True):
+        for part, classes in zip(x.split(batch_size), wanted.split(batch_size), strict=True):
             for name, detector in asked.items():
                 scores[name].append(detector(judge, part, classes, method, space).cpu())
-    return Detection({name: torch.cat(parts) for name, parts in scores.items()}, target.cpu())
+    return Detection({name: torch.cat(parts) for name, parts in scores.items()}, wanted.cpu())
 
 
 def _map(model: nn.Module, x: Tensor, target: Tensor, explainer: Explainer) -> Tensor:

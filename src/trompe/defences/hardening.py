@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from trompe.defences.base import Defence, defences
 from trompe.engine import smooth
 from trompe.errors import UsageError
+from trompe.in_brief import InBrief
 from trompe.input_space import InputSpace
 from trompe.training import Batch, Epoch, Schedule, fit
 from trompe.training.fit import Batches
 from trompe.types import LoadedModel, Progress
 
 
-@dataclass(frozen=True)
-class HardenedModel:
+@dataclass(frozen=True, repr=False)
+class HardenedModel(InBrief):
     """A hardened network.
 
     Args:

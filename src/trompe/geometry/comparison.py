@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trompe import metrics
-from trompe.engine import frozen, record
+from trompe.engine import adapted, frozen, record
 from trompe.engine.activations import ACTIVATIONS
 from trompe.engine.decompose import Decomposed
 from trompe.engine.selections import functions_of
@@ -22,13 +23,14 @@ from trompe.explain.beta_smoothing import BetaSmoothing
 from trompe.explain.gradient import Gradient
 from trompe.explain.smoothgrad import SmoothGrad
 from trompe.geometry.noise import sigma_of_beta
+from trompe.in_brief import InBrief
 from trompe.types import heatmap
 
 SHARES = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Of the noise that Theorem 2 names, tried by ``compare_smoothings``."""
 
 
-def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int = 0) -> float:
+def first_layer_norm(model: Any, x: Any, *, units: int = 64, seed: int = 0) -> float:
     """``||w||`` of a typical unit of the first layer, a batch norm that follows included.
 
     The Euclidean norm of the derivative of what enters the first activation with a kink, towards
@@ -36,7 +38,7 @@ def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int 
     random, those that do not depend on the input left out.
 
     Args:
-        model: any module [B, ...] -> [B, K].
+        model: any module [B, ...] -> [B, K], or a ``LoadedModel``.
         x: images; the first one is used.
         units: how many are drawn.
         seed: of the draw.
@@ -47,9 +49,10 @@ def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int 
     Raises:
         ExplanationError: if no activation has a kink, or no unit depends on the input.
     """
-    start = x[:1].detach().clone().requires_grad_(True)
+    given = adapted(model, x, evaluation=True)
+    start = given.x[:1].detach().clone().requires_grad_(True)
     with torch.enable_grad(), Decomposed():
-        tape, _ = record(frozen(model), start)
+        tape, _ = record(frozen(given.model), start)
         kinds = functions_of(*ACTIVATIONS, smoothed=False)
         kinked = next((call for call in tape.calls if call.func in kinds), None)
         if kinked is None:
@@ -70,7 +73,7 @@ def first_layer_norm(model: nn.Module, x: Tensor, *, units: int = 64, seed: int 
     return float(norms.median())
 
 
-def matching_sigma(model: nn.Module, x: Tensor, beta: float) -> float:
+def matching_sigma(model: Any, x: Any, beta: float) -> float:
     """The SmoothGrad noise that resembles beta-smoothing of a network (Theorem 2's choice).
 
     ``sigma_of_beta`` for the weights of the first layer: exact in the sense given there for one
@@ -78,7 +81,7 @@ def matching_sigma(model: nn.Module, x: Tensor, beta: float) -> float:
     ``compare_smoothings`` measures how good a guess, and tries smaller and larger noise.
 
     Args:
-        model: any module [B, ...] -> [B, K].
+        model: any module [B, ...] -> [B, K], or a ``LoadedModel``.
         x: images; the first one is used.
         beta: of the softplus, positive.
 
@@ -92,8 +95,8 @@ def matching_sigma(model: nn.Module, x: Tensor, beta: float) -> float:
     return sigma_of_beta(beta, first_layer_norm(model, x))
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(InBrief):
     """SmoothGrad beside beta-smoothing, of B images.
 
     Args:
@@ -128,9 +131,9 @@ class Comparison:
 
 
 def compare_smoothings(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
+    model: Any,
+    x: Any,
+    target: Any,
     *,
     beta: float = 0.8,
     method: Method | None = None,
@@ -145,7 +148,7 @@ def compare_smoothings(
     whatever else the machine does falls on all of them. The first round is not counted.
 
     Args:
-        model: any module [B, C, H, W] -> [B, K].
+        model: any module [B, C, H, W] -> [B, K], or a ``LoadedModel``.
         x: images, normalised.
         target: class of each, [B].
         beta: of the smoothing, positive; the paper's 0.8.
@@ -169,14 +172,15 @@ def compare_smoothings(
     """
     if repeats < 1 or not samples or (sigmas is not None and not sigmas):
         raise UsageError("repeats must be at least 1, and there must be samples and sigmas")
-    judge, base = frozen(model), method or Gradient()
+    given, base = adapted(model, x, evaluation=True), method or Gradient()
+    judge, x, target = frozen(given.model), given.x.detach(), given.target(target)
     sigma = matching_sigma(judge, x, beta)
     tried = sorted(sigmas or [share * sigma for share in SHARES])
     counts = sorted(samples)
     smoothed = BetaSmoothing(base=base, beta=beta)
 
     def heat(explainer: Method) -> Tensor:
-        return heatmap(explainer(judge, x.detach(), target))
+        return heatmap(explainer(judge, x, target))
 
     aim = heat(smoothed)
     noisy = [heat(SmoothGrad(base=base, samples=counts[-1], sigma=one, seed=seed)) for one in tried]
@@ -191,7 +195,7 @@ def compare_smoothings(
         agreement=torch.stack([metrics.pcc(one, aim) for one in noisy]).cpu(),
         plain=metrics.pcc(heat(base), aim).cpu(),
         seconds=_interleaved(
-            {name: partial(one, judge, x.detach(), target) for name, one in timed.items()},
+            {name: partial(one, judge, x, target) for name, one in timed.items()},
             repeats,
             x,
         ),

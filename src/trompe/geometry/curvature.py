@@ -15,14 +15,15 @@ from trompe.explain import as_explainer
 from trompe.explain.base import pick
 from trompe.geometry.lanczos import Eigenpairs, largest
 from trompe.geometry.own_functions import check_own_functions
+from trompe.in_brief import InBrief
 from trompe.types import InputSpace
 
 DENSE = 48
 """Up to so many dimensions the Hessian is formed and its eigenvalues are all computed."""
 
 
-@dataclass(frozen=True)
-class Curvatures:
+@dataclass(frozen=True, repr=False)
+class Curvatures(InBrief):
     """Principal curvatures of B images.
 
     Args:

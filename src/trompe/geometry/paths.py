@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trompe.engine import frozen, smooth
+from trompe.engine import adapted, frozen, smooth
 from trompe.errors import UsageError
 from trompe.geometry.curvature import hessian_products
+from trompe.in_brief import InBrief
 from trompe.per_image import per_image
 
 _NODES = ((-math.sqrt(0.6), 5 / 18), (0.0, 8 / 18), (math.sqrt(0.6), 5 / 18))
 
 
-@dataclass(frozen=True)
-class PathReport:
+@dataclass(frozen=True, repr=False)
+class PathReport(InBrief):
     """One image's path from p0 to p, and the inequality of Theorem 1 along it.
 
     Args:
@@ -48,10 +50,10 @@ class PathReport:
 
 
 def path_report(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     x_adv: Tensor,
-    target: Tensor,
+    target: Any,
     *,
     beta: float,
     pooling: bool | float = True,
@@ -67,7 +69,7 @@ def path_report(
     Theorem 1); both sides are computed, the integral by Gauss's rule with three nodes per piece.
 
     Args:
-        model: any module [B, ...] -> [B, K]; float64 is advisable.
+        model: any module [B, ...] -> [B, K], or a ``LoadedModel``; float64 is advisable.
         x: the images before, [B, ...].
         x_adv: after an attack.
         target: the class of each, [B].
@@ -79,9 +81,11 @@ def path_report(
     Raises:
         UsageError: if the shapes differ or there are fewer than two points.
     """
+    given = adapted(model, x, evaluation=True)
+    x, target = given.x, given.target(target)
     if x.shape != x_adv.shape or points < 2:
         raise UsageError("x and x_adv must have one shape, and a path at least two points")
-    network = smooth(frozen(model), beta=beta, pooling=pooling)
+    network = smooth(frozen(given.model), beta=beta, pooling=pooling)
     share = torch.linspace(0, 1, points, dtype=x.dtype, device=x.device)
     share = per_image(share, x)
     reports = []

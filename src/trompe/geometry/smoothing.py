@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trompe.engine import frozen, smooth
+from trompe.engine import adapted, frozen, smooth
 from trompe.explain import explainer
+from trompe.in_brief import InBrief
 from trompe.metrics.attack import Similarity, similarity
 from trompe.types import Explainer, heatmap
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Likeness(Similarity):
     """How alike two series of heat maps are over beta: every number is [betas, B].
 
@@ -26,9 +28,9 @@ class Likeness(Similarity):
 
 
 def smoothed_maps(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
+    model: Any,
+    x: Any,
+    target: Any,
     *,
     betas: Sequence[float | None],
     method: Explainer | None = None,
@@ -37,7 +39,7 @@ def smoothed_maps(
     """Heat maps of the network as beta falls (figures 4, 8 and 9 of Dombrowski et al. 2019).
 
     Args:
-        model: any module [B, C, H, W] -> [B, K].
+        model: any module [B, C, H, W] -> [B, K], or a ``LoadedModel``.
         x: images, normalised.
         target: class of each, [B].
         betas: of the softplus networks, positive; ``None`` for the network as it is.
@@ -51,11 +53,12 @@ def smoothed_maps(
         UsageError: if a beta is not positive.
         ExplanationError: if a map is all zero or not finite.
     """
-    judge, method = frozen(model), method or explainer("gradient")
+    given, method = adapted(model, x, evaluation=True), method or explainer("gradient")
+    judge, classes = frozen(given.model), given.target(target)
     found = []
     for beta in betas:
         used = judge if beta is None else smooth(judge, beta=beta, pooling=pooling)
-        found.append(heatmap(method(used, x.detach(), target)).detach())
+        found.append(heatmap(method(used, given.x.detach(), classes)).detach())
     return torch.stack(found)
 
 
@@ -66,9 +69,9 @@ def _alike(betas: Sequence[float], maps: Tensor, others: Tensor) -> Likeness:
 
 
 def distance_to_relu(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
+    model: Any,
+    x: Any,
+    target: Any,
     *,
     betas: Sequence[float],
     method: Explainer | None = None,
@@ -77,7 +80,7 @@ def distance_to_relu(
     """How alike softplus maps are to the ReLU map, against beta (figures 7, 8 and 9 of the paper).
 
     Args:
-        model: any module [B, C, H, W] -> [B, K].
+        model: any module [B, C, H, W] -> [B, K], or a ``LoadedModel``.
         x: images.
         target: class of each, [B].
         betas: of the softplus networks.
@@ -92,8 +95,8 @@ def distance_to_relu(
     return _alike(betas, maps[1:], maps[0])
 
 
-@dataclass(frozen=True)
-class Recovery:
+@dataclass(frozen=True, repr=False)
+class Recovery(InBrief):
     """Maps of manipulated images against the original ones and the target (figure 4)."""
 
     to_original: Likeness
@@ -101,10 +104,10 @@ class Recovery:
 
 
 def recovery(
-    model: nn.Module,
-    x: Tensor,
-    x_adv: Tensor,
-    target: Tensor,
+    model: Any,
+    x: Any,
+    x_adv: Any,
+    target: Any,
     target_map: Tensor,
     *,
     betas: Sequence[float],
@@ -114,7 +117,7 @@ def recovery(
     """How far smoothing undoes an attack on the plain map (figure 4 of the paper).
 
     Args:
-        model: any module [B, C, H, W] -> [B, K].
+        model: any module [B, C, H, W] -> [B, K], or a ``LoadedModel``.
         x: original images.
         x_adv: manipulated ones.
         target: the class explained, [B].

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trompe.in_brief import InBrief
 from trompe.metrics.distance import l2, linf, mse, psnr
 from trompe.metrics.outputs import logit_l2, output_change
 from trompe.metrics.similarity import pcc, ssim, ssim_or_nan
@@ -29,8 +30,8 @@ def compared(metrics: Mapping[str, Measure], a: Tensor, b: Tensor) -> list[dict[
     return [{name: values[name][index] for name in values} for index in range(a.shape[0])]
 
 
-@dataclass(frozen=True)
-class Similarity:
+@dataclass(frozen=True, repr=False)
+class Similarity(InBrief):
     """How alike two series of images or maps are, one number per pair, tensors of one shape.
 
     Args:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from trompe.engine import adapted
 from trompe.errors import UsageError
 from trompe.explain.base import check_score, scored
+from trompe.in_brief import InBrief
 
 _SIDE, _SIGMA = 11, 5.0  # the blur of the reference implementation of RISE
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, repr=False)
+class Curve(InBrief):
     """The score of each image as more and more of its pixels are exchanged.
 
     Args:
@@ -33,10 +35,10 @@ class Curve:
 
 
 def deletion(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     heat: Tensor,
-    target: Tensor,
+    target: Any,
     *,
     steps: int = 32,
     baseline: float | Tensor | Literal["blur"] = 0.0,
@@ -45,7 +47,7 @@ def deletion(
     """The score as pixels are taken away, the most relevant first; lower is more faithful.
 
     Args:
-        model: any module [B, C, H, W] -> [B, K]; run in its present mode.
+        model: any module [B, C, H, W] -> [B, K], or a ``LoadedModel``.
         x: images [B, C, H, W], normalised.
         heat: heat maps [B, H, W]; only the order of their entries matters. Among equal entries the
             first in reading order goes first.
@@ -62,15 +64,16 @@ def deletion(
     Raises:
         UsageError: if the shapes do not go together, or a setting is unknown.
     """
-    origin = _replacement(x, baseline)
-    return _curve(model, x, origin, heat, target, steps, score)
+    given = adapted(model, x, differentiable=False)
+    origin = _replacement(given.x, baseline)
+    return _curve(given.model, given.x, origin, heat, given.target(target), steps, score)
 
 
 def insertion(
-    model: nn.Module,
-    x: Tensor,
+    model: Any,
+    x: Any,
     heat: Tensor,
-    target: Tensor,
+    target: Any,
     *,
     steps: int = 32,
     baseline: float | Tensor | Literal["blur"] = "blur",
@@ -81,8 +84,9 @@ def insertion(
     The arguments, the result and the errors are those of ``deletion``; the curve begins at the
     baseline, by default the blurred image, and ends at the image.
     """
-    origin = _replacement(x, baseline)
-    return _curve(model, origin, x, heat, target, steps, score)
+    given = adapted(model, x, differentiable=False)
+    origin = _replacement(given.x, baseline)
+    return _curve(given.model, origin, given.x, heat, given.target(target), steps, score)
 
 
 @torch.no_grad()

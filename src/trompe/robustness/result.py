@@ -14,7 +14,7 @@ from trompe.robustness.likeness import MEASURES
 from trompe.robustness.shares import Share, share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RobustnessResult:
     """The worst case of each image and each measure, judged on the original network.
 
@@ -59,6 +59,39 @@ class RobustnessResult:
     cost: Mapping[str, float]
     stopped: str
     provenance: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """What it is and what was found, in three lines."""
+        count = len(self.x)
+        worst = self.worst["pcc"]
+        return (
+            f"RobustnessResult: {count} image{'s' * (count != 1)}, {self.norm} radius "
+            f"{self.radius:.4f}, {self.stopped}\n"
+            f"  correlation at 0.5 or above in every attempt: {self.accuracy()}; worst "
+            f"{float(worst.min()):.3f}\n"
+            "  more: .summary(), .accuracy(tau, measure), .worst, .found_by, .flags"
+        )
+
+    def summary(self) -> str:
+        """The share of images that withstood, the worst likeness by measure, and what to doubt."""
+        untried = int((~self.tried).sum())
+        lines = [
+            f"robust-explanation accuracy (correlation at 0.5 or above in every attempt within "
+            f"{self.norm} {self.radius:.4f}, answer kept): {self.accuracy()}"
+        ]
+        for name, values in self.worst.items():
+            found = sum(who != "none" for who in self.found_by[name])
+            lines.append(
+                f"{name}: worst of all members {float(values.mean()):.3f} on average, "
+                f"{float(values.max() if MEASURES[name].distance else values.min()):.3f} at the "
+                f"most; found on {found} of {len(values)} images"
+            )
+        if untried:
+            lines.append(f"nothing is known of {untried} images: every attempt lost their answer")
+        flagged = sorted({flag for flags in self.flags for flag in flags})
+        lines += [f"doubt: {flag}" for flag in flagged]
+        lines += [f"not run: {name}: {why}" for name, why in self.failures.items()]
+        return "\n".join(lines)
 
     @property
     def tried(self) -> Tensor:

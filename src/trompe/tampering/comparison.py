@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trompe.engine import adapted, frozen
 from trompe.errors import ExplanationError, UsageError
 from trompe.explain import Method, as_explainer
+from trompe.in_brief import InBrief
 from trompe.input_space import InputSpace
 from trompe.metrics import pcc, softmax_l2
 from trompe.tampering.base import centred
@@ -26,8 +27,8 @@ _FLOOR = 0.05
 """Of the outputs' difference: what rounding and quantising do to outputs and maps alike."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(InBrief):
     """A model beside the one it claims to be, on the same images.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trompe.engine import frozen
 from trompe.errors import UsageError
 from trompe.explain import Method, as_explainer, explainers
+from trompe.in_brief import InBrief
 from trompe.input_space import InputSpace
 from trompe.kept import tensor_bytes
 from trompe.metrics import pcc, softmax_l2
@@ -24,8 +25,8 @@ from trompe.types import Explainer, LoadedModel, Progress, heatmap
 from trompe.zoo.targets import text_map
 
 
-@dataclass(frozen=True)
-class FooledModel:
+@dataclass(frozen=True, repr=False)
+class FooledModel(InBrief):
     """A model that was tampered with.
 
     Args:
