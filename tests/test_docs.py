@@ -18,8 +18,11 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def commands(path: Path) -> list[str]:
-    """The lines of a page's code blocks that call trompe, without their comments."""
-    text = path.read_text(encoding="utf-8")
+    """The lines of a page's code blocks that call trompe, without their comments.
+
+    A line that ends with a backslash goes on in the next.
+    """
+    text = re.sub(r"\\\n\s+", "", path.read_text(encoding="utf-8"))
     lines = re.findall(r"^    (trompe .+)$", text, re.MULTILINE)
     return [line.split("  #")[0].strip() for line in lines]
 
