@@ -37,6 +37,7 @@ class Measured:
         flipped: The share of all attempts that changed the class and count for nothing.
         untried: Images of which every attempt did so: nothing is known of them, and they are not
             counted as robust.
+        worst: The worst correlation found of each image, in order.
     """
 
     accuracy: Share
@@ -51,6 +52,7 @@ class Measured:
     tau: float
     flipped: float = math.nan
     untried: int = 0
+    worst: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -133,4 +135,5 @@ def measure(
         tau=tau,
         flipped=float(found.flipped.sum() / (found.flipped + found.judged).sum().clamp(min=1)),
         untried=int((~found.tried).sum()),
+        worst=tuple(found.worst["pcc"].tolist()),
     )

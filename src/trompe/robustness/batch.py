@@ -38,7 +38,9 @@ from trompe.types import Explainer, InputSpace, Progress
 log = logging.getLogger("trompe")
 
 QUERY_MEMBER = "square"
-_BETA_START = 5.0  # in spreads: on tiny-vgg better than 3, 8 and the preset's 10
+_BETAS = 5.0, 1000.0
+"""From which beta, in spreads, to which. It begins smoother than a preset, which must keep more of
+the output, and ends sharper: the maps of a hardened network follow the surrogate's only there."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Ensemble:
         known = plan.base if isinstance(plan.base, Method) else "gradient"
         settings = preset_for("fast", known, self.x.shape[-2])
         if settings.per_layer:  # no softmax must be kept, which a smoother beginning would lose
-            settings = replace(settings, beta_start=_BETA_START)
+            settings = replace(settings, beta_start=_BETAS[0], beta_end=_BETAS[1])
 
         def watch(now: Observation) -> None:
             self.maps += 1
