@@ -46,6 +46,8 @@ class Logits(nn.Module):
         classes: their number K.
     """
 
+    wraps = True
+
     def __init__(self, model: nn.Module, path: Path, classes: int) -> None:
         super().__init__()
         self.model = model
@@ -65,6 +67,8 @@ class Logarithm(nn.Module):
         model: returns probabilities [B, K].
         each: whether each output has a sigmoid of its own; otherwise a softmax is over all.
     """
+
+    wraps = True
 
     def __init__(self, model: nn.Module, each: bool) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from trompe.engine.places import running
 from trompe.engine.pytree import tensors_in
+from trompe.engine.walk import names_of
 
 _TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
 
@@ -69,7 +70,7 @@ class _Values(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.calls: list[tuple[str, str, list[Tensor]]] = []
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self._names = names_of(model)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

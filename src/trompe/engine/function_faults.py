@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trompe.engine.places import running
 from trompe.engine.pytree import tensors_in
+from trompe.engine.walk import names_of
 
 _COARSE = (torch.float16, torch.bfloat16)
 
@@ -26,7 +27,7 @@ class Watch(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self._names = names_of(model)
         self.drawing: list[str] = []  # operations with their places
         self.drawn: list[Tensor] = []  # what they returned
         self.coarse = False
@@ -74,7 +75,7 @@ def equal(one: Tensor, other: Tensor) -> bool:
 @contextmanager
 def _outputs_of(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor, Tensor]]]:
     """All calls of the model's modules in the order of their ends: name, module, input, output."""
-    names = {id(module): name for name, module in model.named_modules()}
+    names = names_of(model)
     calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
     def note(module: nn.Module, args: Any, out: Any) -> None:

@@ -25,6 +25,8 @@ class InOrder(nn.Module):
         model: any module; its outputs and its true derivatives are unchanged.
     """
 
+    wraps = True
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model

@@ -50,8 +50,11 @@ def growth(start: Tensor, relevance: Tensor) -> float:
         start: the relevance at the output, [B, K].
         relevance: of the input, [B, ...].
     """
-    given = start.detach().abs().flatten(1).sum(1)
-    arrived = relevance.detach().abs().flatten(1).sum(1)
+
+    def total(tensor: Tensor) -> Tensor:  # without a change of its layout in memory
+        return tensor.detach().abs().sum(dim=tuple(range(1, tensor.dim())))
+
+    given, arrived = total(start), total(relevance)
     return float(torch.where(given > 0, arrived / given, 0).max())
 
 

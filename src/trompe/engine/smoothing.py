@@ -38,6 +38,8 @@ class Smoothed(nn.Module):
         pooling_scales: likewise in the max poolings.
     """
 
+    wraps = True
+
     def __init__(
         self,
         model: nn.Module,

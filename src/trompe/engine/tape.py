@@ -25,6 +25,7 @@ from trompe.engine.notes import Notes
 from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.reading import read
+from trompe.engine.walk import names_of
 from trompe.errors import UnsupportedOp
 
 _unobserved = torch._C.DisableTorchFunction
@@ -132,7 +133,7 @@ class Tape(TorchFunctionMode):
         self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
         self._memory = Memory()
-        self._paths = {id(m): n for n, m in model.named_modules()} if locate else None
+        self._paths = names_of(model) if locate else None
 
     def note_return(self, output: Any) -> None:
         """Keep the tensors of a module's output, as they are now: later, some are overwritten."""
@@ -228,13 +229,20 @@ class Tape(TorchFunctionMode):
         return name in _PROPERTIES
 
     def _place(self) -> str:
-        """The innermost module whose forward is running, such as ``features.3 (Conv2d)``."""
+        """The innermost module whose forward is running, such as ``'features.3' (Conv2d)``."""
         if self._paths is None:
             return ""
         module = running(self._paths)
         if module is None:
             return "an unknown place"
-        return f"'{self._paths[id(module)]}' ({type(module).__name__})"
+        if getattr(module, "wraps", False):
+            return "the model's output"
+        path = self._paths[id(module)]
+        return (
+            f"'{path}' ({type(module).__name__})"
+            if path
+            else f"the model ({type(module).__name__})"
+        )
 
 
 def depends(tensor: Tensor, x: Tensor) -> bool:

@@ -35,3 +35,19 @@ def trainable(modules: list[nn.Module]) -> bool:
                 if parameter is not None and parameter.requires_grad:
                     return True
     return False
+
+
+def names_of(model: nn.Module) -> dict[int, str]:
+    """The name of every module, by its id, as whoever gave the model calls it.
+
+    What trompe wraps a model in (its classes with ``wraps = True``, whose model is ``model``) is
+    not named: its names would mean nothing to him.
+    """
+    before = "model."
+    depth = 0
+    inner: nn.Module | None = model
+    while inner is not None and getattr(inner, "wraps", False):
+        inner = inner._modules.get("model")
+        depth += 1
+    prefix = before * depth
+    return {id(one): f"{name}.".removeprefix(prefix)[:-1] for name, one in model.named_modules()}

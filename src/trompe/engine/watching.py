@@ -29,6 +29,7 @@ from trompe.engine.selections import OPERATIONS
 from trompe.engine.singular import kinked
 from trompe.engine.smooth_operations import READS, VALUELESS
 from trompe.engine.strays import Strays
+from trompe.engine.walk import names_of
 
 Fate = Literal["smoothed", "pooling", "remains"]
 
@@ -193,8 +194,7 @@ class _Watch(TorchFunctionMode):
         self.careful = False
         self.held = ""
         self.below = _Below(inputs, self._remains, self._hold)
-        modules = model.named_modules() if isinstance(model, nn.Module) else ()
-        self._names = {id(module): name for name, module in modules}
+        self._names = names_of(model) if isinstance(model, nn.Module) else {}
         self._memory = Memory()
         self._redirects = Redirects()
         self._current: str | None = None
