@@ -94,8 +94,11 @@ def test_the_ways_to_run_a_captured_step_are_measured(monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_guarantees_of_one_photo(tmp_path: Path) -> None:
     Image.fromarray(np.full((80, 80, 3), 90, np.uint8)).save(tmp_path / "grey.jpg")
-    command = ["guarantees.py", "--print", "--data", str(tmp_path), "--explainer", "gradient"]
-    command += ["--images", "1", "--samples", "60", "--iterations", "1", "--attack-smoothed"]
+    command = ["guarantees.py", "--print", "--data", str(tmp_path), "--attacked", "1"]
+    command += ["--images", "1", "--samples", "60", "--iterations", "1", "--steps", "2"]
+    command += ["--explainer", "integrated_grad"]
+    result = ROOT / "benchmarks" / "results" / "guarantees.json"
+    before = result.read_bytes()
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT / "benchmarks",
@@ -104,7 +107,9 @@ def test_guarantees_of_one_photo(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout).values()
+    ((key, row),) = json.loads(done.stdout).items()
+    assert key == "tiny-vgg/integrated_grad, 2 steps/0.1/8/60/grey"
+    assert result.read_bytes() == before
     assert row["pcc"][0] > row["pcc"][2]
     assert len(row["attacked_plain"]) == len(row["attacked_smoothed"]) == 3
     assert all(-1 <= value <= 1 for value in row["attacked_smoothed"])
