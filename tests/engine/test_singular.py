@@ -1,4 +1,4 @@
-"""Roots and norms that are magnitudes on the numbers they get count as kinks."""
+"""What is smooth by its name and no number, or a magnitude, on what it gets counts as a kink."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ MAGNITUDES: dict[str, Callable[[Tensor], Tensor]] = {
     "root of a copy": lambda x: (x * x.clone()).sqrt(),
     "norm beside zero": lambda x: torch.stack([x, torch.zeros_like(x)], -1).norm(dim=-1),
     "over its magnitude": lambda x: (x * x.clone()) * (x * x.clone()).rsqrt(),
+    "logarithm without a number": lambda x: x.log().nan_to_num(nan=0.0, neginf=0.0),
+    "sum of what is a number": lambda x: x.log().nansum((2, 3)),
 }
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "deviation": lambda x: (x.var((2, 3), keepdim=True) + 1e-5).sqrt(),
     "norm over channels": lambda x: x.norm(dim=1),
     "root mean square": lambda x: x.pow(2).mean(1).add(1e-6).rsqrt(),
+    "numbers throughout": lambda x: x.exp().nan_to_num() + x.nansum((2, 3), keepdim=True),
+    "attention that sees nothing": lambda x: (
+        x.masked_fill(torch.arange(6).view(6, 1) > 3, -torch.inf).softmax(-1).nan_to_num()
+    ),
     "cube": lambda x: x**3,
     "root of an exponential": lambda x: x.exp().sqrt(),
 }

@@ -17,6 +17,8 @@ from trompe.engine.spellings import GUARD
 _ROOTS = frozenset({"aten::sqrt", "aten::rsqrt", "aten::pow", "aten::hypot"})
 _CUT = frozenset(f"aten::{name}" for name in ("log", "log2", "log10", "log1p", "sqrt", "pow"))
 """Of complex numbers they jump where these cross the negative axis."""
+_MENDING = frozenset({"aten::nan_to_num", "aten::nansum"})
+"""They leave finite numbers alone; of others (the logarithm of a negative one) they make a gate."""
 _SMALL = 0.01
 """Activations come close to zero in some places: of their squares, so large a share is so small a
 part of the mean. Variances with their guard, sums of many squares, do not."""
@@ -45,6 +47,13 @@ def _magnitude(args: Any, made: list[Tensor]) -> bool:
     return bool(alone) and bool(torch.isfinite(norm).all())
 
 
+def _scattered(cut: Tensor) -> bool:
+    """Whether entries are marked, and not whole rows, as of attention that sees nothing."""
+    if cut.dim() == 0:
+        return bool(cut)
+    return bool((cut != cut.all(dim=-1, keepdim=True)).any())
+
+
 def _in_part(name: str, args: Any, kwargs: Any, made: list[Tensor]) -> bool:
     """Whether an operation that is smooth by its name goes in steps, jumps or is cut off here."""
     if name in ("aten::div", "aten::divide"):
@@ -56,6 +65,8 @@ def _in_part(name: str, args: Any, kwargs: Any, made: list[Tensor]) -> bool:
         return bool(x.is_meta or (args[1] <= 0).any())
     if name in _CUT:
         return bool(x.is_complex())
+    if name in _MENDING:
+        return not x.is_meta and _scattered(~torch.isfinite(x.detach()))
     if name == "aten::logit":
         eps = args[1] if len(args) > 1 else kwargs.get("eps")
         inside = eps is None or (not x.is_meta and bool(((x > eps) & (x < 1 - eps)).all()))
