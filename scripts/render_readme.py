@@ -569,11 +569,13 @@ def attacked_again() -> list[str]:
         )
 
     for key, found in again["independent"].items():
-        before = rows[key]["worst"]
-        after = {str(i): pcc for i, pcc in enumerate(found["worst"])}
+        name, _, reported, _ = key.split("/")
+        outcome = fell(found["before"], found["worst"]).format(reported)
+        if len(found["worst"]) < len(found["before"]):
+            outcome = outcome.replace("nearest to the threshold", "first")
         parts.append(
-            f"`{key.split('/')[0]}`, an attack written apart from the package ({found['attack']}): "
-            f"{fell(before, after).format(key.split('/')[2])}."
+            f"`{name}`, an attack written apart from the package ({found['attack']}), against "
+            f"`auto_attack` when beta ended at 300: {outcome}."
         )
     for key, found in again["rows"].items():
         name, _, reported, _, budget = key.split("/")
