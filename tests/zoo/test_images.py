@@ -362,6 +362,14 @@ def test_list_images(tmp_path: Path) -> None:
         list_images(tmp_path / "nothing")
 
 
+def test_a_folder_of_class_folders_is_a_folder_of_images(tmp_path: Path) -> None:
+    for name in ("dog/2.jpg", "cat/1.png", "cat/b/deep.png", ".trash/3.png", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert found == ["cat/1.png", "dog/2.jpg"]
+
+
 def write_npz(path: Path, **changes: np.ndarray) -> None:
     files = []
     for shape in ((20, 10), (12, 12)):

@@ -231,21 +231,33 @@ def save_png(path: str | os.PathLike[str], pixels: Tensor) -> None:
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """The image files of a folder (not of its subfolders), by name.
+    """The image files of a folder, by name; if it has none itself, those of its subfolders.
+
+    So a folder with one subfolder per class is a folder of images, too.
 
     Raises:
         ImageError: if the folder does not exist or holds no image.
     """
     name = os.fspath(folder)
     try:
-        entries = sorted(Path(folder).iterdir())
+        found = _images_in(Path(folder))
+        if not found:
+            inside = sorted(entry for entry in Path(folder).iterdir() if _is_folder(entry))
+            found = [file for one in inside for file in _images_in(one)]
     except OSError as error:
         raise ImageError(f"image folder '{name}' cannot be read: {error.strerror}") from error
-    found = [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-    ]
     if not found:
         raise ImageError(f"image folder '{name}' holds no image: give one with PNG or JPEG files")
     return found
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return [
+        entry
+        for entry in sorted(folder.iterdir())
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+    ]
+
+
+def _is_folder(entry: Path) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
