@@ -91,6 +91,20 @@ def test_scales() -> None:
         reproduce(25, Context(scaled("smoke"), Path("nowhere")))
 
 
+def test_the_caption_names_the_networks_that_were_used() -> None:
+    """``SqueezeNet 1.1`` is not said of another network; whatever its weights are called."""
+    known = scaled("small", images="x", models=(ModelSpec("squeezenet1_1", "my.safetensors"),))
+    other = scaled("small", images="x", models=(ModelSpec("tiny-vgg"),))
+    assert Context(known, Path("nowhere")).caption.endswith("(SqueezeNet 1.1 on photos)")
+    assert Context(other, Path("nowhere")).caption == "tiny-vgg, 20 pairs, preset fast (on photos)"
+
+
+def test_boxes_of_other_networks_carry_the_stand_ins_name(context: Context) -> None:
+    claims = [one["what"] for one in reproduce(15, context)["claims"]]
+    assert claims and not any(name in what for what in claims for name in OTHERS)
+    assert all(what.startswith("papernet") for what in claims)
+
+
 def test_a_network_of_the_paper_without_a_stand_in_is_named() -> None:
     with pytest.raises(NoStandIn, match="nothing stands for AlexNet"):
         reproduce(13, Context(scaled("smoke"), Path("nowhere")))

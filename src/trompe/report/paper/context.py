@@ -44,24 +44,34 @@ class Scale:
 
     Args:
         settings: of the audits.
-        words: for the figures' captions.
+        words: for the figures' captions: the networks.
+        pictures: for the figures' captions: the images.
         others: what stands for the paper's other networks, by their names in ``OTHERS``; one that
             is missing has no stand-in here.
         cifar_images: images of the network in place of ``CIFAR_10``, where they are others.
         most: images of what is not an audit, at most.
+        own: whether the networks are those that ``words`` say.
     """
 
     settings: Settings
     words: str
+    pictures: str
     others: Mapping[str, ModelSpec]
     cifar_images: str | None = None
     most: int = 20
+    own: bool = True
+
+    @property
+    def what(self) -> str:
+        """Networks and images, in words; a network that the user gave is named elsewhere."""
+        return f"{self.words} on {self.pictures}" if self.own else f"on {self.pictures}"
 
 
 SCALES: dict[str, Scale] = {
     "smoke": Scale(
         Settings(methods=METHODS, presets=("fast",), pairs=2, batch_size=2, iterations=200),
         "embedded networks of 64 pixels",
+        "embedded images",
         {"ResNet-18": ModelSpec("tiny-resnet")},
         most=2,
     ),
@@ -69,7 +79,8 @@ SCALES: dict[str, Scale] = {
         Settings(
             models=(ModelSpec("squeezenet1_1"),), images="", methods=METHODS, pairs=20, batch_size=4
         ),
-        "SqueezeNet 1.1 on photos",
+        "SqueezeNet 1.1",
+        "photos",
         {
             "ResNet-18": ModelSpec("efficientnet-lite0"),
             "AlexNet": ModelSpec("tiny-vgg"),
@@ -79,7 +90,8 @@ SCALES: dict[str, Scale] = {
     ),
     "paper": Scale(
         Settings(models=(ModelSpec("vgg16"),), images="", methods=METHODS, pairs=100, batch_size=4),
-        "the paper's networks on ImageNet",
+        "the paper's networks",
+        "ImageNet",
         {name: ModelSpec(name.lower().replace("-", "")) for name in OTHERS[:3]},
     ),
 }
@@ -112,7 +124,10 @@ def scaled(
     if (cifar_model is None) != (cifar_images is None):
         raise UsageError("give --cifar-model and --cifar-images together, or neither")
     others = scale.others if cifar_model is None else {**scale.others, CIFAR_10: cifar_model}
-    return dataclasses.replace(scale, settings=settings, others=others, cifar_images=cifar_images)
+    own = [spec.name for spec in settings.models] == [spec.name for spec in scale.settings.models]
+    return dataclasses.replace(
+        scale, settings=settings, others=others, cifar_images=cifar_images, own=own
+    )
 
 
 class NoStandIn(UsageError):
@@ -247,5 +262,5 @@ class Context:
         steps = "" if settings.iterations is None else f", {settings.iterations} iterations"
         return (
             f"{models}, {settings.pairs} pairs, preset {', '.join(settings.presets)}{steps} "
-            f"({self.scale.words})"
+            f"({self.scale.what})"
         )

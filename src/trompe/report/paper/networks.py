@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from trompe.audit.results import Row
 from trompe.report.figures import joint_figure
 from trompe.report.paper.attacks import similar
 from trompe.report.paper.context import CIFAR_10, OTHERS, Context, Redrawn
@@ -29,11 +28,11 @@ def _similarity(context: Context, name: str) -> Redrawn:
 def _output(context: Context, *names: str) -> Redrawn:
     """How far the outputs of networks moved, side by side."""
     known = [name for name in names if name in context.scale.others] or names
-    rows: list[Row] = []
-    for name in known:
-        rows += [replace(row, method=name) for row in context.other(name).done]
+    found = {name: context.other(name).done for name in known}
+    labels = {name: context.scale.others[name].key for name in known}  # the network that was used
+    rows = [replace(row, method=labels[name]) for name in known for row in found[name]]
     drawing = joint_figure(box_panels(rows, OUTPUTS), columns=2)
-    claims = [one for name in known for one in unmoved([r for r in rows if r.method == name], name)]
+    claims = [one for name in known for one in unmoved(found[name], labels[name])]
     return Redrawn({"": drawing}, tuple(claims), _made_with(context, *known))
 
 
