@@ -6,18 +6,23 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from scipy.stats import binom
 
 from trompe.audit import ModelSpec
+from trompe.audit.results import Row
 from trompe.errors import UsageError
 from trompe.report.paper import FIGURES, SCALES, Context, NoStandIn, reproduce, scaled
 from trompe.report.paper.claims import claim, median_interval
 from trompe.report.paper.context import OTHERS
+from trompe.report.paper.smoothed_attacks import _paired
+from trompe.report.run_figures import MAPS
 
 NETWORK = """
 import torch
@@ -89,6 +94,24 @@ def test_scales() -> None:
         scaled("huge")
     with pytest.raises(UsageError, match="figure 25 cannot"):
         reproduce(25, Context(scaled("smoke"), Path("nowhere")))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-8, 1e-12])
+def test_a_change_is_judged_alike_in_all_units(unit: float) -> None:
+    """An interval on both sides of 0 is open, one above it agrees, however small the numbers are."""
+
+    def row(change: float, number: int) -> Row:
+        values = {"map_target_mse": change * unit}
+        return cast(Row, SimpleNamespace(method="gradient", pair=number, values=values))
+
+    def judged(changes: Sequence[float]) -> str:
+        before = [row(0.0, i) for i in range(len(changes))]
+        after = [row(change, i) for i, change in enumerate(changes)]
+        return _paired(before, after, MAPS[0], "", harder_is_less=False)[0].agreement
+
+    assert judged([-3, -2, -1, 0.05, 0.1, 0.2]) == "open"
+    assert judged([0.05, 0.1, 0.2, 1, 2, 3]) == "agrees"
+    assert judged([-3, -2, -1, -0.2, -0.1, -0.05]) == "differs"
 
 
 def test_the_caption_names_the_networks_that_were_used() -> None:
