@@ -155,3 +155,37 @@ def test_refused_where_the_record_would_differ(body: Callable[[Tensor], Tensor])
     net = Net(body).double()
     with pytest.raises(UnsupportedOp, match=r"torch\..* makes the recorded pass differ"):
         record(net, torch.randn(2, 6, dtype=torch.float64, requires_grad=True))
+
+
+def written_columns(h: Tensor) -> Tensor:
+    out = h.new_zeros(len(h), 3)
+    for i in range(3):
+        out[:, i] = h[:, i] * h[:, i + 1]
+    return out
+
+
+def products_in_place(h: Tensor) -> Tensor:
+    weight = torch.linspace(-1, 1, 18, dtype=h.dtype).view(6, 3)
+    out = h.new_ones(len(h), 3).addmm_(h, weight, beta=0.5, alpha=2)
+    out = h.new_ones(len(h), 1, 3).baddbmm_(h[:, None], weight.expand(len(h), 6, 3))[:, 0] + out
+    return out.addcmul_(h[:, 3:], h[:, :3], value=0.5)
+
+
+@pytest.mark.parametrize("body", [written_columns, products_in_place])
+def test_the_output_may_be_a_constant_that_was_written_into(
+    body: Callable[[Tensor], Tensor],
+) -> None:
+    class Written(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(self.linear(x))
+
+    model = Written(body).double()
+    x = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
+    tape, logits = record(model, x)
+    start = torch.randn(2, 3, dtype=torch.float64)
+    plain = model(x)
+    torch.testing.assert_close(logits, plain)
+    (expected,) = torch.autograd.grad(plain, x, start)
+    torch.testing.assert_close(sweep(tape, logits, start, GRADIENT), expected)
+    names = {call.func.__name__ for call in tape.calls}
+    assert not names & {"addmm", "baddbmm", "addcmul"}  # taken apart, so that every method knows it

@@ -374,3 +374,43 @@ def test_no_hook_is_left() -> None:
     found(net, layer="blocks.1")
     assert not nn.modules.module._global_forward_hooks
     assert not any(module._forward_hooks for module in net.modules())
+
+
+class Mixed(nn.Module):
+    """Maps [B, C, H, W] whose channels a product with a constant mixes: as many as rows."""
+
+    def __init__(self, mix: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.mix = mix
+        self.weight, self.head = nn.Parameter(torch.randn(16, 16)), nn.Linear(16 * 256, 4)
+
+    def maps(self, x: Tensor) -> Tensor:
+        return self.mix(F.relu(torch.einsum("oc,bchw->bohw", self.weight[:, :3], x)), self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.maps(x).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda h, w: torch.einsum("bchw,oc->bohw", h, w),
+        lambda h, w: torch.einsum("oc, bchw -> bohw", [w, h]),
+        lambda h, w: torch.einsum("kbchw->bchw", torch.stack([h, h * h])),
+        lambda h, w: torch.matmul(w, h.permute(3, 0, 1, 2)).permute(1, 2, 3, 0),
+        lambda h, w: (h.permute(0, 2, 3, 1) @ w.t()).permute(0, 3, 1, 2),
+    ],
+    ids=["einsum", "weight first", "a sum", "matmul from the left", "from the right"],
+)
+def test_products_that_mix_channels_tell_which_axis_they_are_on(
+    mix: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    net = Mixed(mix).double().eval()
+    try:
+        maps = found(net)
+    except UsageError as error:  # nothing tells, and nothing is guessed
+        assert "channels_last" in str(error)
+        maps = found(net, channels_last=False)
+    expected = by_hand(net.maps, lambda h: net.head(h.flatten(1)), X, 1)
+    torch.testing.assert_close(maps, expected)

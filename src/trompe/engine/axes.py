@@ -39,11 +39,36 @@ def told_channels(op: OpCall, like: Tensor) -> int | None:
     name = op.func.__name__
     if like.dim() > 2 and (any(part in name for part in _SECOND) or op.func is F.interpolate):
         return 1
-    if op.func is F.linear or (name in _PRODUCTS and len(op.edges) == 1):
+    if op.func is F.linear:
         return like.dim() - 1
+    if name in _PRODUCTS:
+        return _of_product(op, like) if len(op.edges) == 1 else None
     if op.func is F.layer_norm or op.func is F.rms_norm:
         return like.dim() - 1 if len(op.argument(1, "normalized_shape")) == 1 else None
     return None
+
+
+def _of_product(op: OpCall, like: Tensor) -> int | None:
+    """The axis of the channels of a product with a constant, which mixes them, or makes them.
+
+    It is the only axis that is summed over (of the input) or that comes from the constant (of the
+    output).
+    """
+    alias = op.edges[0][1]
+    if op.func.__name__ != "einsum":
+        first = bool(op.args) and op.args[0] is alias
+        return like.dim() - (1 if first or alias.dim() < 2 else 2)
+    equation, *operands = op.args
+    operands = [*operands[0]] if isinstance(operands[0], (list, tuple)) else operands
+    if not isinstance(equation, str) or "->" not in equation or "." in equation:
+        return None
+    given, made = equation.replace(" ", "").split("->")
+    terms = given.split(",")
+    mine = next(term for term, operand in zip(terms, operands, strict=True) if operand is alias)
+    others = "".join(terms).replace(mine, "", 1)
+    here, there = (made, mine) if like is op.out else (mine, made)
+    mixed = [i for i, label in enumerate(here) if label in others and label not in there]
+    return mixed[0] if len(mixed) == 1 else None
 
 
 def _reduced(op: OpCall) -> int | None:

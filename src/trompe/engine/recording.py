@@ -91,12 +91,13 @@ def _recorded(
                 "the model differentiates within its forward pass (torch.autograd.grad), which "
                 "cannot be recorded: explain with 'gradient', or write its derivative out"
             ) from error
+    if isinstance(logits, Tensor):
+        logits = tape.final(logits)  # before it is judged: a constant may have been written into
     if not isinstance(logits, Tensor) or not logits.requires_grad:
         raise ModelError(
             f"{type(model).__name__} does not return a tensor that depends differentiably on its "
             "input: return logits [B, K], computed outside torch.no_grad()"
         )
-    logits = tape.final(logits)
     return tape, logits
 
 

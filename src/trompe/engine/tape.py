@@ -186,6 +186,10 @@ class Tape(TorchFunctionMode):
         if overwritten is not None and self._constant_view(overwritten, args, kwargs):
             func, args, kwargs = untouched
             return func(*args, **kwargs)
+        if func in DECOMPOSITIONS:  # in place
+            with self:
+                out = DECOMPOSITIONS[func](*args, **kwargs)
+            return self._written(overwritten, out)
         reading = read(self._memory, func, args, kwargs)
         if reading is not None and reading.function is not None:  # whatever its spelling
             func, args, kwargs = reading.function, reading.args, {}
@@ -202,13 +206,19 @@ class Tape(TorchFunctionMode):
             elif made:
                 call = OpCall(func, args, kwargs, edges, made, len(self.calls), self._place())
                 self._enter(call)
-            shared = overwritten is not None and self._redirects.shared(overwritten)
-        if overwritten is not None and isinstance(out, Tensor):
-            if shared:
-                with self:  # its views are taken anew, and that is recorded
-                    self._redirects.overwrite_shared(overwritten, out)
-                return self._redirects.resolve(overwritten)
-            self._redirects.overwrite(overwritten, out)
+        return self._written(overwritten, out)
+
+    def _written(self, overwritten: Tensor | None, out: Any) -> Any:
+        """What a call returns that would have written ``out`` into ``overwritten``, if any."""
+        if overwritten is None or not isinstance(out, Tensor):
+            return out
+        with _unobserved():
+            shared = self._redirects.shared(overwritten)
+        if shared:
+            with self:  # its views are taken anew, and that is recorded
+                self._redirects.overwrite_shared(overwritten, out)
+            return self._redirects.resolve(overwritten)
+        self._redirects.overwrite(overwritten, out)
         return out
 
     def _enter(self, call: OpCall) -> None:
