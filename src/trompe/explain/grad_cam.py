@@ -80,6 +80,7 @@ class GradCAM(Method):
             if self.weights == "gradient":
                 score = pick(logits, target).sum()
                 (share,) = torch.autograd.grad(score, maps, create_graph=True)
+                once(model, f"grad_cam {self.layer}", (x,), {}, lambda: self._hear(share))
                 scale = share.movedim(channels, 1).mean(dim=places, keepdim=True)
             else:
                 share = self._relevance(tape, logits, one_hot(logits, target), op, maps)
@@ -94,6 +95,16 @@ class GradCAM(Method):
 
         return explained(method, model, x)
 
+    def _hear(self, share: Tensor) -> bool:
+        """Say where the class of an image does not depend on the maps, so that its own is zero."""
+        if not share.is_meta and not bool(share.flatten(1).any(dim=1).all()):
+            layer = "the last maps" if self.layer is None else f"layer '{self.layer}'"
+            log.warning(
+                f"grad_cam: the class of an image does not depend on {layer} (its gradient there "
+                "is zero): so is its map, which says nothing of the model"
+            )
+        return True
+
     def _features(self, tape: Tape, model: nn.Module, logits: Tensor) -> tuple[OpCall, Tensor, int]:
         """The operation that returns the feature maps, these, and the axis of their channels."""
         used = {id(logits)}  # a second head has maps that the class is not read from
@@ -101,6 +112,8 @@ class GradCAM(Method):
             if any(id(tensor) in used for tensor in op.outputs):
                 used.update(id(tensor) for tensor, _ in op.edges)
         image, found, dims = tape.input.shape, [], tape.input.dim()
+        parts: list[OpCall] = []  # of fewer images than are explained
+        sizes: set[torch.Size] = set()  # of the maps that convolutions return
         whole, tokens = {id(tape.input)}, {id(tape.input)}
         for op in tape.calls:
             taken = {id(tensor) for tensor, _ in op.edges}
@@ -111,12 +124,17 @@ class GradCAM(Method):
                 whole |= made
             if taken & tokens and op.out.dim() >= min(dims, 3) > 2:
                 tokens |= made
-            if made & used & tokens and op.out.dim() == dims and op.out.shape[0] == image[0]:
-                found.append(op)
+            if made & used & tokens and op.out.dim() == dims:
+                if op.out.shape[0] == image[0]:
+                    found.append(op)
+                elif op.out.shape[0] < image[0]:
+                    parts.append(op)
+            if op.func.__name__.startswith("conv"):
+                sizes.add(op.out.shape[2:])
             if op.func in SOFTMAX and op.out.dim() > 2 and not made & whole and self.layer is None:
                 found = []  # attention: the maps before it are not what the class is read from
         if self.layer is not None:
-            return self._of_layer(tape, model, found)
+            return self._of_layer(tape, model, found, parts, used)
         for op in reversed(found):
             if sum(size > 1 for size in op.out.shape[1:]) < 2:  # a number per channel, or a gate
                 continue
@@ -125,9 +143,24 @@ class GradCAM(Method):
                 if not whole.isdisjoint(id(tensor) for tensor in op.outputs):
                     raise self._unknown(op)
                 continue  # made of tokens, as the queries of attention are
-            if min(_places(op.out, channels)) > 1:
+            if min(_places(op.out, channels)) > 1 or (channels == 1 and op.out.shape[2:] in sizes):
+                self._check_whole(op, parts)
                 return op, op.out, channels
         raise self._none(model)
+
+    def _check_whole(self, op: OpCall, parts: list[OpCall]) -> None:
+        """Refuse maps after which the batch is taken apart, and its images go on by themselves."""
+        memory = op.out.untyped_storage()._cdata
+        for part in parts:
+            apart = part.out.untyped_storage()._cdata != memory  # no view of them: a transposition
+            if part.index > op.index and apart and sum(n > 1 for n in part.out.shape[2:]):
+                raise self._one_by_one()
+
+    def _one_by_one(self) -> UsageError:
+        return UsageError(
+            "grad_cam: the model computes its last maps one image at a time, or in parts of the "
+            "batch, so that no tensor holds those of all images: explain one image at a time"
+        )
 
     def _module(self, model: nn.Module) -> nn.Module | None:
         """The module that ``layer`` names, in the model or in the one that is wrapped."""
@@ -144,7 +177,12 @@ class GradCAM(Method):
         return found
 
     def _of_layer(
-        self, tape: Tape, model: nn.Module, found: list[OpCall]
+        self,
+        tape: Tape,
+        model: nn.Module,
+        found: list[OpCall],
+        parts: list[OpCall],
+        used: set[int],
     ) -> tuple[OpCall, Tensor, int]:
         """What the layer itself returns, never what is computed within it."""
         makers = {id(tensor): op for op in found for tensor in op.outputs}
@@ -162,8 +200,16 @@ class GradCAM(Method):
                 channels = self._channels(tape, op, model)
                 if channels is None:
                     raise self._unknown(op)
-                if min(_places(tensor, channels)) > 1:
+                if max(_places(tensor, channels)) > 1:
                     return op, tensor, channels
+        returned = [tensor for call in tape.returned for tensor in call]
+        if any(tensor is out for tensor in returned for op in parts for out in op.outputs):
+            raise self._one_by_one()
+        if returned and not any(id(tensor) in used for tensor in returned):
+            raise UsageError(
+                f"the class is not read from layer '{self.layer}': no gradient comes from the "
+                "output to what it returns; name another layer"
+            )
         raise self._none(model)
 
     def _none(self, model: nn.Module) -> Exception:
