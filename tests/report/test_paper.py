@@ -98,7 +98,7 @@ def test_scales() -> None:
 
 @pytest.mark.parametrize("unit", [1.0, 1e-8, 1e-12])
 def test_a_change_is_judged_alike_in_all_units(unit: float) -> None:
-    """An interval on both sides of 0 is open, one above it agrees, however small the numbers are."""
+    """An interval on both sides of 0 is open, one above it agrees, however small they are."""
 
     def row(change: float, number: int) -> Row:
         values = {"map_target_mse": change * unit}
@@ -124,7 +124,8 @@ def test_the_caption_names_the_networks_that_were_used() -> None:
 
 def test_boxes_of_other_networks_carry_the_stand_ins_name(context: Context) -> None:
     claims = [one["what"] for one in reproduce(15, context)["claims"]]
-    assert claims and not any(name in what for what in claims for name in OTHERS)
+    assert claims
+    assert not any(name in what for what in claims for name in OTHERS)
     assert all(what.startswith("papernet") for what in claims)
 
 

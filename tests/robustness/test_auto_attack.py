@@ -67,7 +67,7 @@ def test_every_worst_case_is_what_its_image_shows(found: RobustnessResult) -> No
 
 def test_no_member_found_anything_worse_than_the_ensemble(found: RobustnessResult) -> None:
     assert found.failures == {}
-    assert len(found.by_member) == 7
+    assert len(found.by_member) == 8
     for values in found.by_member.values():
         for name, value in values.items():
             if name == "centre":

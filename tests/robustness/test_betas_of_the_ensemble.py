@@ -31,5 +31,5 @@ def test_a_hardened_network_takes_a_sharper_end(monkeypatch: pytest.MonkeyPatch)
         return float(torch.as_tensor(found.worst["pcc"]).mean())
 
     present = worst()
-    monkeypatch.setattr(batch, "_BETAS", (5.0, 300.0))
+    monkeypatch.setattr(batch, "_BETA_END", 300.0)
     assert present < worst() - 0.01

@@ -38,9 +38,9 @@ from trompe.types import Explainer, InputSpace, Progress
 log = logging.getLogger("trompe")
 
 QUERY_MEMBER = "square"
-_BETAS = 5.0, 1000.0
-"""From which beta, in spreads, to which. It begins smoother than a preset, which must keep more of
-the output, and ends sharper: the maps of a hardened network follow the surrogate's only there."""
+_BETA_END = 1000.0
+"""To which beta, in spreads: sharper than a preset's, for the maps of a hardened network follow the
+surrogate's only there."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Ensemble:
         known = plan.base if isinstance(plan.base, Method) else "gradient"
         settings = preset_for("fast", known, self.x.shape[-2])
         if settings.per_layer:  # no softmax must be kept, which a smoother beginning would lose
-            settings = replace(settings, beta_start=_BETAS[0], beta_end=_BETAS[1])
+            settings = replace(settings, beta_start=member.beta, beta_end=_BETA_END)
 
         def watch(now: Observation) -> None:
             self.maps += 1
@@ -251,8 +251,8 @@ class Ensemble:
     def _doubt(self) -> None:
         worst = self.worst
         self._flag(doubts.MASKED, doubts.black_box_wins(worst, QUERY_MEMBER))
-        both = [doubts.falling(worst, name) for name in ("unlike", "unlike, again")]
-        self._flag(doubts.STILL_FALLING, both[0] | both[1])
+        for name in ("unlike", "unlike, again", "unlike, sharper"):
+            self._flag(doubts.STILL_FALLING, doubts.falling(worst, name))
         self._flag(doubts.NOT_FINITE, worst.lost > 0)
         self._flag(doubts.NOTHING_JUDGED, worst.judged == 0)
         nowhere = torch.zeros_like(worst.judged, dtype=torch.bool)

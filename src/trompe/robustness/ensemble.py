@@ -85,7 +85,7 @@ def auto_attack(
         target: the class explained of each image, [B], or one for all; the predicted one if not
             given.
         input_space: the model's normalisation; ImageNet's, or a loaded model's own, if not given.
-        budget: the share of the members' 100 steps (one takes 900) and 5,000 queries, which end
+        budget: the share of the members' 100 steps (two take 900) and 5,000 queries, which end
             after 1,000 where they are far behind of every image.
         generator: of all random numbers; seeded with 0 if not given.
         progress: called after every step and every query.

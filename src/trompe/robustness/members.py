@@ -17,7 +17,7 @@ STEPS, QUERIES = 100, 5000
 """Of each member that takes derivatives, and of the one that takes none (AutoAttack's numbers)."""
 
 PATIENCE = 9
-"""Times as many steps are taken by the member that gains from more."""
+"""Times as many steps are taken by the members that gain from more."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Member:
         objective: what it makes of the maps.
         step: how it moves.
         patience: how many times the others' steps it takes.
+        beta: of the surrogate in the beginning, in spreads.
     """
 
     name: str
     objective: Objective
     step: Step
     patience: int = 1
+    beta: float = 5.0
 
 
 def members(
@@ -42,9 +44,10 @@ def members(
 ) -> list[Member]:
     """The members that take derivatives, for the images of ``reference``.
 
-    ``unlike`` looks for the worst correlation, twice: by APGD's steps, and by steps of gathered
-    signs that fall as a cosine, nine times as many: what they find still improves with their
-    number, where the other members' does not (``docs/decisions.md``). ``topk_margin`` looks for
+    ``unlike`` looks for the worst correlation, three times: by APGD's steps, and twice by steps of
+    gathered signs that fall as a cosine, nine times as many: what they find still improves with
+    their number, where the other members' does not, and on a hardened network a sharper beginning
+    finds other maps (``docs/decisions.md``). ``topk_margin`` looks for
     the least common top k. Three go towards maps: that of another image, the original one moved to
     the far corner, and its inverse.
     """
@@ -52,12 +55,14 @@ def members(
     linf = isinstance(ball, LInfBall)
     apgd = Apgd(radius, norm="linf" if linf else "l2")
     falling: Step = Signed(radius / 4)
+    farther: Step = Signed(radius / 2, momentum=0.85)
     if not linf:  # what a pixel may change by if all do alike
         pixels = reference.x[0].numel() ** 0.5
-        falling = ScaledAdam(radius / pixels)
+        falling, farther = ScaledAdam(radius / pixels), ScaledAdam(2 * radius / pixels)
     found = [
         Member("unlike", Unlike(), apgd),
         Member("unlike, again", Unlike(), falling, patience=PATIENCE),
+        Member("unlike, sharper", Unlike(), farther, patience=PATIENCE, beta=10.0),
         Member("topk_margin", TopkMargin(), apgd),
     ]
     if reference.map[0].numel() < 2 * max(1, reference.map[0].numel() // 10):
