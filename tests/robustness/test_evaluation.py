@@ -164,7 +164,7 @@ def test_images_without_a_map_fail_and_the_others_go_on() -> None:
 
 def test_an_interruption_keeps_the_images_that_are_done() -> None:
     def stop(done: int, total: int, numbers: Mapping[str, float]) -> None:
-        if done > total * 0.6:
+        if done > total * 0.55:
             raise KeyboardInterrupt
 
     found = evaluate(
