@@ -159,7 +159,12 @@ def _check_defined(model: nn.Module, x: Tensor, rules: RuleSet) -> None:
 def _look_at_size(
     model: nn.Module, x: Tensor, start: Tensor, relevance: Tensor, rules: RuleSet, keep: bool
 ) -> None:
-    """Look at the size of every map; of maps with a graph, an attack's steps, at the first."""
+    """Look at the size of every map; of maps with a graph, an attack's steps, at the first.
+
+    Not where the numbers cannot be read: on meta tensors, and while a step is recorded.
+    """
+    if x.is_meta or torch._C._len_torch_dispatch_stack():
+        return
 
     def find() -> bool:
         times = growth(start, relevance)
