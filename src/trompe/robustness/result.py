@@ -82,9 +82,9 @@ class RobustnessResult:
         for name, values in self.worst.items():
             found = sum(who != "none" for who in self.found_by[name])
             lines.append(
-                f"{name}: worst of all members {float(values.mean()):.3f} on average, "
-                f"{float(values.max() if MEASURES[name].distance else values.min()):.3f} at the "
-                f"most; found on {found} of {len(values)} images"
+                f"{name}: {float(values.mean()):.3f} on average, "
+                f"{float(values.max() if MEASURES[name].distance else values.min()):.3f} for the "
+                f"worst image; worse than without an attack on {found} of {len(values)}"
             )
         if untried:
             lines.append(f"nothing is known of {untried} images: every attempt lost their answer")
