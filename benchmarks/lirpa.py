@@ -91,15 +91,8 @@ def compared(python: str, net: nn.Sequential, x: Tensor, beta: float) -> list[di
             if row["radius"] == radius:
                 here = slice(row["point"], row["point"] + 1)
                 gradient = trompe.explainer("gradient")(smooth, x[here], target[here])
-                assert (
-                    float(
-                        (gradient[0] - torch.tensor(row["centre"], dtype=gradient.dtype))
-                        .abs()
-                        .max()
-                        .detach()
-                    )
-                    < 1e-9
-                )
+                away = gradient[0].detach() - torch.tensor(row["centre"], dtype=gradient.dtype)
+                assert float(away.abs().max()) < 1e-9
                 found.setdefault(f"auto_LiRPA, {row['method']}", []).append(row)
         for name, all_of in found.items():
             ratios = [

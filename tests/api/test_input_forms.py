@@ -122,12 +122,12 @@ def result(name: str, model: Any = NET, x: Any = X, target: Any = CLASS) -> Tens
 def test_every_form_gives_the_same_result(name: str) -> None:
     expected = result(name)
     assert expected.numel() > 0
-    for form, model in MODELS.items():
-        nets.close(result(name, model=model), expected, 1e-4), form
-    for form, x in IMAGES.items():
-        nets.close(result(name, x=x), expected, 1e-4), form
-    for form, target in CLASSES.items():
-        nets.close(result(name, target=target), expected, 1e-4), form
+    for model in MODELS.values():
+        nets.close(result(name, model=model), expected, 1e-4)
+    for x in IMAGES.values():
+        nets.close(result(name, x=x), expected, 1e-4)
+    for target in CLASSES.values():
+        nets.close(result(name, target=target), expected, 1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"first_layer_norm"}))
@@ -164,3 +164,17 @@ def test_results_are_short_at_a_prompt() -> None:
         assert len(repr(one)) < 1200
         assert max(map(len, repr(one).splitlines())) < 130
     assert "robust-explanation accuracy" in found[0].summary()
+
+
+def test_without_a_class_manipulated_images_are_explained_by_that_of_the_originals() -> None:
+    layers = (nn.Flatten(), nn.Linear(768, 6), nn.ReLU(), nn.Linear(6, 3, bias=False))
+    net = nets.seeded(nn.Sequential(*layers)).eval()
+    own = net(X).argmax(1)
+    tried = torch.randn(100, *X.shape, generator=torch.Generator().manual_seed(4))
+    other = next(x for x in tried if net(x).argmax(1) != own)
+    found = [
+        geometry.recovery(net, X, other, target, HEAT, betas=(2.0,)).to_target.pcc
+        for target in (None, own, net(other).argmax(1))
+    ]
+    nets.close(found[0], found[1], 1e-6)
+    assert float((found[0] - found[2]).abs()) > 1e-3

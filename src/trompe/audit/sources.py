@@ -17,7 +17,7 @@ from trompe.audit.source import Source, readable
 from trompe.errors import ImageError, UsageError
 from trompe.ordinary import read_ordinary
 from trompe.types import Preprocessing
-from trompe.zoo.images import SUFFIXES, default_images, fit_pixels, load_image
+from trompe.zoo.images import default_images, fit_pixels, folders_in, images_in, load_image
 from trompe.zoo.npz_images import NpzImages
 
 #: Stands for the three photos that come with scikit-image.
@@ -185,19 +185,14 @@ class Torchvision(Source):
 
 def _folder(spec: str) -> Source:
     root = Path(spec)
-
-    def images(folder: Path) -> list[Path]:
-        found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-        return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
-
     try:
         if (root / "labels.csv").exists():
             table = read_labels(root / "labels.csv")
             return Files(spec, root, list(table), list(table.values()))
-        if flat := images(root):
+        if flat := images_in(root):
             return Files(spec, root, [p.name for p in flat], [None] * len(flat))
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        entries = [(p, number) for number, folder in enumerate(folders) for p in images(folder)]
+        folders = enumerate(folders_in(root))
+        entries = [(path, number) for number, folder in folders for path in images_in(folder)]
     except OSError as error:
         raise ImageError(f"image folder '{spec}' cannot be read: {error.strerror}") from error
     if not entries:

@@ -188,7 +188,11 @@ def detect(
     asked = DETECTORS if detectors is None else detectors
     x = given.x.detach()
     with torch.no_grad():
-        wanted = given.target(target)
+        if target is None:
+            parts = [given.outputs.explained(judge(part)) for part in x.split(batch_size)]
+            wanted = torch.cat(parts)
+        else:
+            wanted = given.target(target)
         scores: dict[str, list[Tensor]] = {name: [] for name in asked}
         for part, classes in zip(x.split(batch_size), wanted.split(batch_size), strict=True):
             for name, detector in asked.items():

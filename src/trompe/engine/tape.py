@@ -25,7 +25,7 @@ from trompe.engine.notes import Notes
 from trompe.engine.places import running
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.reading import read
-from trompe.engine.walk import names_of
+from trompe.engine.walk import is_wrapper, names_of
 from trompe.errors import UnsupportedOp
 
 _unobserved = torch._C.DisableTorchFunction
@@ -245,14 +245,10 @@ class Tape(TorchFunctionMode):
         module = running(self._paths)
         if module is None:
             return "an unknown place"
-        if getattr(module, "wraps", False):
+        if is_wrapper(module):
             return "the model's output"
         path = self._paths[id(module)]
-        return (
-            f"'{path}' ({type(module).__name__})"
-            if path
-            else f"the model ({type(module).__name__})"
-        )
+        return f"{repr(path) if path else 'the model'} ({type(module).__name__})"
 
 
 def depends(tensor: Tensor, x: Tensor) -> bool:

@@ -37,17 +37,18 @@ def trainable(modules: list[nn.Module]) -> bool:
     return False
 
 
+def is_wrapper(module: nn.Module) -> bool:
+    """Whether trompe made this module around a model, which it has as ``model``."""
+    return getattr(type(module), "wraps", None) is True
+
+
 def names_of(model: nn.Module) -> dict[int, str]:
     """The name of every module, by its id, as whoever gave the model calls it.
 
     What trompe wraps a model in (its classes with ``wraps = True``, whose model is ``model``) is
     not named: its names would mean nothing to him.
     """
-    before = "model."
-    depth = 0
-    inner: nn.Module | None = model
-    while inner is not None and getattr(inner, "wraps", False):
-        inner = inner._modules.get("model")
-        depth += 1
-    prefix = before * depth
+    prefix, inner = "", model
+    while is_wrapper(inner):
+        prefix, inner = f"{prefix}model.", inner.get_submodule("model")
     return {id(one): f"{name}.".removeprefix(prefix)[:-1] for name, one in model.named_modules()}

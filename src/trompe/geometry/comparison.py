@@ -174,7 +174,7 @@ def compare_smoothings(
         raise UsageError("repeats must be at least 1, and there must be samples and sigmas")
     given, base = adapted(model, x, evaluation=True), method or Gradient()
     judge, x, target = frozen(given.model), given.x.detach(), given.target(target)
-    sigma = matching_sigma(judge, x, beta)
+    sigma = matching_sigma(model, x, beta)
     tried = sorted(sigmas or [share * sigma for share in SHARES])
     counts = sorted(samples)
     smoothed = BetaSmoothing(base=base, beta=beta)

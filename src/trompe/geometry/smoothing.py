@@ -133,8 +133,9 @@ def recovery(
         UsageError: if a beta is not positive.
         ExplanationError: if a map is all zero or not finite.
     """
+    classes = adapted(model, x, evaluation=True).target(target)  # of x, of the other images too
     after, before = (
-        smoothed_maps(model, images, target, betas=betas, method=method, pooling=pooling)
+        smoothed_maps(model, images, classes, betas=betas, method=method, pooling=pooling)
         for images in (x_adv, x)
     )
     return Recovery(_alike(betas, after, before), _alike(betas, after, target_map.to(after)))

@@ -47,9 +47,9 @@ def members(
     ``unlike`` looks for the worst correlation, three times: by APGD's steps, and twice by steps of
     gathered signs that fall as a cosine, nine times as many: what they find still improves with
     their number, where the other members' does not, and on a hardened network a sharper beginning
-    finds other maps (``docs/decisions.md``). ``topk_margin`` looks for
-    the least common top k. Three go towards maps: that of another image, the original one moved to
-    the far corner, and its inverse.
+    finds other maps (``docs/decisions.md``). ``topk_margin`` looks for the least common top k.
+    Three go towards maps: that of another image, the original one moved to the far corner, and its
+    inverse.
     """
     radius = ball.radius
     linf = isinstance(ball, LInfBall)

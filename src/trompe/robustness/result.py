@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trompe.errors import UsageError
+from trompe.robustness.doubts import MEANING
 from trompe.robustness.likeness import MEASURES
 from trompe.robustness.shares import Share, share
 
@@ -88,8 +90,8 @@ class RobustnessResult:
             )
         if untried:
             lines.append(f"nothing is known of {untried} images: every attempt lost their answer")
-        flagged = sorted({flag for flags in self.flags for flag in flags})
-        lines += [f"doubt: {flag}" for flag in flagged]
+        counts = Counter(flag for flags in self.flags for flag in flags)
+        lines += [f"{flag} ({n} of {len(self.x)}): {MEANING[flag]}" for flag, n in counts.items()]
         lines += [f"not run: {name}: {why}" for name, why in self.failures.items()]
         return "\n".join(lines)
 

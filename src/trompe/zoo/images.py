@@ -240,10 +240,9 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """
     name = os.fspath(folder)
     try:
-        found = _images_in(Path(folder))
+        found = images_in(Path(folder))
         if not found:
-            inside = sorted(entry for entry in Path(folder).iterdir() if _is_folder(entry))
-            found = [file for one in inside for file in _images_in(one)]
+            found = [file for one in folders_in(Path(folder)) for file in images_in(one)]
     except OSError as error:
         raise ImageError(f"image folder '{name}' cannot be read: {error.strerror}") from error
     if not found:
@@ -251,7 +250,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder itself, by name, hidden ones left out."""
     return [
         entry
         for entry in sorted(folder.iterdir())
@@ -259,5 +259,6 @@ def _images_in(folder: Path) -> list[Path]:
     ]
 
 
-def _is_folder(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, hidden ones left out."""
+    return [one for one in sorted(folder.iterdir()) if one.is_dir() and one.name[0] != "."]
