@@ -19,6 +19,8 @@ MAGNITUDES: dict[str, Callable[[Tensor], Tensor]] = {
     "norm beside zero": lambda x: torch.stack([x, torch.zeros_like(x)], -1).norm(dim=-1),
     "over its magnitude": lambda x: (x * x.clone()) * (x * x.clone()).rsqrt(),
     "logarithm without a number": lambda x: x.log().nan_to_num(nan=0.0, neginf=0.0),
+    "mended in place": lambda x: x.log().nan_to_num_(nan=0.0, neginf=0.0),
+    "root in place": lambda x: (x * x) * (x * x).rsqrt_(),
     "sum of what is a number": lambda x: x.log().nansum((2, 3)),
 }
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,6 +31,7 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "attention that sees nothing": lambda x: (
         x.masked_fill(torch.arange(6).view(6, 1) > 3, -torch.inf).softmax(-1).nan_to_num()
     ),
+    "in place": lambda x: x.exp().sqrt_().nan_to_num_().clamp_min_(1e-12),
     "cube": lambda x: x**3,
     "root of an exponential": lambda x: x.exp().sqrt(),
 }

@@ -132,19 +132,24 @@ class _Below(TorchDispatchMode):
             if not met or func._schema.name in VALUELESS:
                 return func(*args, **kwargs)
             branches = not self.paused and func._schema.name in READS
-            out = func(*args, **kwargs)
-            made = tensors_in(out)
-            changed = [
-                args[i]
+            writes = [
+                i
                 for i, a in enumerate(func._schema.arguments)
                 if a.alias_info and a.alias_info.is_write and i < len(args)
             ]
+            changed = [args[i] for i in writes]
+            # What an operation in place was given is gone when it is looked at.
+            given = {id(t): t.clone() for t in tensors_in(changed) if not self.paused}
+            out = func(*args, **kwargs)
+            made = tensors_in(out)
             self._sever(func, changed)
             self._graph.update(_memory(t)[0] for t in met if t.requires_grad)
             self._strays.met(func, met, made)
             for tensor in (*made, *tensors_in(changed)):
                 self._storages.setdefault(*_memory(tensor))
-            if branches or (not self.paused and kinked(func, args, kwargs, met, made)):
+            before = tuple(given.get(id(a), a) for a in args)
+            met = [given.get(id(t), t) for t in met]
+            if branches or (not self.paused and kinked(func, before, kwargs, met, made)):
                 self._report(f"torch.ops.{func._schema.name.replace('::', '.')}")
             return out
 
