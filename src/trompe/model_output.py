@@ -66,19 +66,23 @@ class Logarithm(nn.Module):
     Args:
         model: returns probabilities [B, K].
         each: whether each output has a sigmoid of its own; otherwise a softmax is over all.
+        whole: what a certain answer is: 1, or 100 of a model that returns per cent.
     """
 
     wraps = True
 
-    def __init__(self, model: nn.Module, each: bool) -> None:
+    def __init__(self, model: nn.Module, each: bool, whole: float = 1.0) -> None:
         super().__init__()
         self.model = model
         self.each = each
+        self.whole = whole
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """``log p``, or ``log p - log(1 - p)``, [B, K]; finite where p underflows to 0."""
         p: Tensor = self.model(x)
+        if self.whole != 1:
+            p = p / self.whole
         least = torch.finfo(p.dtype).tiny
         logarithm = p.clamp_min(least).log()
         return logarithm - (1 - p).clamp_min(least).log() if self.each else logarithm

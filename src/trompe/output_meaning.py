@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,31 +21,98 @@ _PASSING = frozenset(
         *("Cat", "Stack", "Mean", "Clamp", "ClampMin", "ClampMax"),
     }
 )
+_CLAMPS = frozenset({"Clamp", "ClampMin", "ClampMax"})
 #: Those that they may be followed by if what else enters is a number.
 _SCALING = frozenset({"Add", "Sub", "Rsub", "Mul", "Div", "Sum", "Reciprocal"})
 
 
-def found_meaning(logits: Tensor) -> tuple[Outputs, bool]:
+#: Ends that have no bounds: what they return is no probability, and of any sign.
+_LINEAR = frozenset(
+    {
+        *("Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Mv", "Addmv", "Dot", "AccumulateGrad"),
+        *("Convolution", "ConvolutionOverrideable", "MkldnnConvolution", "NativeBatchNorm"),
+    }
+)
+_FAR = (-1, 3, -3, 10, -10, 100, -100)
+#: What a probability, or one in per cent, exceeds on one of those images, by whether there is only
+#: one output: an only number that stays small may be a score that is 0 on most images.
+_CERTAIN = {(True, 1.0): 0.9, (False, 1.0): 0.0, (True, 100.0): 99.9, (False, 100.0): 99.9}
+
+
+class Found(NamedTuple):
+    """What the outputs of a model were found to mean.
+
+    Args:
+        meaning: ``classes``, ``binary``, ``probabilities``, or ``value``: one output that never
+            changes its sign, and is no logit.
+        each: whether each output would be a probability by itself, not a share of all.
+        within: whether all numbers seen could be probabilities, of ``whole``.
+        whole: what a certain answer is, 1 or, where they are per cent, 100.
+    """
+
+    meaning: Outputs
+    each: bool
+    within: bool
+    whole: float = 1.0
+
+
+def found_meaning(logits: Tensor, far: Callable[[], Tensor | None]) -> Found:
     """The meaning of the outputs for two images [2, K] with their graph.
 
-    Probabilities are recognised by their numbers (within 0..1, rows that sum to 1), or, where all
-    numbers are within 0..1, by the sigmoid they come from. Scores that merely are not negative
-    are logits. Several labels cannot be told from classes by their logits: they have to be named.
+    Probabilities are recognised by their numbers (rows that sum to 1 or 100), by the softmax or
+    sigmoid they come from, or, however they are spelled, by numbers that stay within 0..1 (or
+    reach 100 and stay within 0..100) on images far from all others, where logits grow. Scores that
+    merely are not negative are logits. Several labels cannot be told from classes by their logits:
+    they have to be named.
+
+    Args:
+        logits: of two images.
+        far: gives the outputs of other images, [N, K], far from those; ``None`` where the model
+            takes none. Only called where the numbers leave it open.
+    """
+    numbers, classes = logits.detach().double(), logits.shape[1]
+    plain = Outputs("binary" if classes == 1 else "classes")
+    if logits.is_meta:
+        return Found(plain, False, False)
+    dtype, likely = logits.dtype, Outputs("probabilities")
+    small = _within(numbers, 1.0, dtype)
+    for whole in (1.0, 100.0):
+        shares = _within(numbers, whole, dtype) and _sum_to_1(numbers / whole, dtype)
+        if shares and classes > 1:
+            return Found(likely, False, True, whole)
+    squashed = small and _comes_from(logits.grad_fn, _SIGMOID | _SOFTMAX)
+    bounded = not _linear(logits.grad_fn) and (classes == 1 or _within(numbers, 100.0, dtype))
+    more = far() if small or bounded else None
+    seen = numbers if more is None else torch.cat([numbers, more.double()])
+    each = classes == 1 or _above_1(seen, dtype)
+    if squashed:
+        return Found(likely, each or _comes_from(logits.grad_fn, _SIGMOID), True)
+    if bounded and more is not None and bool((seen - seen[:1]).nan_to_num().any()):
+        for whole in (1.0, 100.0):
+            reached = float(seen.nan_to_num().amax()) > _CERTAIN[classes == 1, whole]
+            if reached and _within(seen, whole, dtype):
+                return Found(likely, classes == 1 or _above_1(seen / whole, dtype), True, whole)
+        if classes == 1 and not (bool((seen > 0).any()) and bool((seen < 0).any())):
+            return Found(Outputs("value"), True, small)
+    return Found(plain, each, _within(seen, 1.0, dtype))
+
+
+def far_outputs(run: Callable[[Tensor], Tensor], pair: Tensor) -> Tensor | None:
+    """What a model answers on images far from all others: multiples of two images.
+
+    Args:
+        run: gives the outputs [2, K] of two images.
+        pair: two images, [2, ...].
 
     Returns:
-        ``classes``, ``binary`` or ``probabilities``; and whether each output has a sigmoid.
+        [14, K]; ``None`` if the model takes no such images.
     """
-    numbers = logits.detach().double()
-    classes = logits.shape[1]
-    within = bool(((numbers >= 0) & (numbers <= 1)).all())
-    if within and classes > 1 and _sum_to_1(numbers, logits.dtype):
-        return Outputs("probabilities"), False
-    kinds = _SIGMOID | _SOFTMAX if classes == 1 else _SIGMOID
-    if within and _comes_from(logits.grad_fn, kinds):
-        return Outputs("probabilities"), True
-    if within and classes > 1 and _comes_from(logits.grad_fn, _SOFTMAX):
-        return Outputs("probabilities"), False
-    return Outputs("binary" if classes == 1 else "classes"), False
+    devices = [pair.device] if pair.is_cuda else []
+    try:
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            return torch.cat([run(factor * pair.detach()) for factor in _FAR])
+    except Exception:  # the model is the user's: anything can happen
+        return None
 
 
 def ends_in_probabilities(logits: Tensor) -> bool:
@@ -72,6 +140,38 @@ def meaning_of_logarithm(count: int, each: bool) -> Meaning:
     if not each:
         return "classes"
     return "binary" if count == 1 else "labels"
+
+
+def _within(numbers: Tensor, whole: float, dtype: torch.dtype) -> bool:
+    """Whether all are within 0..whole, apart from rounding; those that are NaN tell nothing."""
+    slack = whole * 4 * torch.finfo(dtype).eps
+    return not bool(((numbers < -slack) | (numbers > whole + slack)).any())
+
+
+def _above_1(numbers: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a row sums to more than 1: then its numbers are no shares of one whole."""
+    return bool((numbers.nan_to_num().sum(dim=1) > 1 + 10 * torch.finfo(dtype).eps ** 0.5).any())
+
+
+def _linear(last: Any) -> bool:
+    """Whether the graph ends in linear operations alone, past those that only move or scale."""
+    waiting, seen, found = [last], set(), False
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        kind = _kind(node)
+        if kind in _LINEAR:
+            found = True
+        elif kind in _PASSING - _CLAMPS or kind in ("Add", "Sub", "Neg", "Mul", "Div", "Rsub"):
+            before = [following for following, _ in node.next_functions if following is not None]
+            if kind in ("Mul", "Div") and len(before) > 1:
+                return False
+            waiting.extend(before)
+        else:
+            return False
+    return found
 
 
 def _sum_to_1(numbers: Tensor, dtype: torch.dtype) -> bool:

@@ -17,6 +17,7 @@ import nets
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trompe
@@ -252,6 +253,38 @@ MEANINGS: dict[str, tuple[Callable[[Tensor], Tensor], str, bool]] = {
     "one sigmoid": (lambda y: y[:, :1].sigmoid(), "binary", True),
     "one sigmoid [B]": (lambda y: y[:, 0].sigmoid(), "binary", True),
     "one of two probabilities": (lambda y: y[:, :2].softmax(1)[:, 1], "binary", True),
+    "sigmoids by the hyperbolic tangent": (lambda y: (1 + (y / 2).tanh()) / 2, "labels", True),
+    "sigmoids as a quotient": (lambda y: y.exp() / (1 + y.exp()), "labels", True),
+    "sigmoids by their logarithm": (lambda y: F.logsigmoid(y).exp(), "labels", True),
+    "sigmoids, the stable way": (
+        lambda y: torch.where(y > 0, 1 / (1 + (-y).exp()), y.exp() / (1 + y.exp())),
+        "labels",
+        True,
+    ),
+    "normal distribution functions": (torch.special.ndtr, "labels", True),
+    "hard sigmoids": (lambda y: F.relu6(y + 3) / 6, "labels", True),
+    "products of sigmoids": (lambda y: y.sigmoid() * (y + 1).sigmoid(), "labels", True),
+    "a softmax of two for each label": (
+        lambda y: torch.stack([torch.zeros_like(y), y], -1).softmax(-1)[..., 1],
+        "labels",
+        True,
+    ),
+    "softmax, per cent": (lambda y: 100 * y.softmax(1), "classes", True),
+    "sigmoids, per cent": (lambda y: 100 * y.sigmoid(), "labels", True),
+    "softmax without the background": (
+        lambda y: y.exp() / (1 + y.exp().sum(1, keepdim=True)),
+        "classes",
+        True,
+    ),
+    "one sigmoid by the hyperbolic tangent": (
+        lambda y: (1 + (y[:, 0] / 2).tanh()) / 2,
+        "binary",
+        True,
+    ),
+    "one logarithm of a sigmoid": (lambda y: F.logsigmoid(y[:, :1]), "value", False),
+    "one positive number": (lambda y: y[:, :1].exp(), "value", False),
+    "one square": (lambda y: y[:, :1].square(), "value", False),
+    "one hyperbolic tangent": (lambda y: y[:, :1].tanh(), "binary", False),
     "one gated score": (lambda y: (y * y.sigmoid())[:, :1], "binary", False),
 }
 
@@ -273,9 +306,27 @@ def test_probabilities_become_logits_when_asked(kind: str) -> None:
     assert given.outputs.meaning == meaning
     back = given.outputs.probabilities(p)
     true = model(X).reshape(back.shape)
-    if kind == "part of a softmax":
+    if meaning == "classes":  # shares of one whole, some of which may be left out
         true = true / true.sum(1, keepdim=True)
+    elif "per cent" in kind:
+        true = true / 100
     nets.close(back, true, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["logits", "one logit"])
+def test_logits_are_not_taken_for_probabilities_when_asked(kind: str) -> None:
+    model = Wrapped(MEANINGS[kind][0]).eval()
+    with pytest.raises(ModelError, match="no probabilities"):
+        adapted(model, X, outputs=Outputs("probabilities"))
+
+
+def test_a_model_that_refuses_far_images_keeps_its_meaning() -> None:
+    def narrow(y: Tensor) -> Tensor:
+        assert y.abs().max() < 100, "out of range"
+        return (1 + (y / 2).tanh()) / 2
+
+    given = adapted(Wrapped(narrow).eval(), X)
+    assert (given.outputs.meaning, given.probabilities) == ("classes", False)
 
 
 def test_a_softmax_of_probabilities_is_not_explained() -> None:

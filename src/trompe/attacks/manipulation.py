@@ -152,7 +152,7 @@ def manipulate(
         raise ModelError(
             "the model returns probabilities, whose change an attack would understate: give the "
             "logits before its softmax or sigmoid, or outputs='probabilities' to attack and keep "
-            "their logarithm"
+            "their logarithm (scores that merely stay within 0..1: outputs='classes' or 'value')"
         )
     x = checked_images(given.x, (3, 4, 5))
     space = checked_space(input_space or given.space, x)

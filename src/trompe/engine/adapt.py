@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from trompe.engine.apart import kept
 from trompe.engine.frozen import frozen
-from trompe.engine.function_check import try_function
+from trompe.engine.function_check import try_function, two_images
 from trompe.engine.gradient_check import gradient_fault
 from trompe.engine.in_order import InOrder
 from trompe.engine.inputs import as_images, as_target
@@ -27,8 +28,8 @@ from trompe.engine.once import Answers, forwards, structure, watched
 from trompe.engine.smoothing import Smoothed
 from trompe.engine.walk import modules_of
 from trompe.errors import ModelError, UsageError
-from trompe.model_output import Function, Logarithm, Logits, Path
-from trompe.output_meaning import found_meaning, meaning_of_logarithm
+from trompe.model_output import Function, Logarithm, Logits, Path, follow
+from trompe.output_meaning import Found, far_outputs, found_meaning, meaning_of_logarithm
 from trompe.outputs import Outputs, declared
 from trompe.types import InputSpace, LoadedModel
 
@@ -43,8 +44,7 @@ class Known:
         path: where the logits are in its output.
         plain: whether its output is the logits, [B, K].
         classes: their number K.
-        meaning: as found: ``classes``, ``binary``, ``probabilities``.
-        each: of probabilities: whether each output has a sigmoid of its own.
+        found: what its outputs mean.
         undifferentiable: why no gradient reaches the images; nothing if one does.
         gradient_fault: what was said of a gradient that is not that of the output.
         in_order: whether its gradient is right only by ``InOrder``.
@@ -53,8 +53,7 @@ class Known:
     path: Path
     plain: bool
     classes: int
-    meaning: Outputs
-    each: bool
+    found: Found
     undifferentiable: str
     gradient_fault: str
     in_order: bool
@@ -164,14 +163,20 @@ def adapted(
         raise ModelError(known.undifferentiable)
     if outputs is not None:
         outputs.check(known.classes)
-    wanted = outputs or noted or known.meaning
+    found = known.found
+    wanted = outputs or noted or found.meaning
     ready = InOrder(inner) if known.in_order else inner
     if not known.plain:
         ready = Logits(ready, known.path, known.classes)
     if outputs is not None and outputs.meaning == "probabilities":
-        ready = Logarithm(ready, known.each)
+        if not found.within:
+            raise ModelError(
+                "the model returns no probabilities (some of its numbers are not within 0..1): its "
+                "outputs are classes, labels, binary or a value"
+            )
+        ready = Logarithm(ready, found.each, found.whole)
         wanted = Outputs(
-            meaning_of_logarithm(known.classes, known.each), outputs.threshold, outputs.tolerance
+            meaning_of_logarithm(known.classes, found.each), outputs.threshold, outputs.tolerance
         )
     if smoothed is not None and ready is smoothed.model:
         ready = smoothed
@@ -179,8 +184,8 @@ def adapted(
         ready = Smoothed(ready, smoothed.beta, smoothed.pooling, smoothed.activations)
     probabilities = wanted.meaning == "probabilities"
     if probabilities:
-        half = 0.5 if known.each else 0.0  # a label is on where its probability is above it
-        wanted = Outputs(meaning_of_logarithm(known.classes, known.each), half)
+        half = 0.5 * found.whole if found.each else 0.0  # above which a label is on
+        wanted = Outputs(meaning_of_logarithm(known.classes, found.each), half)
     return Given(ready, x, wanted, known.classes, probabilities, space, known.gradient_fault)
 
 
@@ -198,11 +203,11 @@ def _known(
     ``told``: whether what the outputs mean is known, so that a guess needs no warning.
     """
     try:
-        kept = _KNOWN.setdefault(owner, Answers())
+        answers = _KNOWN.setdefault(owner, Answers())
     except TypeError:  # no weak reference to it: a builtin, say
-        kept = Answers()
+        answers = Answers()
     key = (built, tuple(x.shape[1:]), x.dtype, x.device, by_chance)
-    if key not in kept:
+    if key not in answers:
         if not holds_numbers(x):
             return None
         tried = try_function(model, x, by_chance)
@@ -214,29 +219,40 @@ def _known(
                 "on a detached tensor), which is then that of another function: write it out of "
                 "place, without .data and detach()"
             )
-        meaning, each = found_meaning(tried.logits)
+        classes = tried.logits.shape[1]
+
+        def run(images: Tensor) -> Tensor:
+            return follow(model(images), tried.path).reshape(len(images), classes)
+
+        with torch.inference_mode(False), kept():
+            found = found_meaning(tried.logits, lambda: far_outputs(run, two_images(x)))
         fault = "" if by_chance else gradient_fault(model, x, tried, seen)
         in_order = bool(fault) and not gradient_fault(InOrder(model), x, tried, seen)
         fault = "" if in_order else fault
         known = Known(
             tried.path,
             tried.plain,
-            tried.logits.shape[1],
-            meaning,
-            each,
+            classes,
+            found,
             tried.undifferentiable,
             fault,
             in_order,
         )
-        kept.keep(key, known, [*parts, *forwards(parts)])
+        answers.keep(key, known, [*parts, *forwards(parts)])
         if fault:
             log.warning(fault)
-        if meaning.meaning == "binary" and not told:
+        if found.meaning.meaning == "binary" and not told:
             log.warning(
                 "the model has one output: taken as the logit of a yes-or-no decision "
                 "(outputs='binary'); a regression is outputs='value'"
             )
-    return kept[key]
+        elif found.meaning.meaning == "value" and not told:
+            log.warning(
+                "the model has one output, which never changes its sign: taken as a number "
+                "(outputs='value'), not as the logit of a yes-or-no decision; a probability is "
+                "outputs='probabilities'"
+            )
+    return answers[key]
 
 
 def all_finite(x: Tensor) -> bool:

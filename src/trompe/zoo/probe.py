@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trompe.errors import ModelError, UsageError
 from trompe.model_output import Logarithm, Logits, find_logits, follow
-from trompe.output_meaning import found_meaning, meaning_of_logarithm
+from trompe.output_meaning import far_outputs, found_meaning, meaning_of_logarithm
 from trompe.outputs import Outputs, declare
 from trompe.types import InputSpace
 from trompe.zoo.record import ModelRecord
@@ -137,18 +137,17 @@ def _with_meaning(
 ) -> nn.Module:
     """The model with the meaning of its outputs declared; the logarithm of probabilities."""
     with torch.enable_grad():  # the last operations tell, of which the graph knows
-        found, each = found_meaning(model(x.requires_grad_()))
-    meant = told or found
+        found = found_meaning(model(x.requires_grad_()), lambda: far_outputs(model, x))
+    meant = told or found.meaning
     try:
         meant.check(count)
     except UsageError as error:
         raise ModelError(f"model '{name}': {error}") from error
-    probable = found.meaning == "probabilities"
-    if meant.meaning == "probabilities" and not probable:
+    probable = found.meaning.meaning == "probabilities"
+    if meant.meaning == "probabilities" and not found.within:
         raise ModelError(
-            f"model '{name}' returns no probabilities: some of its numbers are not within 0..1, "
-            "or no softmax or sigmoid is at its end; its outputs are classes, labels, binary or a "
-            "value"
+            f"model '{name}' returns no probabilities: some of its numbers are not within 0..1; "
+            "its outputs are classes, labels, binary or a value"
         )
     if probable and meant.meaning in ("binary", "labels"):
         raise ModelError(
@@ -156,8 +155,8 @@ def _with_meaning(
             "(outputs='probabilities'), whose logarithm is explained and kept in their place"
         )
     if meant.meaning == "probabilities":
-        model = Logarithm(model, each)
-        meaning = meaning_of_logarithm(count, each)
+        model = Logarithm(model, found.each, found.whole)
+        meaning = meaning_of_logarithm(count, found.each)
         if told is None:
             log.warning(
                 "%s returns probabilities: what follows is about their logarithm, taken as logits "
@@ -170,6 +169,12 @@ def _with_meaning(
         log.warning(
             "%s has one output: taken as the logit of a yes-or-no decision (--outputs binary); "
             "a regression is --outputs value",
+            name,
+        )
+    elif told is None and meant.meaning == "value":
+        log.warning(
+            "%s has one output, which never changes its sign: taken as a number (--outputs value), "
+            "not as the logit of a yes-or-no decision; a probability is --outputs probabilities",
             name,
         )
     declare(model, meant)
