@@ -57,7 +57,14 @@ class Logits(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits [B, K] of images [B, C, H, W]."""
-        return follow(self.model(x.clone()), self.path).reshape(len(x), self.classes)
+        logits = follow(self.model(x.clone()), self.path)
+        if logits.numel() != len(x) * self.classes:
+            raise ModelError(
+                f"the model returned {self.classes} numbers per image, and now a tensor "
+                f"{tuple(logits.shape)} for {len(x)}: it has to return the same form every time"
+            )
+        # Half as many bits are no answer to reckon with beside the images.
+        return logits.reshape(len(x), self.classes).to(torch.promote_types(logits.dtype, x.dtype))
 
 
 class Logarithm(nn.Module):
@@ -105,6 +112,10 @@ def find_logits(out: Any, batch: int) -> tuple[Path, int]:
         return path, tensor.numel() // batch
     shapes = ", ".join(f"{_spelled(path)}{tuple(t.shape)}" for path, t in (named or tensors)[:4])
     what = "a tensor" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+    if any(t.layout is not torch.strided for _, t in tensors):
+        raise ModelError(
+            f"the model returns a sparse tensor ({shapes}): return a dense one, y.to_dense()"
+        )
     if len(fitting) > 1:
         raise ModelError(
             f"the model returns {what} of several outputs ({shapes}): choose one, such as "
@@ -137,7 +148,8 @@ def _fits(tensor: Tensor, batch: int) -> bool:
     """Whether a tensor is one row of numbers per image."""
     sizes = [size for size in tensor.shape[1:] if size != 1]
     rows = tensor.dim() > 0 and tensor.shape[0] == batch and tensor.numel() > 0
-    return rows and len(sizes) <= 1 and tensor.is_floating_point()
+    dense = tensor.layout is torch.strided
+    return rows and len(sizes) <= 1 and tensor.is_floating_point() and dense
 
 
 def _tensors(out: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:

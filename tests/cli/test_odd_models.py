@@ -41,6 +41,18 @@ def generator_exit(): return Net(ends)
 def own_exit(): return Net(leaves)
 def later(): return Net(ends, after=3)
 def nan_on_black(): return Net(black_is_nan)
+def turns(after):
+    def answer(x, y, seen=[]):
+        seen.append(0)
+        return y.detach() if len(seen) > after else y
+    return Net(answer)
+def detaches_later(): return turns(6)
+def returns_halves(): return Net(lambda x, y: y.half())
+def returns_sparse(): return Net(lambda x, y: y.to_sparse())
+def writes_to_images(): return Net(lambda x, y: (x.mul_(0.5), y)[1])
+def is_lazy(): return nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.LazyLinear(3))
+def is_script(): return torch.jit.script(nn.Sequential(nn.AvgPool2d(8), nn.Flatten(),
+                                                      nn.Linear(12, 3)))
 def bare(): return nn.Sequential(nn.AvgPool2d(16), nn.Flatten())
 def cannot_be_made(): raise GeneratorExit("enough")
 """
@@ -79,6 +91,33 @@ def test_a_model_that_ends_the_program_fails_its_cells(
     code, _, err = run(*command, "--pairs", 1, "--iterations", 1, "--no-worst-case")
     assert code == 3
     assert "1 of 1 cells failed" in err
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("returns_sparse", "returns a sparse tensor"),
+        ("is_lazy", "lazy layers without weights"),
+        ("detaches_later", "no longer depends differentiably"),
+    ],
+)
+def test_a_model_that_cannot_be_explained(
+    refused: Callable, odd: str, function: str, words: str
+) -> None:
+    model = ("--model", f"{odd}:{function}", "--size", 16)
+    assert words in refused("attack", "images/a.png", *model, "--iterations", 2, "--output", "out")
+
+
+def test_a_scripted_model_is_attacked_without_smoothing(run: Callable, odd: str) -> None:
+    command = ["attack", "images/a.png", "--model", f"{odd}:is_script", "--size", 16, "--quiet"]
+    assert run(*command, "--no-beta-growth", "--iterations", 1)[::2] == (0, "")
+
+
+@pytest.mark.parametrize("function", ["returns_halves", "writes_to_images"])
+@pytest.mark.parametrize("method", ["gradient", "occlusion", "rise", "lime", "kernel_shap"])
+def test_an_unusual_model_is_explained(run: Callable, odd: str, function: str, method: str) -> None:
+    command = ["explain", "images/a.png", "--model", f"{odd}:{function}", "--size", 16, "--quiet"]
+    assert run(*command, "--method", method)[::2] == (0, "")
 
 
 def test_a_model_without_weights_has_no_patterns(refused: Callable, odd: str) -> None:

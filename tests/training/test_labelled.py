@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def folder(path: Path, names: tuple[str, ...]) -> Path:
     for number, name in enumerate(names):
         (path / name).mkdir(parents=True)
         for index in range(3):
-            picture(60 * (number + 1) + index).save(path / name / f"{index}.png")
+            picture((60 * (number + 1)) % 250 + index).save(path / name / f"{index}.png")
     return path
 
 
@@ -81,6 +82,15 @@ def test_an_archive_and_a_part_of_it(tmp_path: Path, loaded: trompe.LoadedModel)
     np.savez(path, jpeg=jpeg, offsets=np.array(offsets), label=np.arange(45, 55))
     with pytest.raises(UsageError, match="class 54"):
         read_labelled(path, loaded)
+
+
+def test_classes_that_a_model_without_labels_does_not_have(
+    tmp_path: Path, loaded: trompe.LoadedModel
+) -> None:
+    bare = replace(loaded, classes=())
+    names = tuple(f"{number:02d}" for number in range(51))
+    with pytest.raises(UsageError, match="has class 50, the model 50 classes"):
+        read_labelled(folder(tmp_path, names), bare)
 
 
 def test_what_is_no_folder_is_refused(tmp_path: Path, loaded: trompe.LoadedModel) -> None:

@@ -398,6 +398,23 @@ def test_npz_images(tmp_path: Path) -> None:
         images[2]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offsets": np.array([0.0, 5.0, 9.0])},
+        {"offsets": np.array([[0, 5, 9]])},
+        {"offsets": np.array([0, 2**63, 2**63 + 1], np.uint64)},
+        {"offsets": np.zeros(0, np.int64)},
+        {"jpeg": np.zeros((2, 500), np.uint8)},
+        {"jpeg": np.zeros(5000)},
+    ],
+)
+def test_arrays_of_another_form(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
+    write_npz(tmp_path / "a.npz", **changes)
+    with pytest.raises(ImageError, match=r"a\.npz' is broken, its offsets do not fit"):
+        NpzImages(tmp_path / "a.npz")
+
+
 def test_broken_npz_images(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", offsets=np.array([0, 5, 3]))
     with pytest.raises(ImageError, match="offsets do not fit"):

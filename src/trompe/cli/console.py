@@ -118,7 +118,12 @@ def guarded(work: Callable[[], Any]) -> int:
     except Exception as error:
         if log.isEnabledFor(logging.DEBUG):
             raise
-        if isinstance(error, MemoryError) or _out_of_memory(error):
+        if "does not require grad" in str(error):  # it did when the model was tried
+            message = (
+                "the model's output no longer depends differentiably on its input: no detach(), "
+                "and nothing that switches gradients off, may come later in its code"
+            )
+        elif isinstance(error, MemoryError) or _out_of_memory(error):
             message = "out of memory: lower --batch-size or --chunk, or choose a smaller --model"
         else:
             message = f"unexpected {type(error).__name__}: {error} ('trompe --debug' shows where)"

@@ -132,10 +132,20 @@ def read_labelled(
     if not images:
         raise UsageError(f"'{path}' holds no labelled images: give a folder of class folders")
     held = torch.stack([(image * 255).round().to(torch.uint8) for image in images])
-    classes = len(loaded.classes)
+    classes = len(loaded.classes) or _outputs(loaded, held[:1])
     if classes and max(labels) >= classes:
         raise UsageError(f"'{path}' has class {max(labels)}, the model {classes} classes")
     return LabelledImages(held, torch.tensor(labels), loaded, batch_size, seed)
+
+
+def _outputs(loaded: LoadedModel, pixels: Tensor) -> int:
+    """How many classes a model without labels has; 0 where its outputs are none."""
+    if loaded.outputs.meaning != "classes":
+        return 0
+    parameter = next(loaded.model.parameters(), torch.empty(0))
+    with torch.no_grad():
+        x = loaded.input_space.from_pixels(pixels.float() / 255).to(parameter.device)
+        return int(loaded.model(x).shape[1])
 
 
 def _spread(count: int, most: int | None) -> list[int]:

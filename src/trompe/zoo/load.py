@@ -96,10 +96,16 @@ def load_model(
         )
     model = _with_weights(record, weights, num_classes)
     try:
-        model = model.to(place, torch.float32).eval().requires_grad_(False)
+        model = model.to(place, torch.float32).eval()
+        for parameter in model.parameters():  # scripted modules have no method for it
+            parameter.requires_grad_(False)
     except NotImplementedError as error:  # as torch refuses tensors of the device 'meta'
         raise ModelError(
             f"the model '{name}' has weights without values (device meta): load them first"
+        ) from error
+    except ValueError as error:  # as torch refuses the weights of lazy layers
+        raise ModelError(
+            f"the model '{name}' has lazy layers without weights: run it once before you return it"
         ) from error
     space = input_space(mean, std, record, input_channels(model))
     model, count = ready_model(model, space, pixels, place, name, as_outputs(outputs))

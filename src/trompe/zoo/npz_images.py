@@ -53,6 +53,16 @@ def _whole(labels: np.ndarray[Any, Any], name: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
+def _fit(jpeg: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], count: int) -> bool:
+    """Whether the offsets say where each of so many files begins, and where the last one ends."""
+    if jpeg.dtype != np.uint8 or jpeg.ndim != 1 or offsets.dtype.kind not in "iu":
+        return False
+    if offsets.shape != (count + 1,):
+        return False
+    ordered = bool((offsets[:-1] < offsets[1:]).all())
+    return ordered and int(offsets[0]) == 0 and int(offsets[-1]) <= jpeg.size
+
+
 class NpzImages:
     """Labelled images in one ``.npz`` file, decoded one at a time when asked for.
 
@@ -75,16 +85,15 @@ class NpzImages:
             with zipfile.ZipFile(path) as packed:
                 _check_size(packed, self.path)
                 self._jpeg: np.ndarray[Any, Any] = _array(packed, "jpeg")
-                self._offsets: list[int] = _array(packed, "offsets").tolist()
-                self.labels: list[int] = _whole(_array(packed, "label"), self.path)
+                offsets, label = _array(packed, "offsets"), _array(packed, "label")
+                if not _fit(self._jpeg, offsets, label.size):
+                    raise ImageError(
+                        f"image '{self.path}' is broken, its offsets do not fit: give {wanted}"
+                    )
+                self.labels: list[int] = _whole(label, self.path)
         if not self.labels:
             raise ImageError(f"image '{self.path}' holds no image: give {wanted}")
-        ordered = all(a < b for a, b in zip(self._offsets, self._offsets[1:], strict=False))
-        inside = self._offsets[:1] == [0] and self._offsets[-1] <= self._jpeg.size
-        if not (ordered and inside and len(self._offsets) == len(self.labels) + 1):
-            raise ImageError(
-                f"image '{self.path}' is broken, its offsets do not fit: give {wanted}"
-            )
+        self._offsets: list[int] = offsets.tolist()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -104,9 +104,31 @@ def ready_model(
     noise = torch.Generator().manual_seed(0)
     pixels = torch.rand(2, len(space.mean), size, size, generator=noise)
     x = space.from_pixels(pixels).to(device)
+    given = x.clone()  # which the model may write to
+    with torch.no_grad():
+        out = _ran(model, given, name)
     try:
-        with torch.no_grad():
-            out: Any = model(x)
+        path, count = find_logits(out, 2)
+    except ModelError as error:
+        raise ModelError(f"model '{name}': {error}") from error
+    logits = follow(out, path)
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            f"model '{name}' returns NaN or infinity on a random image: check its weights"
+        )
+    if path or logits.dim() != 2 or logits.dtype != x.dtype or given._version:
+        model = Logits(model, path, count)
+    return _with_meaning(model, x, outputs, count, name), count
+
+
+def _ran(model: nn.Module, x: Tensor, name: str) -> Any:
+    """What a model returns for images [2, C, H, W].
+
+    Raises:
+        ModelError: if it fails.
+    """
+    try:
+        return model(x)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the model is the user's: anything can happen
@@ -118,18 +140,6 @@ def ready_model(
         raise ModelError(
             f"model '{name}' fails on images of shape {tuple(x.shape)} ({reason}): {way_out}"
         ) from error
-    try:
-        path, count = find_logits(out, 2)
-    except ModelError as error:
-        raise ModelError(f"model '{name}': {error}") from error
-    logits = follow(out, path)
-    if not bool(torch.isfinite(logits).all()):
-        raise ModelError(
-            f"model '{name}' returns NaN or infinity on a random image: check its weights"
-        )
-    if path or logits.dim() != 2:
-        model = Logits(model, path, count)
-    return _with_meaning(model, x, outputs, count, name), count
 
 
 def _with_meaning(
@@ -137,7 +147,8 @@ def _with_meaning(
 ) -> nn.Module:
     """The model with the meaning of its outputs declared; the logarithm of probabilities."""
     with torch.enable_grad():  # the last operations tell, of which the graph knows
-        found = found_meaning(model(x.requires_grad_()), lambda: far_outputs(model, x))
+        out = _ran(model, x.clone().requires_grad_().clone(), name)
+        found = found_meaning(out, lambda: far_outputs(model, x.clone()))
     meant = told or found.meaning
     try:
         meant.check(count)
