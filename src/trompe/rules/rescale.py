@@ -14,7 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.activations import ACTIVATIONS, MAXIMUM, MINIMUM
+from trompe.engine.activations import (
+    ACTIVATIONS,
+    HARDTANH,
+    LOWER_BOUND,
+    MAXIMUM,
+    MINIMUM,
+    RELU,
+    UPPER_BOUND,
+)
 from trompe.engine.selections import (
     ADAPTIVE_MAX_POOL,
     MAX_POOL1D,
@@ -55,12 +63,31 @@ def rescaled(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     shares = vjp(relevance, op)
     if len(op.edges) != 1 or op.out.shape != op.edges[0][1].shape:
         return shares
-    (x, x0), (y, y0) = _halves(op.edges[0][1]), _halves(op.out)
+    (x, x0), (y, y0) = (_halves(tensor) for tensor in _precisely(op))
     near = (x - x0).abs() < _NEAR
-    slope = (y - y0) / torch.where(near, 1.0, x - x0)
+    slope = ((y - y0) / torch.where(near, 1.0, x - x0)).to(relevance.dtype)
     assert shares[0] is not None  # the only edge
     out = torch.where(near, _halves(shares[0])[0], _halves(relevance)[0] * slope)
     return [torch.cat([out, torch.zeros_like(out)])]
+
+
+def _precisely(op: OpCall) -> tuple[Tensor, Tensor]:
+    """An activation's input and output, whose differences are no rounding.
+
+    A curved activation is computed again in double precision: where image and baseline are close,
+    the difference of its values has lost its digits, and a slope made of it is noise.
+    """
+    given = op.edges[0][1]
+    exact = op.func in _STRAIGHT or given.dtype == torch.float64 or given.device.type == "mps"
+    if exact or not given.is_floating_point():
+        return given, op.out
+
+    def double(value: Any) -> Any:
+        floating = isinstance(value, Tensor) and value.is_floating_point()
+        return value.double() if floating else value
+
+    kwargs = {name: double(value) for name, value in op.kwargs.items()}
+    return given.double(), op.func(*map(double, op.args), **kwargs)
 
 
 def winner(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
@@ -97,6 +124,8 @@ def product(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
 
 
 _RECTIFIERS = functions_of(*(act for act in ACTIVATIONS if act not in (MAXIMUM, MINIMUM)))
+#: Whose values are those of their input, or constant: their differences are exact.
+_STRAIGHT = frozenset(functions_of(RELU, HARDTANH, LOWER_BOUND, UPPER_BOUND, smoothed=False))
 _MAXIMA = (
     *functions_of(MAX_POOL1D, MAX_POOL2D, MAX_POOL3D, *ADAPTIVE_MAX_POOL, smoothed=False),
     *MAX_POOL2D.smooth,
