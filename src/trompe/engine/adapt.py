@@ -108,6 +108,8 @@ def as_module(model: Any) -> tuple[nn.Module, InputSpace | None]:
         UsageError: if it is neither a module, a function, nor a loaded model.
     """
     if isinstance(model, nn.Module):
+        if not hasattr(model, "training"):  # torch.jit.freeze has taken all attributes away
+            return Function(model.__call__), None
         return model, None
     if isinstance(model, LoadedModel):
         return model.model, model.input_space

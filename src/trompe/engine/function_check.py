@@ -191,7 +191,7 @@ def _by_name(model: nn.Module) -> str:
 def _agree(together: Tensor, alone: Tensor, model: nn.Module, pair: Tensor) -> bool:
     """Whether both are the same up to rounding, which is coarse where half precision was used."""
     error, size = _difference(together, alone)
-    exact = torch.finfo(together.dtype).eps ** 0.5
+    exact = max(torch.finfo(one.dtype).eps for one in (together, pair)) ** 0.5
     if error <= exact * size:
         return True
     return error <= 0.1 * size and ran_coarsely(model, pair)

@@ -56,12 +56,21 @@ def masked_scores(
 
     def part(x: Tensor, i: int) -> Tensor:
         points = (baseline + chunks[i] * (x - baseline)).flatten(0, 1)
-        scores = score(model(points), target.repeat(len(chunks[i]))).unflatten(0, (-1, batch))
+        scores = score(model(points), target.repeat(len(chunks[i]))).to(x.dtype)
+        scores = scores.unflatten(0, (-1, batch))
         # The chunks' scores stand in rows of their own, so that their sum puts them together.
         before = i * copies
         return F.pad(scores, (0, 0, before, count - before - len(chunks[i])))
 
     return chunked_sum(x, part, len(chunks), recompute=recompute)
+
+
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """``one @ other`` in their own precision, also where the caller computes in mixed one."""
+    if not torch._C._is_any_autocast_enabled():
+        return one @ other
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other
 
 
 @functools.lru_cache(maxsize=16)

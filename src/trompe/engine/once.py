@@ -36,7 +36,7 @@ def structure(modules: Iterable[nn.Module], *, training: bool | None = None) -> 
             (
                 id(module),
                 type(module),
-                module.training if training is None else training,
+                getattr(module, "training", False) if training is None else training,
                 getattr(type(module), "forward", None),
                 additions(module),
             )

@@ -56,7 +56,7 @@ class Smoothed(nn.Module):
         self.activations = activations
         self.scales = scales
         self.pooling_scales = pooling_scales
-        self.training = model.training
+        self.training = getattr(model, "training", False)  # a frozen script has none
         self._active: list[Smoothing] = []
 
     def __enter__(self) -> Smoothed:

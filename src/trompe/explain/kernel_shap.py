@@ -16,6 +16,7 @@ from trompe.engine.masking import (
     as_relevance,
     labels_of,
     masked_scores,
+    product,
     segment_masks,
     spread,
 )
@@ -143,5 +144,5 @@ class KernelShap(Method):
             chunk=self.chunk,
             keep=keep,
         )
-        picture = spread((matrix @ scores).t(), labels)
+        picture = spread((product(matrix, scores)).t(), labels)
         return Explanation(as_relevance(picture, x), model(x))

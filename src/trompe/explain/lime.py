@@ -17,6 +17,7 @@ from trompe.engine.masking import (
     as_relevance,
     labels_of,
     masked_scores,
+    product,
     segment_masks,
     spread,
 )
@@ -144,5 +145,5 @@ class Lime(Method):
             chunk=self.chunk,
             keep=keep,
         )
-        picture = spread((matrix @ scores).t(), labels)
+        picture = spread((product(matrix, scores)).t(), labels)
         return Explanation(as_relevance(picture, x), model(x))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.masking import as_masks, as_relevance, masked_scores, sides_of
+from trompe.engine.masking import as_masks, as_relevance, masked_scores, product, sides_of
 from trompe.errors import UsageError
 from trompe.explain.base import Method, check_score, explainers, scored
 from trompe.types import Explanation
@@ -121,9 +121,9 @@ class Occlusion(Method):
             keep=keep,
         )
         logits = model(x)
-        lost = scored(logits, target, self.score) - scores
+        lost = scored(logits, target, self.score).to(x.dtype) - scores
         covered = 1 - masks.flatten(1)
-        picture = (lost.t() @ covered) / covered.sum(dim=0)
+        picture = product(lost.t(), covered) / covered.sum(dim=0)
         return Explanation(as_relevance(picture.unflatten(1, sides), x), logits)
 
 

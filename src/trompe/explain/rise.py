@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine import explained
-from trompe.engine.masking import as_masks, as_relevance, masked_scores, sides_of
+from trompe.engine.masking import as_masks, as_relevance, masked_scores, product, sides_of
 from trompe.errors import UsageError
 from trompe.explain.base import Method, check_score, explainers, scored
 from trompe.types import Explanation
@@ -150,5 +150,5 @@ class RISE(Method):
         )
         if self.centred:
             scores = scores - scores.mean(dim=0)
-        picture = scores.t() @ masks.flatten(1) / (len(masks) * self.probability)
+        picture = product(scores.t(), masks.flatten(1)) / (len(masks) * self.probability)
         return Explanation(as_relevance(picture.unflatten(1, sides_of(x)), x), model(x))
