@@ -32,6 +32,7 @@ from trompe.engine.adapt import Given
 from trompe.errors import MemoryLimitError, ModelError, UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
+from trompe.explain.meant import meant
 from trompe.given import classes as given_classes
 from trompe.outputs import Outputs, as_outputs
 from trompe.progress import shown
@@ -159,6 +160,7 @@ def manipulate(
     method = as_explainer(explainer, space)
     if given.space is not None and isinstance(method, Method):
         method = method.within(space)
+    method = meant(method, given.outputs)
     settings = preset_for(preset, method, _height(x)) if isinstance(preset, str) else preset
     settings = _changed(settings, iterations, constraint, step)
     ways = tuple(part_of(Channel, channel, "through") for channel in through)

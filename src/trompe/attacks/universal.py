@@ -21,6 +21,7 @@ from trompe.engine import adapted, frozen
 from trompe.errors import UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
+from trompe.explain.meant import meant
 from trompe.progress import shown
 from trompe.types import Explainer, InputSpace, Progress
 
@@ -93,6 +94,7 @@ def manipulate_all(
     method = as_explainer(explainer, space)
     if isinstance(method, Method):
         method = method.within(space)
+    method = meant(method, given.outputs)
     judge = frozen(given.model)
     keep = dataclasses.replace(as_keep(keep_output), outputs=given.outputs)
     draw = generator or torch.Generator().manual_seed(0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trompe.engine import adapted, all_finite, explained, holds_numbers
 from trompe.engine.sweep import RuleSet, relevance_of
 from trompe.errors import ExplanationError, ModelError, UsageError
+from trompe.explain.meant import meant
 from trompe.explain.quantus_call import for_quantus
 from trompe.given import options
 from trompe.per_image import per_image
@@ -84,6 +85,7 @@ class Method:
         given = adapted(model, x, differentiable=not self.first_order)
         method = self if given.space is None else self.within(given.space)
         method.check_outputs(given.probabilities)
+        method = meant(method, given.outputs)
         found = method.explain(given.model, given.x, given.target(target)).map
         if holds_numbers(found) and not all_finite(found.detach()):
             raise ExplanationError(_not_finite(found.detach()))

@@ -27,7 +27,8 @@ class IntegratedGrad(Method):
         baseline: x0, in normalised units: one number for every pixel, or a tensor that broadcasts
             to [B, C, H, W].
         score: ``softmax`` explains the probability, as the reference implementation does
-            (of an only logit, its sigmoid); ``logit`` the logit, as all other methods do.
+            (of an only logit, its sigmoid); ``logit`` the logit, as all other methods do. Of
+            outputs known to be values or several labels it is always ``logit``.
         chunk: how many images are held in memory with their graph; where there are more, they are
             computed again when the map is differentiated.
 

@@ -17,6 +17,7 @@ from trompe.engine import adapted, frozen
 from trompe.errors import ExplanationError, ModelError, UsageError
 from trompe.explain import given_explainer
 from trompe.explain.base import Method
+from trompe.explain.meant import meant
 from trompe.given import function, number, of_kind, one_of
 from trompe.model_output import Function
 from trompe.outputs import Outputs
@@ -121,6 +122,7 @@ def auto_attack(
     method = given_explainer(explainer)
     if isinstance(method, Method):
         method = method.within(space)
+    method = meant(method, outputs)
     plan = Plan(
         model=judge,
         base=method,
