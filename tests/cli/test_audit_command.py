@@ -46,6 +46,10 @@ def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path
         (("audit", "--short", "--iterations", 3), "--short"),
         (("audit", "--images", "nowhere"), "nowhere"),
         (("audit", "--model", "tiny-vgg=nowhere.pt"), "nowhere.pt"),
+        (("audit", "--weights", "nowhere.pt"), "nowhere.pt"),
+        (("audit", "--model", "tiny-vgg=a.pt", "--weights", "b.pt"), "NAME=WEIGHTS"),
+        (("audit", "--model", "a", "--model", "b", "--weights", "b.pt"), "NAME=WEIGHTS"),
+        (("audit", "--images", "null.csv"), "null character"),
         (("reproduce", "25"), "choose from 1, 2, 3"),
         (("verify", "r", "--arrays-only", "--device", "auto"), "--arrays-only runs none"),
         (("verify", "r", "--arrays-only", "--trust"), "--arrays-only runs none"),
@@ -56,8 +60,9 @@ def test_audit_status_report_and_verify(run: Callable[..., object], folder: Path
     ],
 )
 def test_bad_input(
-    refused: Callable[..., str], arguments: tuple[object, ...], message: str
+    refused: Callable[..., str], folder: Path, arguments: tuple[object, ...], message: str
 ) -> None:
+    (folder / "null.csv").write_text("file,class\na\0b.png,0\n")
     assert message in refused(*arguments)
 
 

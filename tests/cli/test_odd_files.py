@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import trompe
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
 EXPLAIN = ("explain", "--model", "tiny-vgg", "--method")
 
@@ -44,6 +46,31 @@ def test_a_checkpoint_whose_names_are_no_words(
 ) -> None:
     torch.save({key: torch.ones(2)}, folder / "odd.pth")
     assert "holds no state dict" in refused(*EXPLAIN, "gradient", "--weights", "odd.pth")
+
+
+def test_argument_of_too_many_folders(refused: Callable[..., str]) -> None:
+    assert "1501 folders in one another" in refused("audit", "--output", "a" + 1501 * "/b")
+
+
+ODD_TENSORS: dict[str, Callable[[torch.Tensor], object]] = {
+    "without values": lambda t: t.to("meta"),
+    "sparse": lambda t: t.to_sparse(),
+    "complex": lambda t: torch.complex(t, t),
+    "integers": lambda t: t.long(),
+    "lists": lambda t: t.tolist(),
+    "nothing": lambda t: None,
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+def test_tensors_that_are_no_weights_and_no_patterns(
+    refused: Callable[..., str], folder: Path, kind: str
+) -> None:
+    state = trompe.load_model("tiny-vgg", "random").model.state_dict()
+    torch.save({key: ODD_TENSORS[kind](value) for key, value in state.items()}, "odd.pth")
+    line = refused(*EXPLAIN, "gradient", "--weights", "odd.pth")
+    assert "no dense floating point numbers" in line or "holds no state dict" in line
+    assert "is no pattern" in refused(*EXPLAIN, "pattern_attribution", "--patterns", "odd.pth")
 
 
 @pytest.mark.parametrize("device", ["meta", "mps", "xpu", "hip", "fpga", "cuda:99", ""])

@@ -15,6 +15,8 @@ from trompe.ordinary import read_ordinary
 def _table(path: Path) -> list[dict[str, str]]:
     try:
         text = read_ordinary(path).decode("utf-8-sig")
+        if "\0" in text:  # which no name of a file holds
+            raise csv.Error("it holds a null character")
         return [
             {k: v or "" for k, v in row.items() if isinstance(k, str)}
             for row in csv.DictReader(io.StringIO(text, newline=""))

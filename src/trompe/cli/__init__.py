@@ -82,13 +82,18 @@ for _one in (
     command.add_command(_one)
 
 
+#: Folders in one another that an argument may name: making more at once exhausts the stack.
+_DEEPEST = 200
+
+
 def _readable(arguments: list[str]) -> list[str]:
     """The arguments, none of them empty: a variable of a script may not have been set.
 
     An empty folder for results would silently be the current one.
 
     Raises:
-        UsageError: if one is empty, or holds a null character, which no file's name can.
+        UsageError: if one is empty, holds a null character, which no file's name can, or names
+            more folders in one another than could be made.
     """
     for before, word in zip(["", *arguments], arguments, strict=False):
         option, equals, value = word.partition("=")
@@ -98,6 +103,8 @@ def _readable(arguments: list[str]) -> list[str]:
         if not word:
             after = f" after '{before}'" if before else ""
             raise UsageError(f"there is an empty argument{after}: give a value, or leave it out")
+        if word.count("/") > _DEEPEST:
+            raise UsageError(f"an argument names {word.count('/')} folders in one another")
         if option.startswith("--") and equals and not value:
             raise UsageError(f"'{option}' is empty: give a value, or leave it out")
     return arguments

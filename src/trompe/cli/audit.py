@@ -79,6 +79,11 @@ Examples:
     envvar="TROMPE_MODEL",
     help="Networks; give the option once for each. TROMPE_MODEL in the environment names others.",
 )
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Of the network, where one is named; of several as NAME=WEIGHTS.",
+)
 @method_option(
     "--method",
     "methods",
@@ -249,6 +254,7 @@ def _run(output: Path, settings: Settings, quiet: bool, **how: Any) -> Status:
 def _settings(
     *,
     models: tuple[str, ...],
+    weights: str | None,
     iterations: int | None,
     short: bool,
     worst_case: float | None,
@@ -271,9 +277,12 @@ def _settings(
     usual = SHORT_WORST_CASE if short else WORST_CASE
     budget = usual if worst_case is None else worst_case
 
+    if weights is not None and (len(models) > 1 or "=" in models[0]):
+        raise UsageError("--weights is for one --model without weights: give --model NAME=WEIGHTS")
+
     def spec(text: str) -> ModelSpec:
-        name, _, weights = text.partition("=")
-        return ModelSpec(name, weights or None, classes, mean, std, size, outputs=outputs)
+        name, _, own = text.partition("=")
+        return ModelSpec(name, own or weights, classes, mean, std, size, outputs=outputs)
 
     return Settings(
         models=tuple(spec(text) for text in models),

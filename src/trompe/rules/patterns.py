@@ -210,6 +210,8 @@ def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
     for name, weight in weights.items():
         if name not in stored:
             raise PatternError(f"{path} has no pattern for '{name}': it is another model's")
+        if not _is_pattern(stored[name]):
+            raise PatternError(f"{path}: what it has for '{name}' is no pattern: learn it anew")
         if stored[name].shape != weight.shape:
             raise PatternError(
                 f"{path}: the pattern of '{name}' has the shape {tuple(stored[name].shape)}, the "
@@ -218,11 +220,21 @@ def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
     return dict(_checked({n: stored[n].float() for n in weights}, str(path)))
 
 
+def _is_pattern(value: object) -> bool:
+    """Whether it is a dense tensor of floating point numbers that are there."""
+    dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    return dense and value.is_floating_point()  # type: ignore[union-attr]
+
+
 def _reference_layout(
     stored: Mapping[str, Tensor], names: list[str], path: str | Path
 ) -> dict[str, Tensor]:
     """Entries ``layers.N.pattern`` in the order of N, one for each weight in the model's order."""
-    keys = [k for k in stored if k.endswith(".pattern") and stored[k].numel()]
+    keys = [
+        k
+        for k in stored
+        if str(k).endswith(".pattern") and _is_pattern(stored[k]) and stored[k].numel()
+    ]
     numbers = {k: [int(part) for part in k.split(".") if part.isdigit()] for k in keys}
     keys.sort(key=lambda k: numbers[k])
     if len(keys) != len(names):

@@ -117,6 +117,7 @@ def fit_weights(
     missing = [n for n in expected if n not in state and not n.endswith(".num_batches_tracked")]
     unknown = [n for n in state if n not in expected and not n.startswith(("aux", "AuxLogits."))]
     unlike = [n for n in expected if n in state and state[n].shape != expected[n].shape]
+    odd = [n for n, t in expected.items() if n in state and not _are_weights(state[n], t)]
     problems = [
         _listed("missing", missing),
         _listed("unknown", unknown),
@@ -124,11 +125,19 @@ def fit_weights(
             "of another shape",
             (f"{n} {tuple(state[n].shape)} not {tuple(expected[n].shape)}" for n in unlike),
         ),
+        _listed("no dense floating point numbers", odd),
     ]
     if any(problems):
         listed = "; ".join(filter(None, problems))
         raise WeightsError(f"{source} do not fit the model: {listed}{way_out}")
     model.load_state_dict({n: t for n, t in state.items() if n in expected}, strict=False)
+
+
+def _are_weights(given: Tensor, wanted: Tensor) -> bool:
+    """Whether a tensor holds numbers that can be copied, as they are, into a model's."""
+    if given.is_meta or given.is_quantized or given.layout is not torch.strided:
+        return False
+    return given.is_floating_point() or not wanted.is_floating_point()
 
 
 def _listed(what: str, names: Iterable[str]) -> str:
