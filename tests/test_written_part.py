@@ -39,6 +39,18 @@ def test_what_cannot_be_written_says_so() -> None:
         make_part("objective", "topk:true")
 
 
+@pytest.mark.parametrize("number", ["1e300", "-1e31", "9" * 35])
+def test_numbers_that_no_tensor_holds_are_refused(number: str) -> None:
+    with pytest.raises(UsageError, match=r"give a number within -1e\+30 and 1e\+30"):
+        make_part("constraint", f"linf:{number}")
+
+
+def test_a_whole_number_that_no_tensor_holds_is_taken_as_a_float() -> None:
+    assert isinstance(make_part("constraint", f"linf:{'9' * 25}").radius, float)
+    with pytest.raises(UsageError, match="give a whole number"):
+        make_part("objective", f"topk:{'9' * 25}")
+
+
 def test_every_number_that_a_part_takes_may_be_written() -> None:
     assert make_part("constraint", "linf:8/255").radius == 8 / 255
     assert make_part("constraint", "linf:1").radius == 1

@@ -10,6 +10,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from trompe.errors import UsageError
 from trompe.registry import Registry
 
+#: Tensors of 32 bits hold not much larger numbers.
+_LARGEST = 1e30
+
 
 def made(registry: Registry[Any], text: str) -> Any:
     """A registered part with its options, as the command line and an audit's settings write them.
@@ -117,8 +120,11 @@ def _unlike(value: Any, declared: Any) -> str | None:
             return None
     if "float" in kinds:
         found.append("a finite number")
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if abs(value) <= _LARGEST:
+                return None
+            if math.isfinite(value):
+                found[-1] = f"a number within -{_LARGEST:g} and {_LARGEST:g}"
     elif "int" in kinds:
         found.append("a whole number")
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
@@ -144,10 +150,10 @@ def number(text: str) -> Any:
     for kind in (int, float):
         try:
             found = kind(text)
-            float(found)
+            size = abs(float(found))
         except (ValueError, OverflowError):
             continue
-        return found
+        return found if size < 2**63 else float(found)  # no tensor takes a larger whole number
     above, slash, below = text.partition("/")
     if slash:
         try:

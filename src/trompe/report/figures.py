@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trompe.report.style import FONT, new_figure
+from trompe.report.style import FONT, log_sideways, log_upwards, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,9 +194,9 @@ def draw_curves(
         axes.plot(curve.across, median, dashes, color=colour, label=_spoken(name), linewidth=1.5)
         axes.fill_between(curve.across, first, third, color=colour, alpha=0.2, linewidth=0)
     if log_across:
-        axes.set_xscale("log")
+        log_sideways(axes)
     if log_up:
-        axes.set_yscale("log")
+        log_upwards(axes)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     if len(curves) > 1:

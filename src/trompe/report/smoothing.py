@@ -18,7 +18,7 @@ from trompe.report.figures import (
     draw_scatter,
     joint_figure,
 )
-from trompe.report.style import FONT, log_upwards, new_figure
+from trompe.report.style import FONT, log_sideways, log_upwards, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ _BLUE, _RED, _GREEN, _GREY = "#2171b5", "#cb181d", "#238b45", "#969696"
 
 
 def _axes(axes: Axes, ylabel: str) -> None:
-    axes.set_xscale("log")
+    log_sideways(axes)
     axes.set_xlabel(r"$\beta$", fontsize=FONT)
     axes.set_ylabel(ylabel, fontsize=FONT)
     axes.tick_params(which="both", labelsize=FONT - 1)

@@ -66,6 +66,17 @@ def log_upwards(axes: Axes) -> None:
         axes.set_yscale("log", nonpositive="mask")
 
 
+def log_sideways(axes: Axes) -> None:
+    """A logarithmic scale across, where any curve has a point that can be drawn on it.
+
+    Curves without a single number, as of maps that do not exist, keep the linear scale.
+    """
+    for line in axes.get_lines():
+        across, up = (np.asarray(data, dtype=float) for data in line.get_data())
+        if ((across > 0) & np.isfinite(up)).any():
+            axes.set_xscale("log")
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write the figure as a PNG, whole or not at all.
 

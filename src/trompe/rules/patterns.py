@@ -222,8 +222,9 @@ def load_patterns(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
 
 def _is_pattern(value: object) -> bool:
     """Whether it is a dense tensor of floating point numbers that are there."""
-    dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
-    return dense and value.is_floating_point()  # type: ignore[union-attr]
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_meta:
+        return False
+    return value.is_floating_point()
 
 
 def _reference_layout(
