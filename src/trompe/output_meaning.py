@@ -33,6 +33,14 @@ _LINEAR = frozenset(
         *("Convolution", "ConvolutionOverrideable", "MkldnnConvolution", "NativeBatchNorm"),
     }
 )
+#: Functions of any sign, and below those without a bound, if only moved afterwards.
+_SIGNED = frozenset(
+    {
+        *("Tanh", "Erf", "Atan", "Sin", "Cos", "Silu", "Gelu", "Mish", "Elu", "LeakyRelu", "Prelu"),
+        *("NativeLayerNorm", "NativeGroupNorm"),
+    }
+)
+_UNBOUNDED = frozenset({"Relu", "Softplus", "Abs"})
 _FAR = (-1, 3, -3, 10, -10, 100, -100)
 #: What a probability, or one in per cent, exceeds on one of those images, by whether there is only
 #: one output: an only number that stays small may be a score that is 0 on most images.
@@ -81,14 +89,16 @@ def found_meaning(logits: Tensor, far: Callable[[], Tensor | None]) -> Found:
         if shares and classes > 1:
             return Found(likely, False, True, whole)
     squashed = small and _comes_from(logits.grad_fn, _SIGMOID | _SOFTMAX)
-    bounded = not _linear(logits.grad_fn) and (classes == 1 or _within(numbers, 100.0, dtype))
-    more = far() if small or bounded else None
+    closed = not (_linear(logits.grad_fn) or _ends_in(logits.grad_fn, _SIGNED))
+    bounded = closed and not _ends_in(logits.grad_fn, _UNBOUNDED)
+    bounded = bounded and _within(numbers, 100.0, dtype)
+    more = far() if small or bounded or (closed and classes == 1) else None
     seen = numbers if more is None else torch.cat([numbers, more.double()])
     each = classes == 1 or _above_1(seen, dtype)
     if squashed:
         return Found(likely, each or _comes_from(logits.grad_fn, _SIGMOID), True)
-    if bounded and more is not None and bool((seen - seen[:1]).nan_to_num().any()):
-        for whole in (1.0, 100.0):
+    if closed and more is not None and bool((seen - seen[:1]).nan_to_num().any()):
+        for whole in (1.0, 100.0) if bounded else ():
             reached = float(seen.nan_to_num().amax()) > _CERTAIN[classes == 1, whole]
             if reached and _within(seen, whole, dtype):
                 return Found(likely, classes == 1 or _above_1(seen / whole, dtype), True, whole)
@@ -172,6 +182,20 @@ def _linear(last: Any) -> bool:
         else:
             return False
     return found
+
+
+def _ends_in(last: Any, kinds: frozenset[str]) -> bool:
+    """Whether the last node of a graph, past those that only move, is of the kinds."""
+    waiting = [last]
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if _kind(node) in kinds:
+            return True
+        if _kind(node) in _PASSING - _CLAMPS:
+            waiting.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def _sum_to_1(numbers: Tensor, dtype: torch.dtype) -> bool:

@@ -320,6 +320,31 @@ def test_logits_are_not_taken_for_probabilities_when_asked(kind: str) -> None:
         adapted(model, X, outputs=Outputs("probabilities"))
 
 
+@pytest.mark.parametrize(
+    ("head", "classes", "meaning"),
+    [
+        (nn.ReLU(), 3, "classes"),
+        (nn.Softplus(), 3, "classes"),
+        (nn.Tanh(), 3, "classes"),
+        (nn.Tanh(), 1, "binary"),
+        (nn.Softplus(), 1, "value"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_normalised_images_are_no_probabilities(
+    head: nn.Module, classes: int, meaning: str, seed: int
+) -> None:
+    """A network that normalises its images answers the same far away, in small numbers."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.InstanceNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes)
+    )
+    nn.init.constant_(net[4].bias, 0.5)
+    net[4].weight.data.mul_(0.1)
+    given = adapted(nn.Sequential(net, head).eval(), X)
+    assert (given.outputs.meaning, given.probabilities) == (meaning, False)
+
+
 def test_a_model_that_refuses_far_images_keeps_its_meaning() -> None:
     def narrow(y: Tensor) -> Tensor:
         assert y.abs().max() < 100, "out of range"
