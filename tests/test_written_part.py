@@ -51,6 +51,12 @@ def test_a_whole_number_that_no_tensor_holds_is_taken_as_a_float() -> None:
         make_part("objective", f"topk:{'9' * 25}")
 
 
+@pytest.mark.parametrize("factor", ["0", "-1", "17", "9" * 25])
+def test_images_are_not_scaled_beyond_the_memory(factor: str) -> None:
+    with pytest.raises(UsageError, match="the factor must be above 0 and at most 16"):
+        make_part("channel", f"resize:{factor}")
+
+
 def test_every_number_that_a_part_takes_may_be_written() -> None:
     assert make_part("constraint", "linf:8/255").radius == 8 / 255
     assert make_part("constraint", "linf:1").radius == 1

@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (lambda: Jpeg()(pair, two), "1 or 3 channels"),
         (lambda: Jpeg().real(pair, two), "1 or 3 channels"),
         (lambda: Rounding(1), "levels must be at least 2"),
-        (lambda: Resize(0.0), "factor must be positive"),
+        (lambda: Resize(0.0), "factor must be above 0"),
         (lambda: Noise(-0.1), "must not be negative"),
     ):
         with pytest.raises(UsageError, match=message):

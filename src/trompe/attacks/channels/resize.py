@@ -21,10 +21,10 @@ class Resize(Channel):
     """The image is scaled by a factor and back to its size, bilinear with antialiasing.
 
     Args:
-        factor: of the sides, positive; 0.9 makes 202 of 224 pixels.
+        factor: of the sides, positive and at most 16; 0.9 makes 202 of 224 pixels.
 
     Raises:
-        UsageError: if the factor is not positive and finite.
+        UsageError: if the factor is out of range: larger images would not fit into memory.
     """
 
     images_only = True
@@ -32,8 +32,8 @@ class Resize(Channel):
     factor: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 < self.factor < float("inf"):
-            raise UsageError(f"the factor must be positive and finite, not {self.factor}")
+        if not 0 < self.factor <= 16:
+            raise UsageError(f"the factor must be above 0 and at most 16, not {self.factor}")
 
     def sides(self, x: Tensor) -> tuple[int, int]:
         """Height and width of the scaled image, at least 1."""
