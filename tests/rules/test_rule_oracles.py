@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from trompe.engine import OpCall, record
 from trompe.engine.sweep import Rule
 from trompe.rules.alpha_beta import AlphaBeta, z_plus
-from trompe.rules.batch_norm import fold, fold_before
 from trompe.rules.epsilon import Epsilon
 from trompe.rules.flat import Flat, WSquare
+from trompe.rules.fold import fold, fold_before
 from trompe.rules.gamma import Gamma
 from trompe.rules.norm import Addition, Norm
 from trompe.rules.normalisation import BatchNorm, GroupNorm, LayerNorm

@@ -141,19 +141,23 @@ def test_product_of_activations(name: str, carry: bool) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_product_with_a_constant_is_a_layer_under_z_plus(side: str) -> None:
-    constant = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    op, r = recorded(lambda x: constant @ x if side == "left" else x @ constant, (4, 4))
-    x = op.edges[0][1].detach()
+    draw = torch.Generator().manual_seed(1)
+    constants = torch.randn(2, 4, 4, dtype=torch.float64, generator=draw)  # two: no F.linear
+    left = side == "left"
+    op, r = recorded(lambda x: constants @ x if left else x @ constants, (2, 4, 4))
     (share,) = SignedProduct(EPS)(r, op)
-    rows, relevance, weight = (
-        (x.T, r.T, constant) if side == "left" else (x, r, constant.T)
-    )  # [out, in]
-    expected = torch.zeros_like(x)
-    for k in range(4):
-        terms = (rows[k][:, None] * weight.T).clamp(min=0)  # [in, out]
-        expected[k] = (terms / (terms.sum(dim=0) + EPS) * relevance[k]).sum(dim=1)
     assert share is not None
-    torch.testing.assert_close(share, expected.T if side == "left" else expected)
+    for one, relevance, constant, got in zip(
+        op.edges[0][1].detach(), r, constants, share, strict=True
+    ):
+        rows, arrived, weight = (
+            (one.T, relevance.T, constant) if left else (one, relevance, constant.T)
+        )  # [out, in]
+        expected = torch.zeros_like(one)
+        for k in range(4):
+            terms = (rows[k][:, None] * weight.T).clamp(min=0)  # [in, out]
+            expected[k] = (terms / (terms.sum(dim=0) + EPS) * arrived[k]).sum(dim=1)
+        torch.testing.assert_close(got, expected.T if left else expected)
 
 
 def test_products_of_one_and_of_three() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -16,10 +18,14 @@ class Notes:
     """Filled in by ``RuleSet.prepare``, before relevance walks the record.
 
     Args:
-        slope: What a batch norm in evaluation mode multiplies each channel by, [C].
-        folded: Whether a batch norm is part of a neighbouring linear operation, so that relevance
-            passes it unchanged.
-        after: The batch norm folded into this linear operation from behind.
+        slope: What a batch norm in evaluation mode, or a constant factor, multiplies each channel
+            by, [C].
+        addend: What a follower other than a batch norm adds.
+        moves: What has moved the sums between the linear operation and this follower.
+        folded: Whether it is part of a neighbouring linear operation, so that relevance passes it
+            unchanged.
+        after: What is folded into this linear operation from behind, in the order of execution:
+            batch norms, constants added, constant factors.
         shift: What a batch norm folded in from before added to each channel of the input, [C].
         gain: What that batch norm multiplied each channel by, [C].
         nonnegative: Whether all inputs are known not to be negative. ``False`` means not known.
@@ -31,8 +37,10 @@ class Notes:
     """
 
     slope: Tensor | None = None
+    addend: Tensor | float = 0.0
+    moves: tuple[OpCall, ...] = ()
     folded: bool = False
-    after: OpCall | None = None
+    after: tuple[OpCall, ...] = ()
     shift: Tensor | None = None
     gain: Tensor | None = None
     nonnegative: bool = False
@@ -41,5 +49,12 @@ class Notes:
 
     @property
     def factor(self) -> Tensor | None:
-        """What the batch norm folded in from behind multiplies the output channels by, [C]."""
-        return None if self.after is None else self.after.notes.slope
+        """What is folded in from behind multiplies the output channels by this, [C]."""
+        slopes = [op.notes.slope for op in self.after if op.notes.slope is not None]
+        return math.prod(slopes[1:], start=slopes[0]) if slopes else None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether ``factor`` is the same tensor in every pass: that of one batch norm alone."""
+        slopes = [op for op in self.after if op.notes.slope is not None]
+        return len(slopes) == 1 and slopes[0].func is F.batch_norm

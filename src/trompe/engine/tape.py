@@ -21,8 +21,11 @@ from torch.overrides import TorchFunctionMode
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.masks import Memory, note
+from trompe.engine.matrix_products import KNOWN as PRODUCTS
+from trompe.engine.matrix_products import as_linear
 from trompe.engine.notes import Notes
 from trompe.engine.places import running
+from trompe.engine.plain import PLAIN, REORDERED
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.reading import read
 from trompe.engine.walk import is_wrapper, names_of
@@ -30,6 +33,9 @@ from trompe.errors import UnsupportedOp
 
 _unobserved = torch._C.DisableTorchFunction
 """A context in which what is done to tensors passes no function mode; each costs microseconds."""
+
+TAKEN_APART = {**DECOMPOSITIONS, **REORDERED}
+"""What is run, and recorded, in place of one call."""
 
 _PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 
@@ -178,18 +184,21 @@ class Tape(TorchFunctionMode):
         args, kwargs = self._redirects.resolve((args, kwargs or {}))
         if getattr(func, "__name__", "") == "__get__" and not self._tensor_property(func):
             return func(*args, **kwargs)
-        if func in DECOMPOSITIONS:
-            with self:
-                return DECOMPOSITIONS[func](*args, **kwargs)
         untouched = (func, args, kwargs)
         (func, args, kwargs), overwritten = out_of_place(func, args, kwargs)
         if overwritten is not None and self._constant_view(overwritten, args, kwargs):
             func, args, kwargs = untouched
             return func(*args, **kwargs)
-        if func in DECOMPOSITIONS:  # in place
+        func = PLAIN.get(func, func)
+        if func in TAKEN_APART:
             with self:
-                out = DECOMPOSITIONS[func](*args, **kwargs)
+                out = TAKEN_APART[func](*args, **kwargs)
             return self._written(overwritten, out)
+        if func in PRODUCTS:
+            product = as_linear(func, args, kwargs, lambda t: id(t) in self._known)
+            if product is not None:
+                with self:
+                    return self._written(overwritten, product())
         reading = read(self._memory, func, args, kwargs)
         if reading is not None and reading.function is not None:  # whatever its spelling
             func, args, kwargs = reading.function, reading.args, {}

@@ -1,13 +1,15 @@
-"""A linear operation with the batch norms folded into it: its input, its bias, its output."""
+"""A linear operation with what is folded into it: its input, its bias, its output."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.sweep import vjp
 from trompe.engine.tape import OpCall
 from trompe.errors import UnsupportedOp
 from trompe.rules.linear import apply, bias_of, input_of
@@ -43,20 +45,16 @@ def centred(op: OpCall) -> Tensor:
 
 
 def whole_bias(op: OpCall, weight: Tensor) -> Tensor | None:
-    """All that is added to the sums: the bias, and what the folded batch norms add.
+    """All that is added to the sums: the bias, and what is folded in adds.
 
     Args:
         op: the operation.
-        weight: its weight, the factor of a following batch norm folded in.
+        weight: its weight, the factors of what follows folded in.
     """
     bias = bias_of(op)
-    after, factor = op.notes.after, op.notes.factor
-    if after is not None and factor is not None:
-        mean: Tensor = after.argument(1, "running_mean")
-        shift: Tensor | None = after.argument(4, "bias")
-        bias = (-mean if bias is None else bias - mean) * factor
-        bias = bias if shift is None else bias + shift
     total = None if bias is None else channels(bias, op, op.out)
+    for follower in op.notes.after:
+        total = _followed(total, follower, op)
     before = op.notes.shift
     if before is None:
         return total
@@ -66,10 +64,37 @@ def whole_bias(op: OpCall, weight: Tensor) -> Tensor | None:
     return brought if total is None else total + brought
 
 
+def _followed(total: Tensor | None, follower: OpCall, op: OpCall) -> Tensor | None:
+    """What is added to the sums, after one of the operations folded in from behind."""
+    slope, addend = follower.notes.slope, follower.notes.addend
+    if follower.func is F.batch_norm:
+        mean = channels(follower.argument(1, "running_mean"), op, op.out)
+        total = -mean if total is None else total - mean
+        bias: Tensor | None = follower.argument(4, "bias")
+        addend = 0.0 if bias is None else channels(bias, op, op.out)
+    elif follower.notes.moves:
+        addend = _moved_back(torch.as_tensor(addend).to(op.out), follower)
+    if total is None:
+        return addend if isinstance(addend, Tensor) else op.out.new_tensor(addend)
+    return (total if slope is None else total * channels(slope, op, op.out)) + addend
+
+
 def outcome(op: OpCall) -> Tensor:
-    """The output, after a folded batch norm."""
-    norm = op.notes.after
-    return op.out if norm is None else norm.out
+    """The output, after what is folded in from behind."""
+    if not op.notes.after:
+        return op.out
+    last = op.notes.after[-1]
+    return _moved_back(last.out, last)
+
+
+def _moved_back(values: Tensor, follower: OpCall) -> Tensor:
+    """Values at a follower, as they lie in the output of the linear operation."""
+    values = values.expand(follower.out.shape)
+    for move in reversed(follower.notes.moves):
+        (moved,) = vjp(values, move)
+        assert moved is not None  # of an operation that only moves values
+        values = moved
+    return values
 
 
 def plus(z: Tensor, bias: Tensor | None) -> Tensor:

@@ -13,9 +13,9 @@ from trompe.engine.sweep import Rule, RuleSet
 from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UsageError
 from trompe.rules.alpha_beta import AlphaBeta, z_plus
-from trompe.rules.batch_norm import fold, fold_before
 from trompe.rules.epsilon import Epsilon
 from trompe.rules.flat import Flat
+from trompe.rules.fold import fold, fold_before
 from trompe.rules.gamma import Gamma
 from trompe.rules.general import SUMS, bounded, by_contribution
 from trompe.rules.input_box import mark_first, selected
@@ -33,7 +33,8 @@ class Composite:
     """A choice of rules; what it does not name moves, selects or passes relevance on.
 
     Rules of your own (``trompe.rules.lrp.RULES``) come before all others. Batch norms are folded
-    into a neighbouring linear operation where there is one.
+    into a neighbouring linear operation where there is one, and so are constants that are added to
+    its sums or multiply its channels.
 
     Args:
         convolution: of convolutions.

@@ -27,8 +27,13 @@ LINEAR: tuple[Callable[..., Any], ...] = (
 """Operations ``func(x, weight, bias, ...)``."""
 
 
+def output_axis(op: OpCall) -> int:
+    """The dimension of the weight that its outputs are numbered along."""
+    return 1 if "transpose" in op.func.__name__ else 0
+
+
 def weight_of(op: OpCall, part: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """The weight of a linear operation, times the batch norm folded into it, or a part of it.
+    """The weight of a linear operation, times what is folded into it, or a part of that.
 
     Args:
         op: the operation.
@@ -38,15 +43,14 @@ def weight_of(op: OpCall, part: Callable[[Tensor], Tensor] | None = None) -> Ten
     factor = op.notes.factor
     if factor is None:
         return weight if part is None else memo(weight, part.__name__, part)
-    axis = 1 if "transpose" in op.func.__name__ else 0
     shape = [1] * weight.dim()
-    shape[axis] = -1
+    shape[output_axis(op)] = -1
 
     def make(original: Tensor) -> Tensor:
         scaled = original * factor.view(shape)
         return scaled if part is None else part(scaled)
 
-    if factor.requires_grad:
+    if factor.requires_grad or not op.notes.lasts:
         return make(weight)
     return memo(weight, f"{part and part.__name__} {id(factor)}", make, factor)
 

@@ -54,7 +54,7 @@ class Addition:
 
     def __call__(self, relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
         """See ``trompe.engine.sweep.Rule``."""
-        if len(op.edges) == 1 and not self.constants:
+        if op.notes.folded or (len(op.edges) == 1 and not self.constants):
             return passed(relevance, op)
         if self.share == "equal":
             part = relevance / max(2 if self.constants else 1, len(op.edges))
