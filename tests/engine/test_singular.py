@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine import kinks
@@ -23,6 +24,20 @@ MAGNITUDES: dict[str, Callable[[Tensor], Tensor]] = {
     "root in place": lambda x: (x * x) * (x * x).rsqrt_(),
     "sum of what is a number": lambda x: x.log().nansum((2, 3)),
 }
+SHARP: dict[str, Callable[[Tensor], Tensor]] = {
+    "softplus": lambda x: F.softplus(x, beta=1e6),
+    "softplus, narrow": lambda x: F.softplus(x * 1e6) / 1e6,
+    "gated": lambda x: x * torch.sigmoid(1e5 * x),
+    "gated in place": lambda x: x * (1e5 * x).sigmoid_(),
+    "gelu": lambda x: F.gelu(1e5 * x) / 1e5,
+    "silu": lambda x: F.silu(1e5 * x) / 1e5,
+    "step": lambda x: x * (1 + torch.tanh(1e5 * x)) / 2,
+    "error function": lambda x: x * (1 + torch.erf(1e5 * x)) / 2,
+    "of two": lambda x: torch.logaddexp(x * 1e5, torch.zeros_like(x)) / 1e5,
+    "of a row": lambda x: torch.stack([x * 1e5, torch.zeros_like(x)]).logsumexp(0) / 1e5,
+    "choice": lambda x: torch.stack([x * 1e5, torch.zeros_like(x)], -1).softmax(-1)[..., 0] * x,
+    "log": lambda x: -F.logsigmoid(-1e5 * x) / 1e5,
+}
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "deviation": lambda x: (x.var((2, 3), keepdim=True) + 1e-5).sqrt(),
     "norm over channels": lambda x: x.norm(dim=1),
@@ -34,6 +49,12 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "in place": lambda x: x.exp().sqrt_().nan_to_num_().clamp_min_(1e-12),
     "cube": lambda x: x**3,
     "root of an exponential": lambda x: x.exp().sqrt(),
+    "softplus": lambda x: F.softplus(x, beta=100),
+    "gates": lambda x: F.gelu(x) + F.silu(10 * x) + x * x.sigmoid() + x.tanh() + F.mish(x),
+    "one word to see": lambda x: x.masked_fill(
+        torch.arange(6) > 0, torch.finfo(x.dtype).min
+    ).softmax(-1),
+    "legacy mask": lambda x: (x + (torch.arange(6) > 0) * -10000.0).softmax(-1),
 }
 
 
@@ -49,6 +70,11 @@ class Net(nn.Module):
 @pytest.mark.parametrize("name", MAGNITUDES)
 def test_magnitudes_remain(name: str) -> None:
     assert kinks(Net(MAGNITUDES[name]), X).uncovered
+
+
+@pytest.mark.parametrize("name", SHARP)
+def test_bends_that_no_derivative_sees_remain(name: str) -> None:
+    assert kinks(Net(SHARP[name]), X).uncovered
 
 
 @pytest.mark.parametrize("name", SMOOTH)

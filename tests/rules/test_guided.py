@@ -142,3 +142,13 @@ def test_a_model_without_a_rectifier_is_said_to_have_the_gradients_map(
         trompe.explainer(method)(model, x, target)
     lines = [record for record in caplog.records if "has no ReLU" in record.getMessage()]
     assert len(lines) == said
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvnet"])
+def test_a_bend_too_sharp_for_derivatives_is_a_kink_and_no_relu(method: str) -> None:
+    net = two_layers()
+    net[2] = nn.Softplus(beta=1e6)
+    with pytest.raises(UnsupportedOp, match=r"softplus' at 2 .* is no ReLU"):
+        trompe.explainer(method)(net, X, TARGET)
+    expected = trompe.explainer("deeplift")(two_layers(), X, TARGET)
+    nets.close(trompe.explainer("deeplift")(net, X, TARGET), expected, 1e-6)

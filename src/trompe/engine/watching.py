@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trompe.engine.apart import apart, as_written, kept
+from trompe.engine.bends import BEND, bent
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.masks import Memory, note, passes_mask
 from trompe.engine.places import running
@@ -36,7 +37,7 @@ Fate = Literal["smoothed", "pooling", "remains"]
 _AS_A_WHOLE = frozenset(
     {
         *(F.scaled_dot_product_attention, F.softsign, F.local_response_norm, F.interpolate),
-        *(F.tanhshrink, F.logsigmoid, F.softmin),
+        *(F.tanhshrink, F.softmin),
     }
 )
 """Functions without a kink that PyTorch computes with operations that have one."""
@@ -53,7 +54,8 @@ class Kink:
         place: the module that calls it, such as ``features.2 (ReLU6)``.
         fate: ``smoothed`` always, ``pooling``: only where pooling is smoothed too, or ``remains``.
         count: how often it is called in one forward pass.
-        operation: the name of its record, such as ``relu``; empty where it has none.
+        operation: the name of its record, such as ``relu``; ``sharp bend`` of a curved activation
+            that is none for the numbers it gets; empty where it has none.
     """
 
     function: str
@@ -94,7 +96,7 @@ class _Below(TorchDispatchMode):
     def __init__(
         self,
         inputs: list[Tensor],
-        report: Callable[[str], None],
+        report: Callable[..., None],
         held: Callable[[str], None],
     ) -> None:
         super().__init__()
@@ -149,8 +151,11 @@ class _Below(TorchDispatchMode):
                 self._storages.setdefault(*_memory(tensor))
             before = tuple(given.get(id(a), a) for a in args)
             met = [given.get(id(t), t) for t in met]
+            name = f"torch.ops.{func._schema.name.replace('::', '.')}"
             if branches or (not self.paused and kinked(func, before, kwargs, met, made)):
-                self._report(f"torch.ops.{func._schema.name.replace('::', '.')}")
+                self._report(name)
+            elif not self.paused and bent(func, before, kwargs):
+                self._report(name, BEND)
             return out
 
 
@@ -242,11 +247,11 @@ class _Watch(TorchFunctionMode):
                 self._redirects.track(tensor)
         return out
 
-    def _remains(self, operation: str) -> None:
+    def _remains(self, operation: str, record: str = "") -> None:
         name = self._current
         if name is None or name.startswith("torch.Tensor.__get__"):
             name = operation
-        self.found[name, self._place(), "remains", ""] += 1
+        self.found[name, self._place(), "remains", record] += 1
 
     def _hold(self, operation: str) -> None:
         self.held = self.held or f"{self._current or operation} in {self._place()}"

@@ -23,6 +23,7 @@ from trompe.engine.activations import (
     RELU,
     UPPER_BOUND,
 )
+from trompe.engine.bends import BEND
 from trompe.engine.selections import (
     ADAPTIVE_MAX_POOL,
     MAX_POOL1D,
@@ -163,7 +164,7 @@ RULES: dict[Callable[..., Any], Rule] = {
 
 
 ONLY = frozenset(
-    {"maxout", *(operation.name for operation in OPERATIONS if operation is not WHERE)}
+    {"maxout", BEND, *(operation.name for operation in OPERATIONS if operation is not WHERE)}
 )
 """A choice by a comparison is made anew for image and baseline, which no slope accounts for."""
 
