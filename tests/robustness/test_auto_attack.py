@@ -82,12 +82,13 @@ def test_no_member_found_anything_worse_than_the_ensemble(found: RobustnessResul
 def test_the_cost_is_that_of_the_steps(found: RobustnessResult) -> None:
     steps = 23 * 20  # seven members, two of which take nine times as many
     assert found.cost["derivatives"] == steps
-    assert found.cost["queries"] == 40
+    queries = found.cost["queries"]
+    assert queries in {8, 40}  # all, or a fifth where they are far behind
     # Every step, each member's end, every query.
-    assert found.cost["maps"] == steps + 7 + 40
-    assert found.cost["forward_passes"] >= 2 * steps + 40
+    assert found.cost["maps"] == steps + 7 + queries
+    assert found.cost["forward_passes"] >= 2 * steps + queries
     # Not one lay outside the ball, though the verdict would have left it out.
-    assert (found.judged + found.flipped).tolist() == [steps + 7 + 40] * 3
+    assert (found.judged + found.flipped).tolist() == [steps + 7 + queries] * 3
 
 
 def test_the_same_again(found: RobustnessResult) -> None:

@@ -38,9 +38,6 @@ from trompe.types import Explainer, InputSpace, Progress
 log = logging.getLogger("trompe")
 
 QUERY_MEMBER = "square"
-_BETA_END = 1000.0
-"""To which beta, in spreads: sharper than a preset's, for the maps of a hardened network follow the
-surrogate's only there."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ class Ensemble:
         known = plan.base if isinstance(plan.base, Method) else "gradient"
         settings = preset_for("fast", known, self.x.shape[-2])
         if settings.per_layer:  # no softmax must be kept, which a smoother beginning would lose
-            settings = replace(settings, beta_start=member.beta, beta_end=_BETA_END)
+            settings = replace(settings, beta_start=member.betas[0], beta_end=member.betas[1])
 
         def watch(now: Observation) -> None:
             self.maps += 1

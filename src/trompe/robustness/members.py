@@ -29,14 +29,14 @@ class Member:
         objective: what it makes of the maps.
         step: how it moves.
         patience: how many times the others' steps it takes.
-        beta: of the surrogate in the beginning, in spreads.
+        betas: of the surrogate in the first step and in the last, in spreads.
     """
 
     name: str
     objective: Objective
     step: Step
     patience: int = 1
-    beta: float = 5.0
+    betas: tuple[float, float] = (5.0, 300.0)
 
 
 def members(
@@ -46,10 +46,11 @@ def members(
 
     ``unlike`` looks for the worst correlation, three times: by APGD's steps, and twice by steps of
     gathered signs that fall as a cosine, nine times as many: what they find still improves with
-    their number, where the other members' does not, and on a hardened network a sharper beginning
-    finds other maps (``docs/decisions.md``). ``topk_margin`` looks for the least common top k.
-    Three go towards maps: that of another image, the original one moved to the far corner, and its
-    inverse.
+    their number, where the other members' does not. The second of these looks through a sharper
+    surrogate: it finds worse maps of hardened networks, the first of others (see
+    ``docs/decisions.md``).
+    ``topk_margin`` looks for the least common top k. Three go towards maps: that of another image,
+    the original one moved to the far corner, and its inverse.
     """
     radius = ball.radius
     linf = isinstance(ball, LInfBall)
@@ -62,7 +63,7 @@ def members(
     found = [
         Member("unlike", Unlike(), apgd),
         Member("unlike, again", Unlike(), falling, patience=PATIENCE),
-        Member("unlike, sharper", Unlike(), farther, patience=PATIENCE, beta=10.0),
+        Member("unlike, sharper", Unlike(), farther, patience=PATIENCE, betas=(10.0, 1000.0)),
         Member("topk_margin", TopkMargin(), apgd),
     ]
     if reference.map[0].numel() < 2 * max(1, reference.map[0].numel() // 10):
