@@ -110,6 +110,46 @@ def test_agrees_with_zennit(composite: str, name: str) -> None:
     torch.testing.assert_close(ours / scale, expected / scale, rtol=1e-5, atol=1e-5)
 
 
+ODD: dict[str, Callable[[], list[nn.Module]]] = {
+    "groups": lambda: [
+        *(nn.Conv2d(3, 6, 3, groups=3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=2, dilation=2)),
+        *(nn.ReLU(), nn.Flatten(), nn.Linear(216, 5)),
+    ],
+    "strides": lambda: [
+        *(nn.Conv2d(3, 5, (3, 2), stride=(2, 1), padding=(1, 0)), nn.ReLU()),
+        *(nn.Conv2d(5, 5, 3, stride=3, bias=False), nn.Hardtanh(0, 2), nn.Flatten()),
+        nn.Linear(30, 5),
+    ],
+    "padding": lambda: [
+        *(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.ReLU()),
+        *(nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")),
+        *(nn.ReLU(), nn.Flatten(), nn.Linear(4 * 196, 5)),
+    ],
+    "pooling first": lambda: [
+        *(nn.MaxPool2d(2), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Tanh()),
+        *(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 5)),
+    ],
+    "transposed": lambda: [
+        *(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(4, 4, 3, stride=2)),
+        *(nn.SiLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(484, 5)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("composite", THEIRS)
+def test_odd_layers_agree_with_zennit_to_rounding(composite: str, name: str) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(*ODD[name]()).double().eval(), images(12).clamp(-1.8, 2.2)
+    target = torch.tensor([0, 3])
+    ours = trompe.explainer("lrp", composite=composite)(net, x, target).detach()
+    with Gradient(net, THEIRS[composite]()) as attribute:
+        seed = trompe.explain.base.one_hot(net(x).detach(), target)
+        _, expected = attribute(x.clone(), seed)
+    scale = expected.abs().max()
+    torch.testing.assert_close(ours / scale, expected / scale, rtol=0, atol=1e-9)
+
+
 def test_paper_is_the_default_and_unknown_names_are_refused() -> None:
     assert trompe.explainer("lrp") == trompe.explainer("lrp", composite="paper")
     with pytest.raises(UsageError, match="epsilon_plus_flat"):

@@ -144,7 +144,8 @@ def noise_sandwich(
         copies: Noisy copies that an attack sees in a step; the power iteration sees
             ``copies * iterations`` in each of its five.
         batch_size: Noisy copies per pass of the certificate.
-        generator: Of the seeds.
+        generator: Of the seeds, one for each image in their order, so that the second image of a
+            batch has other noise than alone.
         progress: Called after every radius.
 
     Raises:

@@ -88,7 +88,8 @@ def auto_attack(
         input_space: the model's normalisation; ImageNet's, or a loaded model's own, if not given.
         budget: the share of the members' 100 steps (two take 900) and 5,000 queries, which end
             after 1,000 where they are far behind of every image.
-        generator: of all random numbers; seeded with 0 if not given.
+        generator: of all random numbers, drawn for the batch as a whole, so that an image is
+            searched otherwise than alone; seeded with 0 if not given.
         progress: called after every step and every query.
 
     Returns:

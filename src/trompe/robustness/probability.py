@@ -60,7 +60,8 @@ def misleading_probability(
         input_space: The model's normalisation; a ``LoadedModel`` brings its own, and without one x
             is in pixel units.
         batch_size: Images per pass.
-        generator: Of the changes; seed 0 by default.
+        generator: Of the changes, drawn image by image, so that the second image of a batch meets
+            other ones than alone; seed 0 by default.
 
     Returns:
         A ``Probability`` for each image, with its 95 % interval.

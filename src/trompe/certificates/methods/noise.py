@@ -58,7 +58,8 @@ class SmoothedMap:
             pixels. What is certified then is the label and the map of the pair.
         checkpoint: A folder where the sums of each image are kept from time to time; a call with
             the same arguments goes on from there.
-        generator: Source of the seeds, one for each image; seed 0 by default.
+        generator: Source of the seeds, one for each image in their order, so that the second image
+            of a batch has other noise than alone; seed 0 by default.
         progress: Called after every batch.
     """
 

@@ -28,7 +28,8 @@ class SmoothGrad:
         confidence: Of the statements from samples, below 1.
         top: Share of the pixels that count in a map.
         block: Side of the squares of pixels that count as one.
-        generator: Of the noise; seed 0 by default.
+        generator: Of the noise, drawn image by image, so that the second image of a batch has other
+            noise than alone; seed 0 by default.
     """
 
     sigma: float = 0.5
