@@ -16,6 +16,7 @@ from trompe.audit import chain, open_run, run_audit, seal
 from trompe.audit.store import Store
 from trompe.cli import main
 from trompe.errors import StoreError
+from trompe.report.for_audit import Statement, write_audit_report
 from trompe.report.html import write_report
 
 from .conftest import NETWORK, small, write_images
@@ -27,7 +28,7 @@ with pytest.MonkeyPatch.context() as patch:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run with its report, made once."""
+    """A run with its reports, made once."""
     before, place = Path.cwd(), tmp_path_factory.mktemp("forged")
     os.chdir(place)
     (place / "smallnet.py").write_text(NETWORK)
@@ -35,6 +36,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     run_audit("original", small(pairs=3, smoothings=("none", "beta=0.8")))
     made = open_run("original")
     write_report(made, "original", most=1)
+    write_audit_report(made, "original", Statement("A. Person"))
     made.store.close()
     assert not list(Path("original").glob("run.sqlite-*")), "at rest, all is in one file"
     yield place / "original"

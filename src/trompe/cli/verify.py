@@ -149,7 +149,7 @@ def verify(
         with _talk_to_stderr():
             again = done_again(verifier, repeat, seed, exact=exact, source=source, quiet=quiet)
         problems += again["problems"]
-    found, renewed = _files(opened)
+    found, renewed = _files(opened, checked, sound=not problems)
     problems += found
     skipped = [] if arrays_only else verifier.distrusted()
     entries = leaderboard(opened, tau=tau, epsilon=epsilon / 255)
@@ -220,15 +220,21 @@ def _talk_to_stderr() -> contextlib.AbstractContextManager[Any]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def _files(opened: Run) -> tuple[list[str], list[str]]:
-    """What the leaderboard and the report in the run's folder say otherwise than its numbers.
+def _files(opened: Run, cells: int, *, sound: bool) -> tuple[list[str], list[str]]:
+    """What the leaderboard and the reports in the run's folder say otherwise than its numbers.
+
+    Args:
+        opened: the run.
+        cells: that were checked.
+        sound: whether no problem was found in them.
 
     Returns:
         What does not agree; and what was right for an earlier state of the run.
     """
+    from trompe.report.audit_numbers import check_audit_numbers
     from trompe.report.html import numbers_html, table_files
     from trompe.report.leaderboard_files import check_leaderboard, write_leaderboard
-    from trompe.report.manifest import check_manifest, check_numbers
+    from trompe.report.manifest import AUDIT_REPORT, check_manifest, check_numbers
 
     problems, stale = check_leaderboard(opened)
     renewed = [f"leaderboard/{path.name}" for path in stale]
@@ -240,7 +246,12 @@ def _files(opened: Run) -> tuple[list[str], list[str]]:
         found = check_numbers(opened, numbers_html(opened), table_files(opened))
     elif not found and (opened.folder / "report.html").exists():
         renewed.append("the report")
-    return problems + found, renewed
+    signed, current = check_manifest(opened, AUDIT_REPORT)
+    if current and sound and not signed:
+        signed = check_audit_numbers(opened, cells)
+    elif not current and not signed and (opened.folder / "audit-report.html").exists():
+        renewed.append("the report to be signed")
+    return problems + found + signed, renewed
 
 
 def in_words(entry: dict[str, Any]) -> str:

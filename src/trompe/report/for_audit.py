@@ -10,8 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 import trompe
 from trompe.audit import Run
 from trompe.audit.command import command_of
@@ -19,13 +17,14 @@ from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.audit.results import Row
 from trompe.errors import UsageError
+from trompe.report.audit_page import page
 from trompe.report.before_after import before_after
-from trompe.report.certified import certified_section, in_words, not_certified
+from trompe.report.certified import certified_section, not_certified
 from trompe.report.clauses import NOTE, clause_map
 from trompe.report.files import json_ready, prepare_output
 from trompe.report.hardening import hardening_section
-from trompe.report.lead import lead, verdicts
-from trompe.report.page import STYLE, templates
+from trompe.report.lead import verdicts
+from trompe.report.manifest import AUDIT_REPORT, write_manifest
 from trompe.report.search_limits import limit_of, not_searched
 from trompe.report.tables import write_text
 from trompe.report.verified import doubts, verified
@@ -179,7 +178,15 @@ def _equivalence(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def content(run: Run, said: Statement, made: datetime, before: Run | None = None) -> dict[str, Any]:
+def content(
+    run: Run,
+    said: Statement,
+    made: datetime,
+    before: Run | None = None,
+    *,
+    verification: dict[str, Any] | None = None,
+    folder: str | None = None,
+) -> dict[str, Any]:
     """What ``audit-report.json`` says, without numbers that JSON lacks.
 
     Args:
@@ -188,6 +195,8 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
         made: when, with a time zone.
         before: the same audit of the network before it was hardened; fills in
             ``sections.worst_case.hardening``, which is left out without it.
+        verification: what a check of the run showed, as ``verified`` says it; done if not given.
+        folder: the name that the run is told to be begun in; by default that of its folder.
 
     Returns:
         ``format``, ``format_version``, ``date``, ``author``, ``verdict`` and the ``sections``.
@@ -211,7 +220,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
         "other_explanations": "explanations in words, by examples or prototypes, and changes of "
         "the physical object",
     }
-    verification = verified(run)
+    verification = verified(run) if verification is None else verification
     sections = {
         "system": _system(run, said),
         "threat_model": _threat(run),
@@ -224,7 +233,7 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
         "model_side": {"status": NOT_TESTED, "about": elsewhere["model_side"]},
         "not_tested": [text for text in elsewhere.values() if text],
         "reproduction": {
-            "command": command_of(run.settings, run.folder.name),
+            "command": command_of(run.settings, folder or run.folder.name),
             "run_digest": run.digest,
             "seed": run.settings.seed,
             "software_of_the_run": dict(run.versions),
@@ -246,6 +255,11 @@ def content(run: Run, said: Statement, made: datetime, before: Run | None = None
     return ready
 
 
+def as_json(found: dict[str, Any]) -> str:
+    """What ``audit-report.json`` holds, given its content."""
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_audit_report(
     run: Run,
     output: str | Path,
@@ -255,6 +269,8 @@ def write_audit_report(
     before: Run | None = None,
 ) -> Path:
     """Write ``audit-report.json`` and ``audit-report.html``, the page for a browser's print.
+
+    ``audit-report.files.json`` names the run's digest and the checksums of both.
 
     Args:
         run: with cells that are done.
@@ -276,20 +292,8 @@ def write_audit_report(
     run.store.check_chain()
     found = content(run, said, made or datetime.now(timezone.utc), before)
     folder = prepare_output(output)
-    first, problems = lead(run)
     path = folder / "audit-report.html"
-    text = (
-        templates()
-        .get_template("page.audit.html")
-        .render(
-            report=found,
-            parts=found["sections"],
-            certified=[in_words(one) for one in found["sections"]["certified"].get("shares", [])],
-            lead=first,
-            problems=problems,
-            style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704  # written here
-        )
-    )
-    write_text(path, text)
-    write_text(folder / "audit-report.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, page(run, found))
+    write_text(folder / "audit-report.json", as_json(found))
+    write_manifest(run, folder, AUDIT_REPORT)
     return path

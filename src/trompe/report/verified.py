@@ -9,6 +9,9 @@ from trompe.audit.completeness import whole_run_problems
 from trompe.audit.seal import unsealed
 from trompe.audit.verify import Verifier
 
+HOW = "chain of checksums and arrays; 'trompe verify' runs the models again too"
+"""What is checked while the report is made."""
+
 
 def verified(run: Run) -> dict[str, Any]:
     """What a check of the chain of checksums and of the arrays shows; no model runs."""
@@ -17,8 +20,7 @@ def verified(run: Run) -> dict[str, Any]:
     for one in Verifier(run, models=False).check_all():
         checked += 1
         problems += [f"cell {one.row.id}: {text}" for text in one.problems]
-    how = "chain of checksums and arrays; 'trompe verify' runs the models again too"
-    return {"cells": checked, "problems": problems, "unsealed": unsealed(run.store), "how": how}
+    return {"cells": checked, "problems": problems, "unsealed": unsealed(run.store), "how": HOW}
 
 
 def doubts(found: dict[str, Any]) -> list[str]:
