@@ -175,6 +175,25 @@ def test_hugging_face_grey(saved: Callable[..., Path]) -> None:
     assert loaded.model(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
 
 
+def test_hugging_face_weights_for_other_channels(
+    saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    import transformers
+
+    folder = saved("ViTImageProcessor", size={"height": 28, "width": 28})
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.num_channels, config.num_labels = 5, 2
+    own = transformers.AutoModelForImageClassification.from_config(config).eval()
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    loaded = load_model(f"hf:{folder}", tmp_path / "own.pt")
+    assert loaded.preprocessing.channels == len(loaded.input_space.mean) == 5
+    x = torch.randn(2, 5, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(x), own(x).logits)
+    assert loaded.classes == ()  # the folder's three names are not those of two classes
+    assert load_model(f"hf:{folder}").preprocessing.channels == 3
+
+
 def test_hugging_face_that_cannot_be_fed(
     saved: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
