@@ -36,6 +36,7 @@ SHARP: dict[str, Callable[[Tensor], Tensor]] = {
     "of two": lambda x: torch.logaddexp(x * 1e5, torch.zeros_like(x)) / 1e5,
     "of a row": lambda x: torch.stack([x * 1e5, torch.zeros_like(x)]).logsumexp(0) / 1e5,
     "choice": lambda x: torch.stack([x * 1e5, torch.zeros_like(x)], -1).softmax(-1)[..., 0] * x,
+    "softsign": lambda x: x * (1 + F.softsign(1e6 * x)) / 2,
     "log": lambda x: -F.logsigmoid(-1e5 * x) / 1e5,
 }
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,7 +51,9 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "cube": lambda x: x**3,
     "root of an exponential": lambda x: x.exp().sqrt(),
     "softplus": lambda x: F.softplus(x, beta=100),
-    "gates": lambda x: F.gelu(x) + F.silu(10 * x) + x * x.sigmoid() + x.tanh() + F.mish(x),
+    "gates": lambda x: (
+        F.gelu(x) + F.silu(10 * x) + x * x.sigmoid() + x.tanh() + F.mish(x) + F.softsign(9 * x)
+    ),
     "one word to see": lambda x: x.masked_fill(
         torch.arange(6) > 0, torch.finfo(x.dtype).min
     ).softmax(-1),

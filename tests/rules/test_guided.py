@@ -152,3 +152,11 @@ def test_a_bend_too_sharp_for_derivatives_is_a_kink_and_no_relu(method: str) -> 
         trompe.explainer(method)(net, X, TARGET)
     expected = trompe.explainer("deeplift")(two_layers(), X, TARGET)
     nets.close(trompe.explainer("deeplift")(net, X, TARGET), expected, 1e-6)
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvnet"])
+def test_a_hidden_relu_is_not_called_none(method: str) -> None:
+    net = two_layers()
+    net[2] = torch.jit.script(nn.ReLU())
+    with pytest.raises(UnsupportedOp, match=r"at 2 .* is hidden in a scripted or traced part"):
+        trompe.explainer(method)(net, X, TARGET)

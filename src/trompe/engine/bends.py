@@ -30,6 +30,11 @@ _MASKED = -5e3
 """From here downwards numbers may be the mask of an attention, next to which any other is far."""
 
 
+def far_off(x: Tensor) -> bool:
+    """Whether most numbers lie far off a bend at 0 that is about as wide as 1."""
+    return x.numel() > 0 and not x.is_meta and bool((x.abs() > _FAR).double().mean() > 0.5)
+
+
 def bent(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an activation is bent so sharply, for the numbers it gets, that it has a kink."""
     name = func._schema.name
@@ -42,14 +47,12 @@ def bent(func: Any, args: Any, kwargs: Any) -> bool:
     x = x.detach()
     if name in _BENDS:
         width = args[1] if len(args) > 1 else kwargs.get("beta", 1)  # of softplus alone
-        far = x.abs() * abs(float(width)) if name == "aten::softplus" else x.abs()
-    elif name in _PAIRS:
-        far = (x - args[1].detach()).abs()
-    else:
-        dim = args[1] if len(args) > 1 else kwargs["dim"]
-        dim = dim[0] if isinstance(dim, (list, tuple)) and len(dim) == 1 else dim
-        if not isinstance(dim, int) or x.dim() == 0 or x.shape[dim] < 2:
-            return False
-        first, second = x.topk(2, dim=dim).values.unbind(dim)
-        far = (first - second)[second > _MASKED]
-    return far.numel() > 0 and bool((far > _FAR).double().mean() > 0.5)
+        return far_off(x * float(width) if name == "aten::softplus" else x)
+    if name in _PAIRS:
+        return far_off(x - args[1].detach())
+    dim = args[1] if len(args) > 1 else kwargs["dim"]
+    dim = dim[0] if isinstance(dim, (list, tuple)) and len(dim) == 1 else dim
+    if not isinstance(dim, int) or x.dim() == 0 or x.shape[dim] < 2:
+        return False
+    first, second = x.topk(2, dim=dim).values.unbind(dim)
+    return far_off((first - second)[second > _MASKED])

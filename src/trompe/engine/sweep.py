@@ -137,6 +137,12 @@ def _walk(tape: Tape, output: Tensor, relevance: Tensor, rules: RuleSet) -> Tens
     return torch.zeros_like(tape.input) if reached is None else reached
 
 
+_HIDDEN = (
+    "is hidden in a scripted or traced part (give the module that this was made from), and has no "
+    "rule"
+)
+
+
 def _check_defined(model: nn.Module, x: Tensor, rules: RuleSet) -> None:
     """Refuse a model with a kink, found by watching it, on which a method is not defined.
 
@@ -148,7 +154,8 @@ def _check_defined(model: nn.Module, x: Tensor, rules: RuleSet) -> None:
     found = watched(inner, (x,), {}).kinks
     for kink in found:
         if kink.operation not in only:
-            raise UnsupportedOp(kink.function, kink.place, rules.name, rules.why)
+            why = _HIDDEN if kink.function.startswith("torch.ops.") else rules.why
+            raise UnsupportedOp(kink.function, kink.place, rules.name, why)
     if "maxout" not in only and any(kink.fate == "pooling" for kink in found):
         once(inner, ("places", rules.name), (x,), {}, lambda: _check_pooling(inner, x, rules))
     at = rules.differs_at
