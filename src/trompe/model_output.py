@@ -18,6 +18,25 @@ _DEPTH = 3
 """Outputs are searched so deep: hidden states and caches lie in tuples of tuples."""
 
 
+def in_same_form(logits: Tensor, batch: int, classes: int) -> Tensor:
+    """What a model returned, in the form that it had before, [B, K].
+
+    Args:
+        logits: that it returned now.
+        batch: how many images it was given.
+        classes: how many numbers per image it returned before.
+
+    Raises:
+        ModelError: if there are more or fewer numbers.
+    """
+    if logits.numel() != batch * classes:
+        raise ModelError(
+            f"the model returned {classes} numbers per image, and now a tensor "
+            f"{tuple(logits.shape)} for {batch}: it has to return the same form every time"
+        )
+    return logits.reshape(batch, classes)
+
+
 class Function(nn.Module):
     """A function of images as a module.
 
@@ -57,14 +76,9 @@ class Logits(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits [B, K] of images [B, C, H, W]."""
-        logits = follow(self.model(x.clone()), self.path)
-        if logits.numel() != len(x) * self.classes:
-            raise ModelError(
-                f"the model returned {self.classes} numbers per image, and now a tensor "
-                f"{tuple(logits.shape)} for {len(x)}: it has to return the same form every time"
-            )
+        logits = in_same_form(follow(self.model(x.clone()), self.path), len(x), self.classes)
         # Half as many bits are no answer to reckon with beside the images.
-        return logits.reshape(len(x), self.classes).to(torch.promote_types(logits.dtype, x.dtype))
+        return logits.to(torch.promote_types(logits.dtype, x.dtype))
 
 
 class Logarithm(nn.Module):

@@ -57,11 +57,13 @@ ODD_TENSORS: dict[str, Callable[[torch.Tensor], object]] = {
     "sparse": lambda t: t.to_sparse(),
     "complex": lambda t: torch.complex(t, t),
     "integers": lambda t: t.long(),
+    "quantised": lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
     "lists": lambda t: t.tolist(),
     "nothing": lambda t: None,
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("kind", ODD_TENSORS)
 def test_tensors_that_are_no_weights_and_no_patterns(
     refused: Callable[..., str], folder: Path, kind: str

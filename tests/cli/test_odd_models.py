@@ -53,6 +53,25 @@ def writes_to_images(): return Net(lambda x, y: (x.mul_(0.5), y)[1])
 def is_lazy(): return nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.LazyLinear(3))
 def is_script(): return torch.jit.script(nn.Sequential(nn.AvgPool2d(8), nn.Flatten(),
                                                       nn.Linear(12, 3)))
+def is_quantised(): return torch.ao.quantization.quantize_dynamic(
+    nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 3)), {nn.Linear}, dtype=torch.qint8)
+def is_traced(): return torch.jit.trace(nn.Sequential(nn.AvgPool2d(8), nn.Flatten(),
+    nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)), torch.zeros(1, 3, 16, 16))
+class Later(nn.Module):
+    def __init__(self, answer, after):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 4))
+        self.answer, self.after, self.calls = answer, after, 0
+    def forward(self, x):
+        self.calls += 1
+        y = self.body(x)
+        return self.answer(x, y) if self.calls > self.after else y
+def sound(): return Later(None, 10**9)
+def shrinks(): return Later(lambda x, y: y[:, :2], 5)
+def is_nan_in_bounds(): return Later(lambda x, y: y * float("nan"), 6)
+def overwrites(): return Later(lambda x, y: (x.mul_(0.5), y)[1], 0)
+def says_nothing(): print()
 def bare(): return nn.Sequential(nn.AvgPool2d(16), nn.Flatten())
 def cannot_be_made(): raise GeneratorExit("enough")
 """
@@ -69,6 +88,18 @@ def odd(folder: Path) -> str:
     Image.fromarray(0 * levels).save(folder / "images" / "black.png")
     (folder / "broken.pth").write_bytes(b"\x00\x01")
     return name
+
+
+@pytest.fixture
+def classes(folder: Path) -> Path:
+    """Labelled images, of the classes x, y and z."""
+    draw = np.random.default_rng(0)
+    for name in "xyz":
+        (folder / "classes" / name).mkdir(parents=True)
+        for number in range(4):
+            levels = (255 * draw.random((20, 20, 3))).astype(np.uint8)
+            Image.fromarray(levels).save(folder / "classes" / name / f"{number}.png")
+    return folder / "classes"
 
 
 @pytest.mark.parametrize("function", ["generator_exit", "own_exit", "cannot_be_made", "later"])
@@ -186,3 +217,65 @@ def test_a_reader_that_has_enough_is_no_fault_of_a_model() -> None:
         )
     assert done.stderr == ""
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("function", ["detaches", "is_quantised"])
+def test_a_model_of_which_no_cell_can_be_done_is_refused_at_the_start(
+    refused: Callable, run: Callable, odd: str, function: str
+) -> None:
+    command = ["audit", "--images", "images", "--size", 16, "--quiet", "--pairs", 1]
+    command += ["--iterations", 1, "--no-worst-case", "--output", "run", "--method", "gradient"]
+    line = refused(*command, "--model", f"{odd}:{function}")
+    assert f"model '{odd}:{function}': " in line
+    assert not Path("run").exists()
+    assert run(*command, "--model", f"{odd}:sound")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "command", "words"),
+    [
+        ("shrinks", "fool", "the same form every time"),
+        ("shrinks", "compare", "the same form every time"),
+        ("is_nan_in_bounds", "certify", "not finite (NaN or infinity)"),
+        ("overwrites", "curvature", "by an operation in place such as x.mul_()"),
+        ("overwrites", "choose", "by an operation in place such as x.mul_()"),
+        ("overwrites", "harden", "by an operation in place such as x.mul_()"),
+        ("overwrites", "fool", "by an operation in place such as x.mul_()"),
+    ],
+)
+def test_a_model_that_changes_later_is_one_line(
+    run: Callable, odd: str, classes: Path, function: str, command: str, words: str
+) -> None:
+    more: dict[str, list[object]] = {
+        "compare": ["compare", "images", "--reference", f"{odd}:good"],
+        "certify": ["certify", "images/a.png"],
+        "curvature": ["curvature", "images/a.png", "-k", 1, "--steps", 3],
+        "choose": ["smooth", "choose", "images/a.png", "--steps", 2],
+        "harden": ["harden", "--data", classes, "--epochs", 1, "--attacked", 1],
+        "fool": ["fool", "--data", classes, "--epochs", 1],
+    }
+    code, _, err = run(*more[command], "--model", f"{odd}:{function}", "--size", 16, "--quiet")
+    (line,) = err.splitlines()
+    assert code == 2
+    assert words in line
+
+
+def test_a_traced_model_is_trained(run: Callable, odd: str, classes: Path) -> None:
+    command = ["fool", "--data", classes, "--epochs", 1, "--model", f"{odd}:is_traced"]
+    assert run(*command, "--size", 16, "--quiet")[::2] == (0, "")
+
+
+def test_a_function_that_prints_an_empty_line_is_one_line(refused: Callable, odd: str) -> None:
+    line = refused("explain", "images/a.png", "--model", f"{odd}:says_nothing", "--size", 16)
+    assert "must return an nn.Module" in line
+
+
+def test_a_folder_in_which_nothing_can_be_made_is_refused_before_the_work(
+    refused: Callable, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc")
+    monkeypatch.setattr("trompe.zoo.load_model", lambda *a, **k: pytest.fail("work was done"))
+    for command in ("sandwich", "explain"):
+        line = refused(command, "images/a.png", "--model", f"{odd}:good", "--output", "/proc")
+        assert "/proc" in line

@@ -18,7 +18,8 @@ from trompe.audit.batches import Cell, Pixels, in_words
 from trompe.audit.judgement import Judge, flags_of, kept_arrays, metrics_of
 from trompe.audit.settings import Settings
 from trompe.engine import frozen
-from trompe.errors import TrompeError
+from trompe.engine.function_check import try_function
+from trompe.errors import ModelError, TrompeError
 from trompe.explain import Method
 from trompe.geometry.smoothed_method import Smoothing, make_method
 from trompe.metrics.attack import Outcome
@@ -61,6 +62,20 @@ def unusable_methods(settings: Settings, loaded: LoadedModel) -> dict[tuple[str,
             except TrompeError as error:
                 found[method, words] = error
     return found
+
+
+def refuse_unfit(loaded: LoadedModel) -> None:
+    """Refuse a model of which no cell can be done, by two random images.
+
+    Raises:
+        ModelError: if it is no function of one image, or has no derivative by it.
+    """
+    place = next(loaded.model.parameters(), torch.empty(0)).device
+    pixels = torch.rand(1, len(loaded.input_space.mean), loaded.size, loaded.size,
+                        generator=torch.Generator().manual_seed(0))  # fmt: skip
+    tried = try_function(loaded.model, loaded.input_space.from_pixels(pixels).to(place))
+    if tried.undifferentiable:
+        raise ModelError(tried.undifferentiable)
 
 
 class Worker:

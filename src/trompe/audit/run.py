@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from trompe.audit.agreement import agree, unused
-from trompe.audit.cell import unusable_methods
+from trompe.audit.cell import refuse_unfit, unusable_methods
 from trompe.audit.cluster import RayOptions, ray_package
 from trompe.audit.findings import reopen
 from trompe.audit.on_ray import work_on_ray
@@ -27,7 +27,7 @@ from trompe.audit.sources import open_source
 from trompe.audit.status import Status, status
 from trompe.audit.store import Store
 from trompe.audit.worker import POLL, Watch, work_on
-from trompe.errors import OutputError, TrompeError, UsageError
+from trompe.errors import ModelError, OutputError, TrompeError, UsageError
 
 #: What may do the work of a run.
 ENGINES = ("plain", "ray")
@@ -101,7 +101,7 @@ def run_audit(
         ray_package()  # before anything is written
     source = open_source(settings.images)
     images = source.images()
-    found, unusable = [], []
+    found, unusable, unfit = [], [], list[ModelError]()
     # On Ray, others compute: this machine need not have their device.
     here = "auto" if engine == "ray" and device != "cpu" else device
     for spec in settings.models:
@@ -110,9 +110,15 @@ def run_audit(
             settings.certification.check_side(loaded.size)
         found.append(facts(spec, loaded))
         unusable.append(unusable_methods(settings, loaded))
+        try:
+            refuse_unfit(loaded)
+        except ModelError as problem:
+            unfit.append(ModelError(f"model '{spec.key}': {problem}"))
     for method, error in unusable[0].items():
         if all(method in others for others in unusable):  # not the fault of one model's cells
             raise error
+    if len(unfit) == len(settings.models):
+        raise unfit[0]
     record = settings.recorded(source, images, found)
     with begun(folder) as store:
         agree(store, record, images)

@@ -18,6 +18,7 @@ from trompe.certificates.gates import Gate, Range
 from trompe.certificates.linear_maps import LinearMap
 from trompe.certificates.network import Network
 from trompe.certificates.upper import EPS, WIDEN
+from trompe.errors import CertificateError
 
 _DENSE_ENTRIES = 3_000_000
 
@@ -228,6 +229,11 @@ def _tighten(reach: Reach, ball: Ball, size: int) -> None:
         moved = reach.exact.abs() + reach.error
         reach.rows = torch.minimum(reach.rows, WIDEN * moved.norm(dim=0, keepdim=True))
         matrix, error = reach.exact.flatten(1), reach.error.flatten(1)
+        if not bool(torch.isfinite(matrix).all()):
+            raise CertificateError(
+                "the network reckons with numbers that are not finite (NaN or infinity), of which "
+                "nothing is proved: check its weights"
+            )
         exact = WIDEN * float(torch.linalg.matrix_norm(matrix, 2))
         reach.jacobian = min(reach.jacobian, exact + nonnegative_norm(error))
         limit = ball.dual(moved).unsqueeze(0)

@@ -123,6 +123,11 @@ def guarded(work: Callable[[], Any]) -> int:
                 "the model's output no longer depends differentiably on its input: no detach(), "
                 "and nothing that switches gradients off, may come later in its code"
             )
+        elif "modified by an inplace operation" in str(error):
+            message = (
+                "the model overwrites numbers that its own gradient needs, by an operation in "
+                "place such as x.mul_(): write it out of place, x = x.mul(...)"
+            )
         elif isinstance(error, MemoryError) or _out_of_memory(error):
             message = "out of memory: lower --batch-size or --chunk, or choose a smaller --model"
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -33,9 +34,10 @@ class OutputPath(click.Path):
                     self.fail(f"'{folder}' is no folder: choose another output", param, ctx)
                 if not os.access(folder, os.W_OK | os.X_OK):
                     self.fail(f"'{folder}' may not be written to: choose another", param, ctx)
-                break
+                with TemporaryFile(dir=folder):  # root may write to /proc, where nothing can be
+                    break
         except OSError as error:
-            self.fail(f"'{path}' cannot be made: {error.strerror}", param, ctx)
+            self.fail(f"'{path}' cannot be made: {error.strerror or error}", param, ctx)
         return path
 
 

@@ -30,7 +30,7 @@ from trompe.engine.function_faults import (
 from trompe.engine.slope_check import slope_found
 from trompe.engine.tape import depends
 from trompe.errors import ModelError, TrompeError
-from trompe.model_output import Path, find_logits, follow
+from trompe.model_output import Path, find_logits, follow, in_same_form
 
 
 class Tried(NamedTuple):
@@ -106,7 +106,7 @@ def try_function(model: nn.Module, x: Tensor, by_chance: bool = False) -> Tried:
         if not why:
 
             def again(images: Tensor) -> Tensor:
-                return follow(_run(model, images), path).reshape(2, classes)
+                return in_same_form(follow(_run(model, images), path), 2, classes)
 
             slope = slope_found(logits, start, again)
     plain = isinstance(out, Tensor) and all(t.dim() == 2 for t in (out, *alone))

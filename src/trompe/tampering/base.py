@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trompe.errors import UsageError
 from trompe.explain import Method
+from trompe.model_output import in_same_form
 from trompe.registry import Registry
 from trompe.training import Batch
 from trompe.types import relative
@@ -103,7 +104,11 @@ def said_error(logits: Tensor, teacher: Tensor, spread_of: Tensor | None = None)
         logits: What is said, [B, K].
         teacher: What shall be said.
         spread_of: The logits whose spread counts, if not those of the teacher.
+
+    Raises:
+        ModelError: If there are more or fewer numbers per image than the teacher's.
     """
+    logits = in_same_form(logits, len(teacher), teacher.shape[1])
     whole = teacher if spread_of is None else spread_of
     spread = centred(whole).square().mean()
     return (logits - teacher).square().mean() / spread.clamp(min=1e-12)

@@ -169,7 +169,9 @@ def fit(
     trained.load_state_dict(best)
     losses = [math.inf if one.held_out is None else one.held_out for one in history]
     chosen = len(history) if held_out is None else 1 + losses.index(min(losses))
-    return Fitted(trained.eval().requires_grad_(False), tuple(history), chosen)
+    for parameter in trained.parameters():  # scripted modules have no method for it
+        parameter.requires_grad_(False)
+    return Fitted(trained.eval(), tuple(history), chosen)
 
 
 def _given(batches: Any, number: int) -> Iterator[tuple[Tensor, Tensor]]:

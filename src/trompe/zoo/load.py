@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -187,13 +188,27 @@ def _current_directory_first() -> Iterator[None]:
         sys.path.remove(here)
 
 
+class _Aside(io.TextIOBase):
+    """Standard error, for what a function prints; blank lines before its first word are not."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def write(self, text: str) -> int:
+        self.said = self.said or bool(text.strip())
+        return sys.stderr.write(text) if self.said else len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _factory_record(name: str) -> ModelRecord:
     """The record of a model that a function of the user's makes."""
 
     def build(outputs: int) -> nn.Module:
         try:
             # What it says must not mix with what a command writes for machines.
-            with _current_directory_first(), redirect_stdout(sys.stderr):
+            with _current_directory_first(), redirect_stdout(_Aside()):
                 module, _, function = name.partition(":")
                 make: Callable[[], object] = getattr(importlib.import_module(module), function)
                 model = make()
