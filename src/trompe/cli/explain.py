@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import trompe
-from trompe.cli.console import log
+from trompe.cli.console import log, progress_bar
 from trompe.cli.options import (
     COUNT,
     SEED,
@@ -41,8 +41,9 @@ DEFAULT_BETAS = (10.0, 3.0, 1.0)
 
 _EXAMPLES = """\b
 Examples:
-  trompe explain dog.jpg
-  trompe explain dog.jpg --model resnet18 --method lrp --method gradient --beta 1
+  trompe explain dog.jpg --method lrp --method gradient
+  trompe explain dog.jpg --model resnet18 --method lrp --beta 1
+  trompe explain dog.jpg --model tiny-vgg
 """
 
 
@@ -53,7 +54,8 @@ Examples:
     "--method",
     "methods",
     multiple=True,
-    what="Repeat for several; default: all that the network allows.",
+    what="Repeat for several; default: all that the network allows, "
+    "which takes many minutes on a large one.",
 )
 @click.option(
     "--beta",
@@ -101,31 +103,29 @@ def explain(
     strengths = (None, *(betas or DEFAULT_BETAS))
     shown_by = along_tangents(tangents, loaded)
     maps: dict[str, list[Tensor]] = {}
-    for name in methods or _base_methods():
-        try:
-            maps[name] = [
-                _maps(
-                    shown_by(
-                        make_method(
-                            name,
-                            loaded,
-                            patterns=patterns,
-                            beta=beta,
-                            smoothgrad=smoothgrad,
-                            seed=seed,
-                        )
-                    ),
-                    loaded,
-                    pictures.x,
-                    target,
-                    batch_size,
-                )
-                for beta in strengths
-            ]
-        except (ExplanationError, PatternError, UnsupportedOp) as error:
-            if methods:
-                raise
-            log.warning("%s is left out: %s", name, error)
+    names = methods or _base_methods()
+    with progress_bar("explain", unit="map", quiet=quiet) as progress:
+        for at, name in enumerate(names):
+            rows: list[Tensor] = []
+            try:
+                for beta in strengths:
+                    method = make_method(
+                        name,
+                        loaded,
+                        patterns=patterns,
+                        beta=beta,
+                        smoothgrad=smoothgrad,
+                        seed=seed,
+                    )
+                    rows.append(_maps(shown_by(method), loaded, pictures.x, target, batch_size))
+                    if progress is not None:
+                        done = at * len(strengths) + len(rows)
+                        progress(done, len(names) * len(strengths), {})
+                maps[name] = rows
+            except (ExplanationError, PatternError, UnsupportedOp) as error:
+                if methods:
+                    raise
+                log.warning("%s is left out: %s", name, error)
     if not maps:
         raise ExplanationError(f"no method can explain {network.model}")
     report = _report(loaded, pictures, logits, target, maps, strengths)
