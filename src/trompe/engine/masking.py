@@ -47,8 +47,9 @@ def masked_scores(
         keep: whether a graph is wanted.
 
     Returns:
-        [M, B]; differentiable once towards x, or any number of times where the model has weights
-        that require grad or all copies fit into one chunk.
+        [M, B]; differentiable once towards x, or any number of times, and towards the weights,
+        where the model has weights that require grad, when the graphs of all copies are held, or
+        all copies fit into one chunk.
     """
     batch, count = x.shape[0], masks.shape[0]
     copies, recompute = division(x, count, chunk, model, keep)
@@ -62,6 +63,9 @@ def masked_scores(
         before = i * copies
         return F.pad(scores, (0, 0, before, count - before - len(chunks[i])))
 
+    if not keep:  # the graphs of all chunks would be held until their sum is taken
+        with torch.no_grad():
+            return chunked_sum(x, part, len(chunks), recompute=False)
     return chunked_sum(x, part, len(chunks), recompute=recompute)
 
 
