@@ -19,7 +19,7 @@ from trompe.engine.reading import spelled
 
 _PRODUCTS = frozenset(
     f for name in ("matmul", "mm", "bmm", "mv", "__matmul__") for f in spelled(name)
-) | {torch.linalg.matmul}
+) | {torch.linalg.matmul, torch.sparse.mm}
 _REVERSED = frozenset(spelled("__rmatmul__"))
 _INNER = frozenset(spelled("inner"))
 _EINSUM = frozenset((*spelled("einsum"), torch.functional.einsum))
@@ -41,11 +41,11 @@ def as_linear(
         kwargs: likewise.
         depends: whether a tensor depends on the input of the model.
     """
-    if kwargs.get("out") is not None:
-        return None
     if func in _EINSUM:
-        return _einsum(args, depends)
+        return None if kwargs else _einsum(args, depends)
     names = ("input", "self", "other", "mat2", "vec", "tensor1", "tensor2")
+    if not kwargs.keys() <= set(names):  # of another type, or into a tensor that is given
+        return None
     first, *rest = (*args, *(kwargs[name] for name in names if name in kwargs))
     if len(rest) != 1 or not isinstance(first, Tensor) or not isinstance(rest[0], Tensor):
         return None
@@ -55,9 +55,12 @@ def as_linear(
     if depends(first) == depends(second):
         return None
     h, matrix = (first, second) if depends(first) else (second, first)
-    if matrix.dim() > 2 and all(n == 1 or s == 0 for n, s in _batch(matrix)) and h.dim() > 2:
+    if matrix.layout != torch.strided:  # rules run with parts of the weight
+        matrix = matrix.to_dense()
+    shared = matrix.dim() > 2 and all(n == 1 or s == 0 for n, s in _batch(matrix))
+    if shared and h.dim() > 2:
         matrix = matrix[(0,) * (matrix.dim() - 2)]  # one matrix for all
-    if matrix.dim() != 2 or not h.dim() or h.dtype != matrix.dtype:
+    if not _fits(matrix, h) or not h.dim():
         return None
     if func in _INNER:
         return (lambda: F.linear(h, matrix)) if h is first else None
@@ -86,7 +89,7 @@ def _einsum(
     if depends(operands[0]) == depends(operands[1]):
         return None
     (names, h), (letters, matrix) = pairs if depends(operands[0]) else pairs[::-1]
-    if matrix.dim() != 2 or len(letters) != 2 or h.dtype != matrix.dtype:
+    if not _fits(matrix, h) or len(letters) != 2:
         return None
     given, wanted = _indices(names, h.dim()), _indices(result, h.dim())
     summed = [letter for letter in letters if letter in given and letter not in wanted]
@@ -106,6 +109,11 @@ def _einsum(
         return sums if order == sorted(order) else sums.permute(order)
 
     return run
+
+
+def _fits(matrix: Tensor, h: Tensor) -> bool:
+    """Whether ``F.linear`` takes a constant as the weight of an activation."""
+    return matrix.dim() == 2 and matrix.dtype == h.dtype and h.layout == torch.strided
 
 
 def _batch(matrix: Tensor) -> list[tuple[int, int]]:
