@@ -54,6 +54,17 @@ def test_no_graph_is_held_that_is_not_wanted(name: str) -> None:
     assert held > 10  # for the gradients of the weights
 
 
+def test_what_holds_much_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    net, explain = Net().eval(), trompe.explainer("occlusion", chunk=4)
+    with torch.no_grad():
+        explain(net, X.double(), TARGET)
+    explain(frozen(net), X.double(), TARGET)
+    assert "graphs of all" not in caplog.text
+    for _ in range(2):
+        explain(net, X.double(), TARGET)
+    assert caplog.text.count("graphs of all 64 masked copies") == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_have_the_same_derivatives_in_chunks(name: str) -> None:
     found = []

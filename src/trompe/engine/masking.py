@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.engine.mean import chunked_sum, division
+from trompe.engine.once import once
+from trompe.engine.remarks import say_held
 from trompe.errors import UsageError
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -66,6 +68,8 @@ def masked_scores(
     if not keep:  # the graphs of all chunks would be held until their sum is taken
         with torch.no_grad():
             return chunked_sum(x, part, len(chunks), recompute=False)
+    if not recompute and len(chunks) > 1:
+        once(model, "held", (x,), {}, lambda: say_held(count))
     return chunked_sum(x, part, len(chunks), recompute=recompute)
 
 
