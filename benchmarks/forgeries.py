@@ -457,9 +457,10 @@ def reseal(run: Path) -> None:
             chain.link(db, subject)
     with Store(run) as store:
         write_seal(store)
-    for name in ("report.json", "report.html"):
-        (run / name).unlink(missing_ok=True)
-    shutil.rmtree(run / "leaderboard", ignore_errors=True)
+    for path in (*run.glob("report.*"), *run.glob("audit-report.*")):
+        path.unlink()
+    for name in ("figures", "tables", "leaderboard"):
+        shutil.rmtree(run / name, ignore_errors=True)
 
 
 def flip_a_bit(run: Path, draw: random.Random) -> str:
