@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,25 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "smallnet.py").write_text(NETWORK)
     write_images(tmp_path / "images", 12)
     return tmp_path
+
+
+@contextmanager
+def furnished(place: Path) -> Iterator[Path]:
+    """``place`` as the current directory, with the network and 12 images: for a module's run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        (place / "smallnet.py").write_text(NETWORK)
+        write_images(place / "images", 12)
+        yield place
+
+
+@pytest.fixture
+def run(original: Path) -> Iterator[Path]:
+    """A copy of the run that a module has made once, as ``original``."""
+    copy = original.with_name("run")
+    shutil.copytree(original, copy)
+    yield copy
+    shutil.rmtree(copy)
 
 
 def small(**changes: object) -> Settings:

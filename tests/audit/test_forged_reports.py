@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from trompe.cli import main
 from trompe.report.for_audit import Statement, write_audit_report
 from trompe.report.manifest import AUDIT_REPORT, check_manifest, write_manifest
 
-from .conftest import NETWORK, small, write_images
+from .conftest import furnished, small
 
 FILES = ("audit-report.html", "audit-report.json", "audit-report.files.json")
 
@@ -23,24 +21,12 @@ FILES = ("audit-report.html", "audit-report.json", "audit-report.files.json")
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run with its report to be signed, made once."""
-    before, place = Path.cwd(), tmp_path_factory.mktemp("signed")
-    os.chdir(place)
-    (place / "smallnet.py").write_text(NETWORK)
-    write_images(place / "images", 12)
-    run_audit("original", small(pairs=3))
-    made = open_run("original")
-    write_audit_report(made, "original", Statement("A. Person", relied_on_by="clerks"))
-    made.store.close()
-    yield place / "original"
-    os.chdir(before)
-
-
-@pytest.fixture
-def run(original: Path) -> Iterator[Path]:
-    copy = original.with_name("run")
-    shutil.copytree(original, copy)
-    yield copy
-    shutil.rmtree(copy)
+    with furnished(tmp_path_factory.mktemp("signed")) as place:
+        run_audit("original", small(pairs=3))
+        made = open_run("original")
+        write_audit_report(made, "original", Statement("A. Person", relied_on_by="clerks"))
+        made.store.close()
+        yield place / "original"
 
 
 def verified(run: Path) -> int:

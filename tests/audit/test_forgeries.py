@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import sqlite3
@@ -19,7 +18,7 @@ from trompe.errors import StoreError
 from trompe.report.for_audit import Statement, write_audit_report
 from trompe.report.html import write_report
 
-from .conftest import NETWORK, small, write_images
+from .conftest import furnished, small
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
@@ -29,26 +28,14 @@ with pytest.MonkeyPatch.context() as patch:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run with its reports, made once."""
-    before, place = Path.cwd(), tmp_path_factory.mktemp("forged")
-    os.chdir(place)
-    (place / "smallnet.py").write_text(NETWORK)
-    write_images(place / "images", 12)
-    run_audit("original", small(pairs=3, smoothings=("none", "beta=0.8")))
-    made = open_run("original")
-    write_report(made, "original", most=1)
-    write_audit_report(made, "original", Statement("A. Person"))
-    made.store.close()
-    assert not list(Path("original").glob("run.sqlite-*")), "at rest, all is in one file"
-    yield place / "original"
-    os.chdir(before)
-
-
-@pytest.fixture
-def run(original: Path) -> Iterator[Path]:
-    copy = original.with_name("run")
-    shutil.copytree(original, copy)
-    yield copy
-    shutil.rmtree(copy)
+    with furnished(tmp_path_factory.mktemp("forged")) as place:
+        run_audit("original", small(pairs=3, smoothings=("none", "beta=0.8")))
+        made = open_run("original")
+        write_report(made, "original", most=1)
+        write_audit_report(made, "original", Statement("A. Person"))
+        made.store.close()
+        assert not list(Path("original").glob("run.sqlite-*")), "at rest, all is in one file"
+        yield place / "original"
 
 
 def verified(run: Path, *options: str) -> int:

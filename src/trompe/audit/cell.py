@@ -71,8 +71,8 @@ def refuse_unfit(loaded: LoadedModel) -> None:
         ModelError: if it is no function of one image, or has no derivative by it.
     """
     place = next(loaded.model.parameters(), torch.empty(0)).device
-    pixels = torch.rand(1, len(loaded.input_space.mean), loaded.size, loaded.size,
-                        generator=torch.Generator().manual_seed(0))  # fmt: skip
+    shape = (1, len(loaded.input_space.mean), loaded.size, loaded.size)
+    pixels = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     tried = try_function(loaded.model, loaded.input_space.from_pixels(pixels).to(place))
     if tried.undifferentiable:
         raise ModelError(tried.undifferentiable)

@@ -65,12 +65,11 @@ def masked_scores(
         before = i * copies
         return F.pad(scores, (0, 0, before, count - before - len(chunks[i])))
 
-    if not keep:  # the graphs of all chunks would be held until their sum is taken
-        with torch.no_grad():
-            return chunked_sum(x, part, len(chunks), recompute=False)
-    if not recompute and len(chunks) > 1:
+    if keep and not recompute and len(chunks) > 1:
         once(model, "held", (x,), {}, lambda: say_held(count))
-    return chunked_sum(x, part, len(chunks), recompute=recompute)
+    # The graphs of all chunks would be held until their sum is taken.
+    with torch.set_grad_enabled(keep):
+        return chunked_sum(x, part, len(chunks), recompute=recompute)
 
 
 def product(one: Tensor, other: Tensor) -> Tensor:

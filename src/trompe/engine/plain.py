@@ -31,26 +31,15 @@ def _batch_norm(
     return F.batch_norm(input, mean, variance, weight, bias, training, momentum, eps)
 
 
-def _layer_norm(
-    input: Tensor,
-    normalized_shape: list[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enable: bool = True,
-) -> Tensor:
-    return F.layer_norm(input, normalized_shape, weight, bias, eps)
+def _without_cudnn(norm: Function) -> Function:
+    """A normalisation without the last argument of its operator, whether to use cuDNN."""
 
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        kwargs = {name: value for name, value in kwargs.items() if not name.startswith("cudnn")}
+        out: Tensor = norm(*args[:5], **kwargs)
+        return out
 
-def _group_norm(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = True,
-) -> Tensor:
-    return F.group_norm(input, num_groups, weight, bias, eps)
+    return run
 
 
 def _dropout(input: Tensor, p: float, train: bool) -> Tensor:
@@ -68,8 +57,8 @@ def _slice(
 _OTHERWISE: dict[str, Function] = {
     "slice": _slice,
     "batch_norm": _batch_norm,
-    "layer_norm": _layer_norm,
-    "group_norm": _group_norm,
+    "layer_norm": _without_cudnn(F.layer_norm),
+    "group_norm": _without_cudnn(F.group_norm),
     "dropout": _dropout,
 }
 _ALIKE = (

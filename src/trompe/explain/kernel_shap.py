@@ -144,5 +144,5 @@ class KernelShap(Method):
             chunk=self.chunk,
             keep=keep,
         )
-        picture = spread((product(matrix, scores)).t(), labels)
+        picture = spread(product(matrix, scores).t(), labels)
         return Explanation(as_relevance(picture, x), model(x))

@@ -145,5 +145,5 @@ class Lime(Method):
             chunk=self.chunk,
             keep=keep,
         )
-        picture = spread((product(matrix, scores)).t(), labels)
+        picture = spread(product(matrix, scores).t(), labels)
         return Explanation(as_relevance(picture, x), model(x))

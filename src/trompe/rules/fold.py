@@ -16,19 +16,15 @@ from torch import Tensor
 
 from trompe.engine.tape import OpCall, Tape
 from trompe.rules.linear import LINEAR, memo, output_axis
-from trompe.rules.passing import ADDITIONS
+from trompe.rules.passing import (
+    ADDITIONS,
+    DIFFERENCES,
+    FACTORS,
+    NEGATIONS,
+    QUOTIENTS,
+    REVERSED_DIFFERENCES,
+)
 
-_DIFFERENCES = (torch.sub, torch.subtract, Tensor.sub, Tensor.subtract, Tensor.__sub__)
-_REVERSED = (torch.rsub, Tensor.__rsub__)
-_FACTORS = (
-    *(torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply),
-    Tensor.multiply,
-)
-_QUOTIENTS = (
-    *(torch.div, Tensor.div, Tensor.__truediv__, torch.true_divide, torch.divide),
-    *(Tensor.true_divide, Tensor.divide),
-)
-_NEGATIONS = (torch.neg, Tensor.neg, Tensor.__neg__, torch.negative, Tensor.negative)
 _MOVES = frozenset(
     {
         *(torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
@@ -41,7 +37,9 @@ _MOVES = frozenset(
     }
 )
 """What only moves values: its vector-Jacobian product moves them back."""
-_AFFINE = frozenset({*ADDITIONS, *_DIFFERENCES, *_REVERSED, *_FACTORS, *_QUOTIENTS, *_NEGATIONS})
+_AFFINE = frozenset(
+    {*ADDITIONS, *DIFFERENCES, *REVERSED_DIFFERENCES, *FACTORS, *QUOTIENTS, *NEGATIONS}
+)
 
 
 class Affine(NamedTuple):
@@ -85,25 +83,25 @@ def affine(op: OpCall) -> Affine | None:
     """What an operation on one activation and constants multiplies and adds, if no more."""
     if len(op.edges) != 1 or len(op.outputs) != 1 or op.out.shape != op.edges[0][1].shape:
         return None
-    if op.func in _NEGATIONS:
+    if op.func in NEGATIONS:
         return Affine(-1.0)
     x, first, second = op.edges[0][1], op.argument(0, "input"), op.argument(1, "other")
     leads = first is x
     constant = second if leads else first
     if not leads and second is not x:
         return None
-    if op.func in _FACTORS:
+    if op.func in FACTORS:
         return Affine(constant)
-    if op.func in _QUOTIENTS:
+    if op.func in QUOTIENTS:
         if not leads or op.kwargs.get("rounding_mode") is not None:
             return None
         return Affine(1 / constant) if isinstance(constant, Tensor) or constant else None
     alpha = op.argument(2, "alpha", 1)
     if op.func in ADDITIONS:
         return Affine(1.0, constant * alpha) if leads else Affine(alpha, constant)
-    if op.func in _DIFFERENCES:
+    if op.func in DIFFERENCES:
         return Affine(1.0, -constant * alpha) if leads else Affine(-alpha, constant)
-    if op.func in _REVERSED:
+    if op.func in REVERSED_DIFFERENCES:
         return Affine(-alpha, constant) if leads else Affine(1.0, -constant * alpha)
     return None
 

@@ -6,7 +6,6 @@ Achtibat et al. 2024, equation 9); products share equally; what is linear shares
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +34,17 @@ from trompe.engine.surrogates import (
 from trompe.engine.sweep import Rule, vjp
 from trompe.rules.norm import Addition, Norm
 from trompe.rules.normalisation import IDENTICAL, BatchNorm, GroupNorm, LayerNorm
-from trompe.rules.passing import ADDITIONS, AVERAGES, STABILISER, passed
+from trompe.rules.passing import (
+    ADDITIONS,
+    AVERAGES,
+    DIFFERENCES,
+    FACTORS,
+    NEGATIONS,
+    QUOTIENTS,
+    REVERSED_DIFFERENCES,
+    STABILISER,
+    passed,
+)
 from trompe.rules.products import SOFTMAX, MatrixProduct, divided, gated, glu, softmax
 from trompe.rules.sums import (
     INTERPOLATION,
@@ -61,7 +70,7 @@ ELEMENTWISE: Table = _all(
     *(torch.threshold, torch.tanh, Tensor.tanh, F.tanh, torch.sigmoid, Tensor.sigmoid, F.sigmoid),
     *(torch.exp, Tensor.exp, torch.log, Tensor.log, torch.sqrt, Tensor.sqrt, torch.rsqrt),
     *(Tensor.rsqrt, torch.square, Tensor.square, torch.pow, Tensor.pow, Tensor.__pow__),
-    *(torch.neg, Tensor.neg, Tensor.__neg__, torch.abs, Tensor.abs, torch.erf, Tensor.erf),
+    *(*NEGATIONS, torch.abs, Tensor.abs, torch.erf, Tensor.erf),
     *(torch.reciprocal, Tensor.reciprocal, torch.special.expit, Tensor.__abs__, torch.clip),
     *(smooth_hardtanh, smooth_hard_sigmoid, smooth_hard_swish, smooth_leaky_relu, smooth_elu),
     *(smooth_celu, smooth_threshold, smooth_softshrink, smooth_abs),
@@ -99,10 +108,8 @@ MOVING: Table = _all(
 """Operations that move values, or pass them to the winner: their own vector-Jacobian product."""
 
 PRODUCTS: Table = {
-    **_all(gated, torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply),
-    **_all(gated, Tensor.multiply, operator.mul),
-    **_all(divided, torch.div, Tensor.div, Tensor.__truediv__, torch.true_divide, torch.divide),
-    **_all(divided, Tensor.__rtruediv__, Tensor.true_divide),
+    **_all(gated, *FACTORS),
+    **_all(divided, *QUOTIENTS, Tensor.__rtruediv__),
     **_all(softmax, *SOFTMAX),
     F.glu: glu,
 }
@@ -113,10 +120,7 @@ _SUMMED = (*(F.grid_sample, F.fold, torch.cumsum, Tensor.cumsum),)
 _NORMS = (torch.norm, Tensor.norm, torch.linalg.vector_norm)
 _DEVIATIONS = (torch.std, Tensor.std)
 _VARIANCES = (torch.var, Tensor.var)
-_DIFFERENCES = (
-    *(torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.subtract, torch.rsub),
-)
-SUMS = (*ADDITIONS, *_DIFFERENCES)
+SUMS = (*ADDITIONS, *DIFFERENCES, *REVERSED_DIFFERENCES)
 """Sums and differences of two activations, or of one and a constant."""
 _MATRIX_PRODUCTS = (
     *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm),
