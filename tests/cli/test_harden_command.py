@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from trompe import atomic
 from trompe.cli import main
 from trompe.cli.harden import summary
 from trompe.defences import Measured
+from trompe.errors import ExplanationError, OutputError
 from trompe.robustness import share
 
 
@@ -60,13 +62,41 @@ def test_it_leaves_weights_and_a_card(
     use = ["--model", "tiny-vgg", "--weights", str(weights), "--quiet", "--json"]
     assert main(["certify", *use]) == 0
     assert json.loads(capsys.readouterr().out)["class"] is not None
-    assert main([*command(photos, tmp_path), "--rate", "1e-5"]) == 2
-    assert "another model or other settings" in capsys.readouterr().err
+    for changed, named in (
+        (["--rate", "1e-5"], "rate was 0.0003, is 1e-05"),
+        (["--limit", "10"], "images, count was 18, is 9; other images, content"),
+        (["--batch-size", "6"], "images, batch size was 32, is 6"),
+    ):
+        assert main([*command(photos, tmp_path), *changed]) == 2
+        said = capsys.readouterr().err
+        assert "another model or other settings" in said
+        assert named in said
+
+
+def test_a_training_that_fails_leaves_nothing_that_refuses_the_corrected_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise ExplanationError("the map is not finite")
+
+    monkeypatch.setattr("trompe.tampering.judge", failing)
+    fooled = ["fool", "--data", str(photos), "--model", "tiny-vgg", "--epochs", "1", "--quiet"]
+    assert main([*fooled, "--output", str(tmp_path / "fool")]) == 2
+    assert not (tmp_path / "fool").exists()
+    monkeypatch.setattr(atomic, "atomic_path", full)
+    hardened = command(photos, tmp_path / "harden")
+    assert main(hardened) == 2  # nothing is wrong with the settings: what was trained stays
+    assert [path.name for path in (tmp_path / "harden").iterdir()] == ["training.safetensors"]
+
+
+def full(path: Path) -> None:
+    raise OutputError(f"cannot write '{path}': No space left on device")
 
 
 KILLED = """
 import os, signal, sys
 import torch
+from trompe import atomic
 from trompe.cli import main
 
 steps, step = [], torch.optim.AdamW.step

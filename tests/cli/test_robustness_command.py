@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from trompe.cli.robustness import verdict
+from trompe.robustness import kept_batches, many_images
 from trompe.types import Preprocessing
 from trompe.zoo.images import default_images, save_png
 
@@ -132,3 +138,84 @@ def test_the_exit_code_follows_from_the_words(counts: tuple[int, ...], code: int
     words = ("success", "nothing found", "unknown", "failed")
     status = dict(zip(words, counts, strict=True))
     assert verdict({"images": 3, "radii": [{"status": status}]}) == code
+
+
+KILLED = """
+import os, signal, sys
+from trompe.cli import main
+from trompe.robustness import kept_batches
+
+save = kept_batches.KeptBatches.save
+
+def killed(self, number, done):
+    save(self, number, done)
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+kept_batches.KeptBatches.save = killed
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_search_goes_on_to_the_same_results(
+    run: Callable, refused: Callable, networks: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "torn.png").write_bytes(b"no image")
+    given = ["robustness", photos, "--model", f"{networks}:curved", "--size", 8, "--quiet"]
+    given += ["--radius", "1/255", "--radius", "0.1", "--batch-size", 1, "--budget", 0.02]
+    given += ["--smoothgrad", 2]
+    broken = [*given, "--output", "broken"]
+    script = [sys.executable, "-c", KILLED, *map(str, broken)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    killed = subprocess.run(script, check=False, env=environment, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    names = [f"batch-{number:06d}.safetensors" for number in range(2)]
+    assert sorted(path.name for path in Path("broken/unfinished").iterdir()) == names
+    line = refused(*broken, "--budget", 0.03, "--seed", 1)
+    assert "budget was 0.02, is 0.03" in line
+    assert "seed was 0, is 1" in line
+    broken_by = refused(*broken, "--model", f"{networks}:linear")
+    assert f"model was {networks}:curved, is {networks}:linear" in broken_by
+    assert "other weights" in broken_by
+    searched = many_images.auto_attack
+    asked: list[int] = []
+
+    def counted(loaded: object, x: torch.Tensor, **more: object) -> object:
+        asked.append(len(x))
+        return searched(loaded, x, **more)
+
+    monkeypatch.setattr(many_images, "auto_attack", counted)
+    code, _, _ = run(*broken)
+    assert asked == [1, 1]  # the last image, within either radius
+    assert sorted(path.name for path in Path("broken").iterdir()) == [
+        "robustness.json", "robustness.png",
+    ]  # fmt: skip
+    assert run(*given, "--output", "whole").code == code
+    one, other = (json.loads(Path(n, "robustness.json").read_text()) for n in ("broken", "whole"))
+    assert one == other
+
+
+def test_kept_batches_that_are_damaged_or_of_another_model_are_refused(
+    run: Callable, refused: Callable, networks: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["robustness", photos, "--model", f"{networks}:curved", *FAST, "--batch-size", 1]
+    clear = kept_batches.KeptBatches.clear
+    monkeypatch.setattr(kept_batches.KeptBatches, "clear", lambda self: None)
+    assert run(*given).code in (0, 3)
+    unfinished = Path("trompe-out/robustness/unfinished")
+    kept = unfinished / "batch-000001.safetensors"
+    content = bytearray(whole := kept.read_bytes())
+    content[-9] ^= 64
+    kept.write_bytes(content)
+    assert "is damaged" in refused(*given)
+    kept.write_bytes(whole[:-100])
+    assert "cannot be read" in refused(*given)
+    kept.write_bytes(whole)
+    code = Path(f"{networks}.py")
+    code.write_text(code.read_text().replace("/ 3)", "/ 5)"))
+    sys.modules.pop(networks)
+    assert "the code of the model" in refused(*given)
+    monkeypatch.setattr(kept_batches.KeptBatches, "clear", clear)
+    (unfinished / "mine.txt").write_text("stays")
+    kept_batches.KeptBatches(unfinished, {}).clear()
+    assert [path.name for path in unfinished.iterdir()] == ["mine.txt"]

@@ -107,6 +107,11 @@ def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for options in ({"seed": 1}, {"cosine": 2.0}, {"rate": 1e-3}, {"defence": "noise"}):
         with pytest.raises(UsageError, match="another model or other settings"):
             harden(net, checkpoint=file, **options)
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="is damaged"):
+        harden(net, held_out=data(1), checkpoint=file)
     file.write_bytes(b"nonsense")
     with pytest.raises(UsageError, match="cannot be read"):
         harden(net, held_out=data(1), checkpoint=file)

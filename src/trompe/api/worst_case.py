@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from trompe.api.inputs import Images, loaded_model, named_images
 from trompe.cli.options import make_method
-from trompe.cli.robustness import drawn
+from trompe.cli.robustness import belongs, drawn
 from trompe.progress import shown
 from trompe.robustness import evaluate
 from trompe.robustness.evaluation import Evaluation
@@ -28,6 +29,7 @@ def robustness(
     budget: float = 1.0,
     seed: int = 0,
     batch_size: int = 4,
+    checkpoint: str | Path | None = None,
     progress: Progress | bool | None = True,
 ) -> Evaluation:
     """Say how many explanations withstand the worst case within a radius.
@@ -49,13 +51,16 @@ def robustness(
         budget: share of the ensemble's 100 steps and 5,000 queries.
         seed: of everything random.
         batch_size: images worked on at once.
+        checkpoint: a folder in which every batch is kept when it is done; the same call goes on
+            from there.
         progress: a bar, a function that is told, or ``False`` for none.
 
     Returns:
         What was found; ``.report(tau)`` has the shares and their intervals.
 
     Raises:
-        TrompeError: if a name is unknown or no image can be used.
+        TrompeError: if a name is unknown, no image can be used, or the ``checkpoint`` was begun
+            with other settings.
 
     Example:
         >>> found = trompe.robustness("cat", model="tiny-vgg", budget=0.05)  # doctest: +SKIP
@@ -76,5 +81,7 @@ def robustness(
         budget=budget,
         seed=seed,
         batch_size=batch_size,
+        checkpoint=checkpoint,
+        belongs=belongs(loaded.name, method, beta, smoothgrad),
         progress=shown(progress, "robustness"),
     )

@@ -14,8 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trompe.atomic import exclusive
-from trompe.audit.place import sync_folder
+from trompe.atomic import exclusive, sync_folder
 from trompe.errors import OutputError, StoreError
 from trompe.ordinary import is_ordinary
 

@@ -1,4 +1,4 @@
-"""Files and folders that must be on the disk, and stay where they are."""
+"""Files that must stay where they are."""
 
 from __future__ import annotations
 
@@ -6,21 +6,6 @@ import os
 from pathlib import Path
 
 from trompe.errors import StoreError
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk, not in memory alone.
-
-    Raises:
-        OSError: if the disk says that it cannot.
-    """
-    if os.name == "nt":  # folders cannot be opened there, and need not be
-        return
-    handle = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Place:

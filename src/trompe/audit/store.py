@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from trompe.atomic import sync_folder
 from trompe.audit import chain
 from trompe.audit.arrays import ArrayStore
-from trompe.audit.place import Place, sync_folder
+from trompe.audit.place import Place
 from trompe.audit.provenance import versions
 from trompe.audit.schema import FILE, SCHEMA, misplaced, statements, strange
 from trompe.errors import OutputError, StoreError

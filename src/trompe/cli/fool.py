@@ -23,7 +23,7 @@ from trompe.cli.options import (
 from trompe.cli.parts import make_part, part_option
 from trompe.cli.pictures import read_target
 from trompe.cli.training_options import TrainingSettings, training_options
-from trompe.cli.weights import write_weights
+from trompe.cli.weights import kept_training, write_weights
 
 _EXAMPLES = """\b
 Examples:
@@ -80,6 +80,7 @@ def fool(
     images, unseen = training.images(loaded).parted()
     with (
         output_folder(output) as folder,
+        kept_training(folder) as kept_file,
         progress_bar("fool", unit="step", quiet=quiet or as_json) as progress,
     ):
         found = train(
@@ -91,7 +92,7 @@ def fool(
             epochs=training.epochs,
             rate=training.rate,
             seed=training.seed,
-            checkpoint=folder / "training.safetensors",
+            checkpoint=kept_file,
             progress=progress,
         )
         x, _ = unseen.spread(100)

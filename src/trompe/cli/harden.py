@@ -25,7 +25,7 @@ from trompe.cli.options import (
 )
 from trompe.cli.parts import make_part, part_option
 from trompe.cli.training_options import TrainingSettings, training_options
-from trompe.cli.weights import write_weights
+from trompe.cli.weights import kept_training, write_weights
 from trompe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ def harden(
 
     with output_folder(output) as folder:
         before = measured("before", loaded.model)
-        with progress_bar("harden", unit="step", quiet=quiet or as_json) as progress:
+        with (
+            kept_training(folder) as kept_file,
+            progress_bar("harden", unit="step", quiet=quiet or as_json) as progress,
+        ):
             found = train(
                 loaded,
                 images,
@@ -152,7 +155,7 @@ def harden(
                 rate=training.rate,
                 seed=training.seed,
                 held_out=kept,
-                checkpoint=folder / "training.safetensors",
+                checkpoint=kept_file,
                 progress=progress,
             )
         after = measured("after", found.model)

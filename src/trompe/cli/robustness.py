@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 WITHSTOOD, BROKEN, UNKNOWN = 0, 3, 4
 """Exit codes: nothing found in any image; a map broken; nothing broken, but not all is known."""
 
+UNFINISHED = "unfinished"
+"""The folder, in that of the results, of the batches that are done while others are not."""
+
 _EXAMPLES = """\b
 Examples:
   trompe robustness
@@ -97,7 +100,8 @@ def robustness(
 
     IMAGES are files, a folder, an .npz, a .csv, or cat, coffee, rocket; without any, three photos.
     Each is attacked by an ensemble without parameters; what counts is the least alike map that
-    keeps the answer. Ctrl-C ends early and keeps what is done.
+    keeps the answer. Ctrl-C ends early and tells of what is done; the same command goes on from
+    there, and from wherever it was killed.
 
     The exit code is 0 if nothing was found in any image, 3 if an explanation was broken, 4 if none
     was but not all images could be judged.
@@ -105,6 +109,7 @@ def robustness(
     from trompe.atomic import atomic_path
     from trompe.report.robustness import robustness_in_words, save_robustness
     from trompe.robustness import ball_of, evaluate
+    from trompe.robustness.kept_batches import KeptBatches
 
     for radius in radii:
         ball_of(norm, radius)  # refused before the network is loaded
@@ -121,6 +126,7 @@ def robustness(
         )
     )
     names, pixels, failed = drawn(images, count, seed, loaded)
+    kept = output / UNFINISHED
     with output_folder(output) as folder:
         with progress_bar("robustness", unit="step", quiet=quiet) as progress:
             found = evaluate(
@@ -133,6 +139,8 @@ def robustness(
                 norm=norm,  # type: ignore[arg-type]  # click's choice
                 seed=seed,
                 batch_size=batch_size,
+                checkpoint=kept,
+                belongs=belongs(loaded.name, method, beta, smoothgrad, tangents, patterns),
                 progress=progress,
                 **attack,
             )
@@ -153,6 +161,8 @@ def robustness(
         with atomic_path(folder / "robustness.json") as temporary:
             temporary.write_text(f"{json.dumps(report, indent=2)}\n", encoding="utf-8")
         save_robustness(folder / "robustness.png", report, f"{loaded.name}, {method}")
+        if found.stopped == "finished":
+            KeptBatches(kept, {}).clear()
     if as_json:
         click.echo(json.dumps(report, indent=2))
     elif not quiet:
@@ -160,11 +170,29 @@ def robustness(
         click.echo(robustness_in_words(report))
         click.echo(f"Figure: {output / 'robustness.png'}")
     if found.stopped == "interrupted":
+        log.warning(
+            "interrupted: %d images are done; the same command goes on from there",
+            len(report["radii"][-1]["per_image"]),
+        )
         return INTERRUPTED
     code = verdict(report)
     if code == UNKNOWN and (quiet or as_json):
         log.error("%s", left_open(report))
     return code
+
+
+def belongs(
+    model: str,
+    method: str,
+    beta: float | None = None,
+    smoothgrad: int | None = None,
+    tangents: str | None = None,
+    patterns: str | None = None,
+) -> dict[str, str]:
+    """What unfinished work depends on beside the images and the attack, by name."""
+    given = {"model": model, "method": method, "beta": beta, "smoothgrad": smoothgrad}
+    given |= {"tangents": tangents, "patterns": patterns, "trompe": trompe.__version__}
+    return {name: str(value) for name, value in given.items()}
 
 
 def verdict(report: Mapping[str, Any]) -> int:

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+@contextmanager
+def kept_training(folder: Path) -> Iterator[Path]:
+    """Where the training is kept after every epoch.
+
+    After an error that other settings would mend nothing stays of a training that began here, so
+    that it does not refuse the corrected command; after a full disk or a kill it does.
+    """
+    from trompe.errors import OutputError, TrompeError
+
+    path = folder / "training.safetensors"
+    before = path.exists()
+    try:
+        yield path
+    except TrompeError as error:
+        if not before and not isinstance(error, OutputError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def write_weights(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ def harden(
         schedule=schedule,
         held_out=held_out,
         checkpoint=checkpoint,
-        key=repr(chosen),
+        key={"defence": repr(chosen)},
         progress=progress,
     )
     used = fitted.model if chosen.beta is None else smooth(fitted.model, beta=chosen.beta)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from trompe.attacks.observation import observe
-from trompe.errors import TrompeError, UsageError
+from trompe.engine import frozen
+from trompe.errors import OutputError, TrompeError, UsageError
+from trompe.explain.base import Method
+from trompe.explain.meant import meant
+from trompe.kept import tensors_checksum
 from trompe.robustness.controls import Control, floor
 from trompe.robustness.ensemble import auto_attack, ball_of
 from trompe.robustness.evaluation import Evaluation
+from trompe.robustness.kept_batches import Done, KeptBatches, checksum_of, refuse_other_map
 from trompe.robustness.likeness import comparable
 from trompe.robustness.result import RobustnessResult, joined
 from trompe.types import Explainer, LoadedModel, Progress
+
+log = logging.getLogger("trompe")
 
 
 def evaluate(
@@ -32,6 +41,8 @@ def evaluate(
     budget: float = 1.0,
     seed: int = 0,
     batch_size: int = 4,
+    checkpoint: str | Path | None = None,
+    belongs: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Attack every image within every radius, and say how many explanations withstand.
@@ -48,13 +59,18 @@ def evaluate(
         budget: see ``auto_attack``.
         seed: of all random numbers.
         batch_size: how many images are attacked at once.
+        checkpoint: a folder in which every batch is kept when it is done; the same call goes on
+            from there, and one with other settings is refused. What lies in it stays.
+        belongs: more settings by which the same call is known, by name.
         progress: called after every step of every batch.
 
     Returns:
         What was found. After an interruption (Ctrl-C) it speaks of the images that are done.
 
     Raises:
-        UsageError: if not one image could be attacked, or a setting is out of range.
+        UsageError: if not one image could be attacked, a setting is out of range, or the
+            ``checkpoint`` was begun with others.
+        OutputError: if the ``checkpoint`` cannot be written.
     """
     sizes = sorted(set(radii))
     if not sizes or batch_size < 1:
@@ -62,34 +78,66 @@ def evaluate(
     lost = dict(failed or {})
     readable = [name for name in names if name in pixels]
     work = _Work(loaded, explainer, sizes, norm, version, budget, seed, progress)
-    work.steps = -(-len(readable) // batch_size) * len(sizes)
+    batches = -(-len(readable) // batch_size)
+    work.steps = batches * len(sizes)
+    kept, before = None, 0
+    if checkpoint is not None:
+        own = {
+            "images": checksum_of({name: pixels[name] for name in readable}),
+            "radius": ", ".join(f"{radius:g}" for radius in sizes),
+            "norm": norm,
+            "version": version,
+            "budget": f"{budget:g}",
+            "seed": str(seed),
+            "batch size": str(batch_size),
+            "normalisation": repr(loaded.input_space),
+            "outputs": repr(loaded.outputs),
+            "weights": tensors_checksum(loaded.model),
+        }
+        kept = KeptBatches(Path(checkpoint), {**dict(belongs or {}), **own})
+        if before := kept.check():
+            log.info("going on: %d of %d batches were done before", before, batches)
+    all_done: list[Done] = []
     finished: list[str] = []
-    for number, start in enumerate(range(0, len(readable), batch_size)):
-        part = [
-            name for name in readable[start : start + batch_size] if work.able(name, pixels, lost)
-        ]
-        if not part:
-            continue
-        x = work.images([pixels[name] for name in part])
-        if work.batch(x, number):
-            finished += part
-        if work.stopped != "finished":
-            break
+    looked_at = False
+    try:
+        for number, start in enumerate(range(0, len(readable), batch_size)):
+            part = readable[start : start + batch_size]
+            done = None if kept is None else kept.load(number)
+            if done is None:
+                done = work.done(part, pixels, number)
+                if kept is not None and done.attempts and work.stopped == "finished":
+                    kept.save(number, done)
+            elif done.attempts and not looked_at:
+                work.compare(next(name for name in part if name not in done.lost), pixels, done)
+                looked_at = True
+            lost |= done.lost
+            all_done += [done] if done.attempts else []
+            finished += [name for name in part if name not in done.lost] if done.attempts else []
+            if work.stopped != "finished":
+                break
+    except KeyboardInterrupt:
+        work.stopped = "interrupted"
+    except TrompeError as error:
+        # Nothing that began here shall refuse the corrected call; after a full disk it goes on.
+        if kept is not None and not before and not isinstance(error, OutputError):
+            kept.clear()
+        raise
     if not finished:
         why = next(iter(lost.values()), "interrupted before the first image was done")
         raise UsageError(f"no image could be attacked: {why}")
     return Evaluation(
         [name for name in names if name in lost or name in finished],
         lost,
-        {radius: joined(parts) for radius, parts in work.attempts.items()},
-        {radius: _joined(parts) for radius, parts in work.floors.items()},
+        {radius: joined([done.attempts[radius] for done in all_done]) for radius in sizes},
+        {radius: _joined([done.floors[radius] for done in all_done]) for radius in sizes},
         work.stopped,
     )
 
 
 @dataclass
 class _Work:
-    """What is done so far."""
+    """What every batch is attacked with."""
 
     loaded: LoadedModel
     explainer: Explainer
@@ -101,8 +149,35 @@ class _Work:
     progress: Progress | None
     steps: int = 0
     stopped: str = "finished"
-    attempts: dict[float, list[RobustnessResult]] = field(default_factory=dict)
-    floors: dict[float, list[Mapping[str, Control]]] = field(default_factory=dict)
+    any_before: bool = False
+
+    def done(self, part: Sequence[str], pixels: Mapping[str, Tensor], number: int) -> Done:
+        """Attack the images of a batch that have a map; say why others have none."""
+        lost: dict[str, str] = {}
+        able = [name for name in part if self.able(name, pixels, lost)]
+        if not able:
+            return Done(lost)
+        found = self.batch(self.images([pixels[name] for name in able]), number)
+        self.any_before |= bool(found.attempts)
+        return Done(lost, found.attempts, found.floors)
+
+    def compare(self, name: str, pixels: Mapping[str, Tensor], done: Done) -> None:
+        """Refuse to go on where the map of an image is another one than was kept.
+
+        Raises:
+            UsageError: if it is.
+        """
+        if self.version == "rand":
+            return
+        method = self.explainer
+        if isinstance(method, Method):
+            method = method.within(self.loaded.input_space)
+        model, x = frozen(self.loaded.model), self.images([pixels[name]])
+        kept = next(iter(done.attempts.values()))
+        with torch.no_grad():
+            target = kept.target[:1].to(x.device)
+            fresh = observe(model, meant(method, self.loaded.outputs), x, target)
+        refuse_other_map(kept, fresh.map[0])
 
     def images(self, pixels: Sequence[Tensor]) -> Tensor:
         """Normalised images on the model's device, [B, C, H, W]."""
@@ -126,8 +201,8 @@ class _Work:
             return False
         return True
 
-    def batch(self, x: Tensor, number: int) -> bool:
-        """Attack images within every radius; whether what was found is kept."""
+    def batch(self, x: Tensor, number: int) -> Done:
+        """Attack images within every radius; nothing if that was interrupted half way."""
         found: dict[float, tuple[RobustnessResult, Mapping[str, Control]]] = {}
         for index, radius in enumerate(self.radii):
             before = number * len(self.radii) + index
@@ -152,8 +227,8 @@ class _Work:
                 # Images that were searched in part would pass for robust beside the others; alone
                 # they are better than nothing.
                 whole = index + 1 == len(self.radii) and len(result.x) == len(x)
-                if self.attempts or not whole:
-                    return False
+                if self.any_before or not whole:
+                    return Done()
             controls: Mapping[str, Control] = {}
             if self.version == "standard":
                 controls = floor(
@@ -165,10 +240,10 @@ class _Work:
                     input_space=self.loaded.input_space,
                 )
             found[radius] = (result, controls)
-        for radius, (result, controls) in found.items():
-            self.attempts.setdefault(radius, []).append(result)
-            self.floors.setdefault(radius, []).append(controls)
-        return True
+        return Done(
+            attempts={radius: result for radius, (result, _) in found.items()},
+            floors={radius: controls for radius, (_, controls) in found.items()},
+        )
 
 
 def _joined(parts: Sequence[Mapping[str, Control]]) -> dict[str, Control]:

@@ -128,7 +128,7 @@ def fool(
         schedule=schedule,
         held_out=held_out,
         checkpoint=checkpoint,
-        key=f"{chosen!r} {method!r} {_digest(target)}",
+        key={"attack": repr(chosen), "method": repr(method), "target": _digest(target)},
         progress=progress,
     )
     card = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ class Checkpoint:
 
     Args:
         path: Where it is, or will be.
-        key: The settings it belongs to.
+        key: The settings it belongs to, by name.
         model: The model it began with.
     """
 
-    def __init__(self, path: Path, key: str, model: nn.Module) -> None:
+    def __init__(self, path: Path, key: Mapping[str, str], model: nn.Module) -> None:
         self._file = KeptFile(
             path,
-            f"{key} {tensors_checksum(model)}",
+            {**key, "weights of the model": tensors_checksum(model)},
             f"checkpoint '{path}'",
             "belongs to another model or other settings",
         )

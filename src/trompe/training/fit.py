@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def fit(
     schedule: Schedule | None = None,
     held_out: Batches | None = None,
     checkpoint: str | Path | None = None,
-    key: str = "",
+    key: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
     """Fine-tune a copy of a model on an objective.
@@ -128,7 +128,8 @@ def fit(
             and the last one without any.
         checkpoint: A file in which everything is kept after every epoch; a call with the same
             arguments goes on from there.
-        key: What the checkpoint belongs to, beside the model and the schedule.
+        key: What the checkpoint belongs to, by name, beside the model, the schedule and what
+            ``batches.fingerprint()`` says, if there is such a method.
         progress: Called after every batch.
 
     Raises:
@@ -148,7 +149,9 @@ def fit(
         ],
         lr=schedule.rate,
     )
-    kept = None if checkpoint is None else Checkpoint(Path(checkpoint), f"{key} {schedule}", model)
+    kept = None
+    if checkpoint is not None:
+        kept = Checkpoint(Path(checkpoint), _belongs(key or {}, schedule, batches, held_out), model)
     history: list[Epoch] = []
     best = copy.deepcopy(trained.state_dict())
     least = math.inf
@@ -172,6 +175,18 @@ def fit(
     for parameter in trained.parameters():  # scripted modules have no method for it
         parameter.requires_grad_(False)
     return Fitted(trained.eval(), tuple(history), chosen)
+
+
+def _belongs(
+    key: Mapping[str, str], schedule: Schedule, batches: Batches, held_out: Batches | None
+) -> dict[str, str]:
+    """Everything that a training depends on, beside the model, by name."""
+    found = {**key, **{name: str(value) for name, value in asdict(schedule).items()}}
+    several: tuple[tuple[str, Any], ...] = (("images", batches), ("held-out images", held_out))
+    for name, given in several:
+        if hasattr(given, "fingerprint"):
+            found |= {f"{name}, {part}": text for part, text in given.fingerprint().items()}
+    return found
 
 
 def _given(batches: Any, number: int) -> Iterator[tuple[Tensor, Tensor]]:

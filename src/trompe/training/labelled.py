@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trompe.errors import UsageError
+from trompe.kept import tensor_bytes
 from trompe.types import LoadedModel
 from trompe.zoo.images import fit_pixels, list_images, load_image
 from trompe.zoo.npz_images import NpzImages
@@ -59,6 +61,17 @@ class LabelledImages:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.epoch(0)
+
+    def fingerprint(self) -> dict[str, str]:
+        """What a training with them depends on, by name."""
+        content = hashlib.sha256(tensor_bytes(self.pixels) + tensor_bytes(self.labels))
+        return {
+            "count": str(len(self.labels)),
+            "content": content.hexdigest(),
+            "batch size": str(self.batch_size),
+            "seed": str(self.seed),
+            "normalisation": repr(self.loaded.input_space),
+        }
 
     def part(self, numbers: Sequence[int], *, seed: int | None) -> LabelledImages:
         """Some of the images."""
