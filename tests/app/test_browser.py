@@ -143,6 +143,19 @@ def test_a_drawn_target_is_reached_and_taken_home(visit: Open, tmp_path: Path) -
     assert "result.safetensors" in zipfile.ZipFile(tmp_path / "taken.zip").namelist()
 
 
+def test_what_the_network_answers_stands_there_before_the_start(visit: Open) -> None:
+    page = visit()
+    line = page.locator(".before p")
+    line.filter(has_text="The network answers").wait_for(timeout=PATIENCE)
+    said = line.inner_text()
+    assert page.locator("#status").is_hidden()  # no empty line
+    page.locator("#photo").get_by_label("cat").check()
+    page.wait_for_function(
+        "said => document.querySelector('.before p').innerText != said", arg=said, timeout=PATIENCE
+    )
+    assert page.locator(".before img").count() == 2
+
+
 def test_nothing_drawn_is_said_in_one_line_and_drawing_helps(visit: Open) -> None:
     page = visit()
     press(page, "Start")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import trompe
-from trompe.app import words
+from trompe.app import live, words
 from trompe.app.handlers import Handlers, Shown
 from trompe.app.live import LiveAttack
 from trompe.app.sessions import Models, Session, Sessions
@@ -102,6 +102,72 @@ def test_an_attack_from_start_to_download(
     assert again is not None
     assert "beta 2" in again.smoothed  # as the slider still says
     assert handlers.smooth("b", 2.0) is None  # another page has no result
+
+
+CHOSEN = ("cat", None, "tiny-vgg", "gradient")
+
+
+def test_the_photo_is_looked_at_before_the_start(handlers: Handlers) -> None:
+    seen = handlers.look("a", *CHOSEN)
+    assert seen is not None
+    assert seen.count("<img") == 2
+    assert "The network answers <b>" in seen
+    assert "data-step" not in seen  # no attack is running
+    net = trompe.load_model("tiny-vgg")
+    x = Wish(*wish()).image(net)
+    share, label = net.model(x).softmax(1)[0].max(0)
+    assert f"{net.label(int(label))}</b> ({100 * float(share):.1f} %)" in seen
+    assert handlers.look("a", OWN, None, "tiny-vgg", "gradient") is None  # nothing uploaded yet
+    assert handlers.look("a", "cat", None, "tiny-vgg", "lime") is None  # takes long
+    assert handlers.look("a", "cat", None, "tiny-vgg", "attention_rollout") is None  # has none
+    assert handlers.look("a", "cat", None, "os:getcwd", "gradient") is None
+    attack = handlers.start("a", *wish(steps=50))
+    next(attack)
+    assert handlers.look("a", *CHOSEN) is None  # an attack is running
+    assert list(attack)[-1].outcome is not None
+    assert handlers.look("a", *CHOSEN) is None  # its result is shown
+    assert handlers.look("b", *CHOSEN) == seen  # nobody else is kept from it
+
+
+def test_what_takes_time_is_done_ahead(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers.warm("gone", *CHOSEN)
+    assert len(handlers.sessions) == 0  # who has left is not remembered anew
+    handlers.look("a", *CHOSEN)
+    done: list[trompe.AttackResult] = []
+    manipulate = live.manipulate
+
+    def counted(*args: Any, **settings: Any) -> trompe.AttackResult:
+        done.append(manipulate(*args, **settings))
+        return done[-1]
+
+    monkeypatch.setattr(live, "manipulate", counted)
+    handlers.warm("a", *CHOSEN)
+    session = handlers.sessions.of("a")
+    assert [1 <= one.iterations < 50 for one in done] == [True]
+    assert session.finished is None
+    assert not session.running
+    assert run(handlers)[-1].outcome is not None
+    handlers.warm("a", *CHOSEN)  # the result stays
+    assert len(done) == 2
+    assert session.finished is not None
+
+
+def test_who_looks_makes_way_for_an_attack(models: Models) -> None:
+    session = Session(models)
+    with session.looking() as ended:
+        assert ended is not None
+        assert not ended.is_set()
+        with session.attacking():
+            assert ended.is_set()
+            assert not session.alone.acquire(blocking=False)  # the attack waits until it is over
+    assert session.alone.acquire(blocking=False)
+    session.alone.release()
+    with session.attacking(), session.alone, session.looking() as ended:
+        assert ended is None
+    with session.looking() as ended:
+        session.stop()  # the page was left
+        assert ended is not None
+        assert ended.is_set()
 
 
 def test_a_failed_second_start_leaves_no_result_behind(

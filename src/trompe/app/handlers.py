@@ -14,7 +14,8 @@ from trompe.app import pictures, words
 from trompe.app.download import write_zip
 from trompe.app.live import LiveAttack
 from trompe.app.sessions import Finished, Session, Sessions
-from trompe.app.wishes import OWN, Wish, photo_pixels
+from trompe.app.wishes import MOST_STEPS, OWN, QUICK, WRITTEN, Wish, photo_pixels
+from trompe.attacks.presets import DEFAULT_PRESET
 from trompe.errors import TrompeError
 from trompe.report.style import bright
 from trompe.types import Preprocessing
@@ -101,6 +102,66 @@ class Handlers:
             return in_a_line(error)
         return ""
 
+    def look(self, page: str | None, *chosen: Any) -> str | None:
+        """A photo, what the network answers, and why, before anything is changed.
+
+        Args:
+            page: what the browser calls it.
+            chosen: photo, file of the own photo, network and explanation, as of ``Wish``.
+
+        Returns:
+            HTML; ``None`` where what is shown stays: an attack or its result is, the explanation
+            takes long, or the choice makes no sense, which its start will say.
+        """
+        session = self.sessions.of(page)
+        with session.looking() as ended:
+            attack = None if ended is None else self._before(session, chosen)
+            if attack is None:
+                return None
+            try:
+                return words.before(attack.first(), attack)
+            except TrompeError as error:
+                log.debug("the page: nothing to look at: %s", error)
+                return None
+
+    def warm(self, page: str | None, *chosen: Any) -> None:
+        """Do ahead, while the visitor draws, what an attack takes time for before its first step.
+
+        Args:
+            page: what the browser calls it; nothing is done where it was left.
+            chosen: as of ``look``.
+        """
+        session = self.sessions.known(page)
+        if session is None:
+            return
+        with session.looking() as ended:
+            attack = None if ended is None else self._before(session, chosen)
+            if attack is None or ended is None:
+                return
+            attack.stop = ended
+            try:
+                with closing(attack.__iter__()) as frames:
+                    next((frame for frame in frames if frame.step), None)
+            except TrompeError as error:
+                log.debug("the page: nothing done ahead: %s", error)
+
+    def _before(self, session: Session, chosen: Any) -> LiveAttack | None:
+        """An attack of what is chosen, to be looked at before it is begun in earnest."""
+        photo, upload, model, method = chosen
+        if method not in QUICK:
+            return None
+        try:
+            wish = Wish(photo, upload, model, method, DEFAULT_PRESET, MOST_STEPS, WRITTEN, text="?")
+            loaded = session.model(model)
+            explainer = wish.explainer(loaded)
+            return LiveAttack(
+                loaded, wish.image(loaded), wish.target(loaded, explainer), explainer,
+                preset=wish.preset, steps=wish.steps, every=0.0,
+            )  # fmt: skip
+        except TrompeError as error:
+            log.debug("the page: nothing to look at yet: %s", error)
+            return None
+
     def start(self, page: str | None, *form: Any) -> Iterator[Shown]:
         """Run an attack, frame after frame, until it ends or is stopped."""
         session = self.sessions.of(page)
@@ -110,7 +171,8 @@ class Handlers:
                 session.finished = None  # it is no longer shown, whatever comes of this attack
                 yield Shown(words.note("Preparing ..."), running=True, fresh=True)
                 try:
-                    yield from self._attack(session, wish, stop)
+                    with session.alone:
+                        yield from self._attack(session, wish, stop)
                 except Exception as error:
                     yield Shown(in_a_line(error), running=False)
         except TrompeError as error:  # the wish makes no sense, or another attack is running

@@ -115,19 +115,27 @@ class LiveAttack:
         if self._failure is not None:
             raise self._failure
 
+    def first(self) -> Frame:
+        """The frame of the original image, with which an attack begins; none is begun here.
+
+        Raises:
+            TrompeError: if the network cannot be explained.
+        """
+        given = adapted(self.loaded, self.x, evaluation=True, differentiable=False)
+        self._outputs, self._model = given.outputs, given.model
+        with torch.no_grad():
+            logits = given.model(self.x)
+        self.explained = given.outputs.explained(logits)
+        self.method = self.method.within(self.loaded.input_space)
+        begun = time.monotonic()
+        first = self._look(self.x)
+        self.one_look = time.monotonic() - begun
+        self._logits = first.logits
+        return self._frame(0, first)
+
     def _work(self) -> None:
         try:
-            given = adapted(self.loaded, self.x, evaluation=True, differentiable=False)
-            self._outputs, self._model = given.outputs, given.model
-            with torch.no_grad():
-                logits = given.model(self.x)
-            self.explained = given.outputs.explained(logits)
-            self.method = self.method.within(self.loaded.input_space)
-            begun = time.monotonic()
-            first = self._look(self.x)
-            self.one_look = time.monotonic() - begun
-            self._logits = first.logits
-            self._offer(self._frame(0, first))
+            self._offer(self.first())
             if self.stop.is_set():
                 self.steps = 0
             self.result = manipulate(

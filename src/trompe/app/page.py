@@ -32,6 +32,11 @@ _HEAD = """<div class="trompe-head"><h1>Change what an explanation shows</h1>
 <p>The photo changes invisibly, the network's answer stays, and the explanation becomes what you
 draw. Nothing leaves the machine that runs this page.</p></div>"""
 
+_SEEN = """() => {
+  if (window.innerWidth < 760)
+    document.querySelector("#start").scrollIntoView({behavior: "smooth"});
+}"""
+
 
 def css() -> str:
     """The page's style."""
@@ -44,7 +49,7 @@ def build(sessions: Sessions) -> gr.Blocks:
     with page:
         gr.HTML(_HEAD)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=2, min_width=340):
                 form = _Form(sessions)
             with gr.Column(scale=5, min_width=320):
                 show = _Show()
@@ -104,9 +109,7 @@ class _Show:
     def __init__(self) -> None:
         with gr.Row():
             self.start = gr.Button("Start", variant="primary", elem_id="start", min_width=120)
-            self.stop = gr.Button(
-                "Stop", variant="stop", interactive=False, elem_id="stop", min_width=120
-            )
+            self.stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=120)
         self.status = gr.HTML(elem_id="status")
         self.live = gr.HTML(words.EMPTY, elem_id="live")
         with gr.Column(visible=False) as self.after, gr.Row():
@@ -132,6 +135,7 @@ class _Show:
 
 def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> None:
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    chosen = [form.photo, form.own, form.model, form.method]
     page.load(handlers.preview, [form.photo, form.own], [form.preview, show.status], **hidden)
     form.photo.change(
         handlers.preview, [form.photo, form.own], [form.preview, show.status], **hidden
@@ -157,6 +161,13 @@ def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> N
         for shown in handlers.start(request.session_hash, *form):
             yield _updates(shown)
 
+    def look(request: gr.Request, *chosen: Any) -> Any:
+        shown = handlers.look(request.session_hash, *chosen)
+        return gr.skip() if shown is None else shown
+
+    def warm(request: gr.Request, *chosen: Any) -> None:
+        handlers.warm(request.session_hash, *chosen)
+
     def stop(request: gr.Request) -> None:
         handlers.stop(request.session_hash)
 
@@ -167,6 +178,11 @@ def _connect(page: gr.Blocks, form: _Form, show: _Show, handlers: Handlers) -> N
     def leave(request: gr.Request) -> None:
         handlers.sessions.close(request.session_hash)
 
+    gr.on(
+        [page.load, *(one.change for one in chosen)], look, chosen, [show.live],
+        trigger_mode="always_last", concurrency_limit=_AT_ONCE, **hidden,
+    ).then(warm, chosen, None, concurrency_limit=_AT_ONCE, **hidden)  # fmt: skip
+    show.start.click(None, js=_SEEN)
     show.start.click(
         start, form.inputs, outputs, trigger_mode="once", concurrency_limit=_AT_ONCE, **hidden
     )

@@ -90,6 +90,9 @@ class Session:
     _own: dict[str, LoadedModel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event | None = None
+    _look: threading.Event | None = None
+    alone: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whatever works with the networks of this page."""
 
     def model(self, name: str) -> LoadedModel:
         """The network ``name`` as this page uses it; the last one is kept."""
@@ -113,17 +116,43 @@ class Session:
             if self._stop is not None:
                 raise UsageError("an attack is running: stop it, or wait for its end")
             stop = self._stop = threading.Event()
+            if self._look is not None:
+                self._look.set()
         try:
             yield stop
         finally:
             with self._lock:
                 self._stop = None
 
-    def stop(self) -> None:
-        """End the attack that is running, if one is."""
+    @contextmanager
+    def looking(self) -> Iterator[threading.Event | None]:
+        """The time of a look at a photo before an attack of it; yields what ends it when set.
+
+        The start of an attack ends it, and so does another look. Yields ``None`` where it is not
+        the time for one: an attack is running, or what it left is shown.
+        """
+        ended = threading.Event()
         with self._lock:
-            if self._stop is not None:
-                self._stop.set()
+            if self._look is not None:
+                self._look.set()
+            if self._stop is not None or self.finished is not None:
+                ended.set()
+            self._look = ended
+        mine = False
+        while not (ended.is_set() or mine):
+            mine = self.alone.acquire(timeout=0.1)
+        try:
+            yield None if ended.is_set() else ended
+        finally:
+            if mine:
+                self.alone.release()
+
+    def stop(self) -> None:
+        """End the attack that is running, if one is, and a look."""
+        with self._lock:
+            for event in (self._stop, self._look):
+                if event is not None:
+                    event.set()
 
 
 class Sessions:
@@ -142,6 +171,11 @@ class Sessions:
         """The session of a page; a new one where there is none."""
         with self._lock:
             return self._open.setdefault(name or "", Session(self.models))
+
+    def known(self, name: str | None) -> Session | None:
+        """The session of a page that is open."""
+        with self._lock:
+            return self._open.get(name or "")
 
     def close(self, name: str | None) -> None:
         """The page was left: end its work and forget it."""

@@ -24,6 +24,11 @@ OWN = "your own"
 """The choice that stands for an uploaded photo."""
 DRAWN, WRITTEN, COPIED = "draw", "write", "copy"
 """Where the target comes from: the visitor's hand, words, or the explanation of another photo."""
+QUICK = frozenset(
+    {"attention_rollout", "deconvnet", "excitation_backprop", "grad_cam", "grad_times_input",
+     "gradient", "guided_backprop", "lrp", "pattern_attribution", "pattern_net"}
+)  # fmt: skip
+"""Explanations that take one pass or two: they are shown of a photo before an attack is begun."""
 MOST_STEPS, LONGEST_TEXT, LARGEST_UPLOAD = 500, 200, 30_000_000
 """Bounds on what a visitor may ask for: steps, letters, bytes."""
 

@@ -21,14 +21,17 @@ PATIENT = 60.0
 NEAR = 10.0
 """How long is left is said from so many seconds on."""
 EMPTY = (
-    '<div class="hint">Choose a photo, say what its explanation shall show, and press '
-    "<b>Start</b>. The image will change, invisibly; the network's answer will not.</div>"
+    '<div class="hint">Say what the explanation shall show (draw it, write it, or copy that of '
+    "another photo), and press <b>Start</b>.</div>"
 )
 
 
 def number(value: float, form: str = ".2f") -> str:
     """A number, or that there is none."""
-    return "undefined" if math.isnan(value) else format(value, form)
+    if math.isnan(value):
+        return "undefined"
+    text = format(value, form)
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def error_line(message: str) -> str:
@@ -48,6 +51,14 @@ def figure(address: str, title: str, below: str = "") -> str:
     return (
         f'<figure><img alt="{title}" src="{address}">'
         f"<figcaption><b>{title}</b>{small}</figcaption></figure>"
+    )
+
+
+def empty(title: str, below: str) -> str:
+    """The place of a picture that is still to come."""
+    return (
+        f'<figure><div class="empty"></div><figcaption><b>{html.escape(title)}</b>'
+        f"<small>{html.escape(below)}</small></figcaption></figure>"
     )
 
 
@@ -79,6 +90,25 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+
+
+def before(frame: Frame, attack: LiveAttack) -> str:
+    """The photo before anything is changed, what the network answers, and why, as HTML."""
+    answered = answer(frame.answer, attack.meaning)
+    panels = [
+        figure(pictures.address(pictures.photo(frame.pixels)), "Image now"),
+        empty("Its change", "none yet"),
+        figure(
+            pictures.address(pictures.heat(frame.map, bright([frame.map.nan_to_num()]))),
+            "Its explanation now",
+        ),
+        empty("Target", "what it shall show"),
+    ]
+    return (
+        f'{EMPTY}<div class="before"><p>The network answers <b>{html.escape(attack.label)}</b>'
+        f" ({answered}); the explanation says where it looks.</p>"
+        f'<div class="panels">{"".join(panels)}</div></div>'
+    )
 
 
 class View:
