@@ -28,7 +28,7 @@ from trompe.cli.options import (
 )
 from trompe.cli.pictures import DEFAULT_IMAGE, Images, classes_of, read_images, with_folders
 from trompe.cli.tangents import along_tangents, tangents_option
-from trompe.errors import ExplanationError, PatternError, UnsupportedOp
+from trompe.errors import ExplanationError, PatternError, TrompeError, UnsupportedOp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,6 +103,7 @@ def explain(
     strengths = (None, *(betas or DEFAULT_BETAS))
     shown_by = along_tangents(tangents, loaded)
     maps: dict[str, list[Tensor]] = {}
+    left_out: dict[str, TrompeError] = {}
     names = methods or _base_methods()
     with progress_bar("explain", unit="map", quiet=quiet) as progress:
         for at, name in enumerate(names):
@@ -125,7 +126,8 @@ def explain(
             except (ExplanationError, PatternError, UnsupportedOp) as error:
                 if methods:
                     raise
-                log.warning("%s is left out: %s", name, error)
+                left_out[name] = error
+    _say_left_out(left_out)
     if not maps:
         raise ExplanationError(f"no method can explain {network.model}")
     report = _report(loaded, pictures, logits, target, maps, strengths)
@@ -149,6 +151,21 @@ def _base_methods() -> list[str]:
         return "base" in {field.name for field in dataclasses.fields(explainers[name])}
 
     return [name for name in explainers if not wraps(name)]
+
+
+def _say_left_out(errors: dict[str, TrompeError]) -> None:
+    """Say which methods are left out and why, each reason once.
+
+    That a network without attention has no attention rollout is no news.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        if name == "attention_rollout" and isinstance(error, UnsupportedOp):
+            log.debug("%s is left out: %s", name, error)
+        else:
+            reasons.setdefault(str(error).removeprefix(f"{name} "), []).append(name)
+    for reason, names in reasons.items():
+        log.warning("left out: %s (%s)", ", ".join(names), reason)
 
 
 def _maps(method: Method, loaded: LoadedModel, x: Tensor, target: Tensor, batch: int) -> Tensor:
