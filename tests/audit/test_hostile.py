@@ -191,14 +191,17 @@ def test_class_numbers_of_a_table_fit_the_store() -> None:
         open_source("t.csv")
 
 
-def test_photos_beside_a_folder_of_that_name_is_not_guessed(place: Path) -> None:
-    assert len(open_source("photos")) == len(open_source("skimage-photos")) == 3
-    (place / "photos").mkdir()
-    with pytest.raises(UsageError, match=r"\./photos"):
+def test_a_name_is_a_folder_or_the_photos_that_come_along_and_never_guessed(place: Path) -> None:
+    with pytest.raises(ImageError, match="three photos are 'skimage-photos'"):
         open_source("photos")
-    assert len(open_source("skimage-photos")) == 3
+    (place / "photos").mkdir()
     Image.new("RGB", (20, 20)).save("photos/a.png")
-    assert open_source("./photos").name(0) == "a.png"
+    assert open_source("photos").name(0) == open_source("./photos").name(0) == "a.png"
+    assert len(open_source("skimage-photos")) == 3
+    (place / "photos").rename("skimage-photos")
+    with pytest.raises(UsageError, match=r"\./skimage-photos"):
+        open_source("skimage-photos")
+    assert open_source("./skimage-photos").name(0) == "a.png"
 
 
 def test_cells_of_a_csv_are_no_formulas_and_numbers_stay_numbers() -> None:

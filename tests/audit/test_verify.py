@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sqlite3
@@ -8,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from trompe.audit import open_run, run_audit
+from trompe.audit.arrays import ArrayStore
 from trompe.audit.completeness import whole_run_problems
 from trompe.audit.judgement import metrics_of
 from trompe.audit.leaderboard import accuracy, leaderboard, robust, status
@@ -134,3 +137,47 @@ def test_failed_cells_are_counted_apart_and_never_robust() -> None:
     rows = [row(), dataclasses.replace(failed(), image="j"), dataclasses.replace(row(), image="k")]
     found = accuracy(rows, 0.5, 0.02)
     assert (found.count, found.n) == (2, 3)
+
+
+def test_what_is_not_complete_is_no_forgery_and_counts_images_that_are_done(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = small(worst_case=0.02, batch_size=1)
+    put, done = ArrayStore.put, []
+
+    def interrupted(self: ArrayStore, tensors: dict[str, torch.Tensor]) -> str:
+        done.append(0)
+        if len(done) > 20:  # three arrays for each of 4 attacks, and for 2 of 4 searches
+            raise KeyboardInterrupt
+        return put(self, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayStore, "put", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            run_audit("run", settings)
+    run = open_run("run")
+    assert run.status.open == 2
+    (entry,) = leaderboard(run)
+    assert entry["images"] == sum(entry["status"].values()) == 2
+    assert (entry["attacks"], entry["worst_case"]["images"]) == (2, 2)
+    assert main(["verify", "run", "--trust", "--json"]) == 2
+    out, err = capfd.readouterr()
+    report = json.loads(out)
+    assert report["problems"] == []
+    assert report["incomplete"] == "2 of 8 cells are open"
+    line = err.splitlines()[-1]
+    assert "does not agree" not in line
+    assert "is not complete: 2 of 8 cells are open" in line
+    assert main(["report", "run", "--for", "audit", "--author", "A", "--quiet"]) == 0
+    signed = json.loads(Path("run/audit-report.json").read_text())
+    assert any("not complete: 2 of 8" in text for text in signed["verdict"])
+    assert main(["verify", "run", "--trust", "--quiet"]) == 2
+    assert "is not complete" in capfd.readouterr().err
+    with changed() as db:
+        db.execute("UPDATE metrics SET value = 0.99 WHERE cell = 1 AND name = 'map_target_pcc'")
+    assert main(["verify", "run", "--trust", "--quiet"]) == 2
+    assert "does not agree" in capfd.readouterr().err
+    with changed() as db:
+        db.execute("DELETE FROM planned")
+    assert main(["verify", "run", "--trust", "--quiet"]) == 2
+    assert "does not agree" in capfd.readouterr().err

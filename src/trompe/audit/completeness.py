@@ -14,6 +14,7 @@ from trompe.audit.provenance import outputs_meaning
 from trompe.audit.results import Run
 from trompe.audit.seal import seal_problems
 from trompe.audit.source import Image, fingerprint
+from trompe.audit.status import status
 from trompe.audit.store import Store, plainly
 from trompe.errors import StoreError, TrompeError
 from trompe.outputs import Outputs
@@ -26,7 +27,8 @@ def whole_run_problems(store: Store) -> list[str]:
         store: of the run.
 
     Returns:
-        In words; nothing if all is as it must be.
+        In words; nothing if all is as it must be. That cells are still open is nothing wrong; see
+        ``incomplete``.
     """
     found = [*_file(store), *seal_problems(store)]
     with plainly(store.path):
@@ -46,6 +48,19 @@ def whole_run_problems(store: Store) -> list[str]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         found.append(f"the run cannot be read ({type(error).__name__}: {error})")
     return found + list(_unused_arrays(store))
+
+
+def incomplete(store: Store) -> str | None:
+    """What a run still lacks, which is no sign of a forgery; ``None`` if it lacks nothing.
+
+    Failed cells are not missing: they were tried.
+    """
+    state = status(store)
+    if not state.planned:
+        return "it was ended before all its cells were planned"
+    if state.open:
+        return f"{state.open} of {state.cells} cells are open"
+    return None
 
 
 def _file(store: Store) -> Iterator[str]:
@@ -97,8 +112,8 @@ def _plan(run: Run) -> Iterator[str]:
     """Whether the cells are those that the settings ask for, in their batches."""
     settings, store = run.settings, run.store
     planned = {row["model"]: row["pairs"] for row in store.rows("SELECT * FROM planned")}
-    if set(planned) != {model.key for model in settings.models}:
-        yield "not all models are planned, or others than those of the settings"
+    if not set(planned) <= {model.key for model in settings.models}:
+        yield "other models are planned than those of the settings"
     count = int(store.rows("SELECT COUNT(*) FROM images")[0][0])
     given = run.record["pairs_given"]
     for name, number in planned.items():
@@ -140,7 +155,8 @@ def _cells(run: Run) -> Iterator[str]:
     for row in run.store.rows("SELECT * FROM cells ORDER BY id"):
         name, kept = f"cell {row['id']}", [row["x"], row["target_x"], row["arrays"]]
         if row["status"] == "open":
-            yield f"{name} is open: the run is not complete; the command that began it goes on"
+            if kept != [None] * 3 or row["flags"] is not None or row["message"] is not None:
+                yield f"{name} is said to be open, but is not"
         elif row["status"] == "done":
             if row["message"] is not None or None in (*kept, row["flags"]) or row["tries"] < 1:
                 yield f"{name} is said to be done, but is not"

@@ -194,6 +194,22 @@ def _search(run: Run, cells: Sequence[Row], budget: float) -> dict[str, Any]:
     }
 
 
+def _decided(run: Run, rows: Sequence[Row]) -> list[Row]:
+    """The rows of the images of which every attack and search is done or failed."""
+    entered = {row.id for row in rows}
+    kinds = {
+        int(id_): (image, *kind)
+        for id_, image, *kind in run.store.rows(
+            "SELECT id, image, model, method, smoothing FROM cells WHERE preset != ?",
+            (CERTIFICATE,),
+        )
+    }
+    undecided = {kind for id_, kind in kinds.items() if id_ not in entered}
+    if not undecided:
+        return list(rows)
+    return [row for row in rows if kinds.get(row.id) not in undecided]
+
+
 def leaderboard(
     run: Run,
     *,
@@ -212,10 +228,11 @@ def leaderboard(
         digest: of the run, in place of its present one.
 
     Returns:
-        One dictionary, ready for JSON, per model, method and smoothing.
+        One dictionary, ready for JSON, per model, method and smoothing. As long as a run is not
+        complete, images with an attack or a search still open do not count.
     """
     groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in run.by_purpose if rows is None else rows:
+    for row in _decided(run, run.by_purpose if rows is None else rows):
         groups.setdefault((row.model, row.method, row.defence), []).append(row)
     state = run.digest if digest is None else digest
     return [

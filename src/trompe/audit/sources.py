@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -194,7 +195,10 @@ def _folder(spec: str) -> Source:
         folders = enumerate(folders_in(root))
         entries = [(path, number) for number, folder in folders for path in images_in(folder)]
     except OSError as error:
-        raise ImageError(f"image folder '{spec}' cannot be read: {error.strerror}") from error
+        builtin = f"; scikit-image's three photos are '{PHOTOS}'" if spec == "photos" else ""
+        raise ImageError(
+            f"image folder '{spec}' cannot be read: {error.strerror}{builtin}"
+        ) from error
     if not entries:
         raise ImageError(f"image folder '{spec}' holds no image: give one with PNG or JPEG files")
     names = [path.relative_to(root).as_posix() for path, _ in entries]
@@ -205,22 +209,23 @@ def open_source(spec: str) -> Source:
     """The images that ``spec`` names.
 
     Args:
-        spec: ``skimage-photos`` for scikit-image's three (``photos`` as well, where there is no
-            folder of that name); a folder of images (with classes in
+        spec: ``skimage-photos`` for scikit-image's three (refused where a file or folder is called
+            so, too); a folder of images (with classes in
             ``labels.csv``, or one subfolder per class in the order of their names); a ``.csv`` with
             the columns file and class, paths relative to it; an ``.npz`` with the arrays jpeg,
             offsets and label; ``torchvision:NAME:ROOT`` for a data set of torchvision.
 
     Raises:
         ImageError: if there is no image.
+        UsageError: if ``skimage-photos`` could also be a folder.
     """
-    if spec == PHOTOS or (spec == "photos" and not Path("photos").exists()):
+    if spec == PHOTOS:
+        if os.path.lexists(PHOTOS):
+            raise UsageError(
+                f"'{PHOTOS}' means scikit-image's three photos, and here something is called so, "
+                f"too: say './{PHOTOS}' for that, or rename it"
+            )
         return Photos(PHOTOS)
-    if spec == "photos":
-        raise UsageError(
-            f"'photos' may be the folder of that name or scikit-image's three: say './photos' or "
-            f"'{PHOTOS}'"
-        )
     if spec.startswith("torchvision:"):
         return Torchvision(spec)
     if spec.lower().endswith(".npz"):

@@ -67,7 +67,7 @@ Examples:
     default="skimage-photos",
     show_default=True,
     help="Folder, .csv (file, class), .npz, torchvision:NAME:ROOT, or "
-    "skimage-photos (scikit-image's three).",
+    "skimage-photos (scikit-image's three; never a folder of that name).",
 )
 @click.option(
     "--model",

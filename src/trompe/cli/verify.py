@@ -96,7 +96,8 @@ def verify(
     on the images kept: metrics, the control with noise, maps by beta, flags, leaderboard and the
     report's numbers are computed anew. Ends with code 2 if something does not agree. An entry of
     the leaderboard that was right for an earlier state of the run is written anew. A run without
-    the seal that its last command left also ends with code 2, unless --unsealed is given.
+    the seal that its last command left also ends with code 2, unless --unsealed is given, and so
+    does one that is not complete, of which what is there is checked.
 
     With --repeat, some batches are done again: whether the attacks and searches found what the run
     says. The batches are drawn by chance, and the seed is said.
@@ -105,7 +106,7 @@ def verify(
     give --trust, or name them with --model.
     """
     from trompe.audit import open_run
-    from trompe.audit.completeness import whole_run_problems
+    from trompe.audit.completeness import incomplete, whole_run_problems
     from trompe.audit.leaderboard import leaderboard
     from trompe.audit.seal import unsealed as without_seal
     from trompe.audit.verify import Verifier
@@ -132,7 +133,7 @@ def verify(
     source = None if images is None else given_source(opened, images)
     problems = _another(opened, digest)
     problems += whole_run_problems(opened.store)
-    open_seal = without_seal(opened.store)
+    open_seal, missing = without_seal(opened.store), incomplete(opened.store)
     verifier = Verifier(
         opened, models=not arrays_only, trusted=None if trust else models, device=device
     )
@@ -162,6 +163,7 @@ def verify(
             "problems": problems,
             "renewed": renewed,
             "unsealed": open_seal,
+            "incomplete": missing,
             **({"repeated": again} if again else {}),
             "leaderboard": entries,
         }
@@ -179,12 +181,19 @@ def verify(
                 f"{again['seed']}): {again['exact']} the same bit by bit, {again['close']} but for "
                 "rounding"
             )
+        if missing:
+            say(f"The run is not complete: {missing}; images with an open cell do not count above")
         if open_seal:
             say(f"The run is not sealed: {open_seal}")
         say(f"Digest of the run: {opened.digest}")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise StoreError(f"'{run}' does not agree: {'; '.join(problems[:3])}{more}")
+    if missing:
+        raise StoreError(
+            f"what is there agrees, but '{run}' is not complete: {missing}; the command that began "
+            "it, given again, goes on"
+        )
     if open_seal and not unsealed:
         raise StoreError(
             f"what could be checked agrees, but '{run}' is not sealed: {open_seal}; the command "

@@ -12,7 +12,7 @@ from trompe.audit import Run
 from trompe.ordinary import read_ordinary
 from trompe.report.audit_page import page
 from trompe.report.for_audit import Statement, as_json, content
-from trompe.report.verified import HOW
+from trompe.report.verified import HOW, lacking
 
 _PICTURE = re.compile("data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*")
 _MOST = 1 << 24
@@ -55,6 +55,7 @@ def _written_anew(run: Run, kept: dict[str, Any], cells: int) -> dict[str, Any]:
         "problems": [],
         "unsealed": again["verification"]["unsealed"],
         "how": HOW,
+        **lacking(run),
     }
     began = shlex.split(again["command"])[3]  # trompe audit --output FOLDER
     fresh = content(
