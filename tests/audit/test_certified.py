@@ -105,12 +105,12 @@ def test_a_cell_is_what_certify_says_of_the_image_and_its_share_has_the_exact_in
 
 def test_a_linear_network_is_certified_and_a_void_bound_is_said_to_be_void(place: Path) -> None:
     """A map that never moves is certified whatever the radius; noise alone is not."""
-    (place / "linear.py").write_text(
+    (place / "certified_linear.py").write_text(
         "import torch\nfrom torch import nn\n\ndef net():\n    torch.manual_seed(0)\n"
         "    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()\n"
         "    net[1].bias.data[2] += 1e4\n    return net\n"
     )
-    spec = dataclasses.replace(small().models[0], name="linear:net")
+    spec = dataclasses.replace(small().models[0], name="certified_linear:net")
     run_audit("run", certifying(models=(spec,)))
     run = open_run("run")
     (one,) = certificates_of(run)

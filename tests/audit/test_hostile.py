@@ -173,6 +173,18 @@ def test_an_npz_that_expands_to_too_much_is_not_expanded(
     monkeypatch.setattr(npz_images, "MAX_EXPANDED", 20_000_000)
     with pytest.raises(ImageError, match="expands to"):
         open_source("bomb.npz")
+    monkeypatch.setattr(npz_images, "MAX_EXPANDED", 8 << 30)
+    monkeypatch.setattr(npz_images, "SMALL", 20_000_000)
+    monkeypatch.setattr(npz_images, "_array", None)  # refused before anything is expanded
+    with pytest.raises(ImageError, match=r"expands from .* as no images do"):
+        open_source("bomb.npz")
+    with zipfile.ZipFile("many.npz", "w") as packed:
+        for number in range(200):
+            packed.writestr(f"{number}.npy", b"")
+    monkeypatch.setattr(npz_images, "MAX_CONTENTS", 5000)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(ImageError, match="list of contents"):
+        open_source("many.npz")
 
 
 @pytest.mark.parametrize("label", [[float("nan")], [0.5], [-1], [2**40], ["cat"]])

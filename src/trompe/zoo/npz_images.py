@@ -17,7 +17,28 @@ from trompe.zoo.images import to_pixels
 
 #: Packed arrays may have so many bytes in all: a small file can expand to more than the memory.
 MAX_EXPANDED = 8 << 30
+#: Images that are compressed already hardly expand; what is small may.
+MAX_RATIO, SMALL = 50, 64 << 20
+#: Bytes of the list of contents: three arrays need some hundred, and reading a long one takes long.
+MAX_CONTENTS = 1 << 20
 _MAX_HEADER = 10_000
+_END, _END_BYTES = b"PK\5\6", 22
+
+
+def _check_contents(path: str | os.PathLike[str], name: str) -> None:
+    """Refuse a list of contents that is too long, before it is read."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END_BYTES - 0xFFFF))
+        tail = file.read()
+    at = tail.rfind(_END)
+    if at >= 0 and len(tail) - at >= _END_BYTES:
+        listed = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if listed > MAX_CONTENTS:
+            raise ImageError(
+                f"image '{name}' has a list of contents of {listed} bytes: give an npz file with "
+                "three arrays"
+            )
 
 
 def _check_size(packed: zipfile.ZipFile, name: str) -> None:
@@ -26,6 +47,12 @@ def _check_size(packed: zipfile.ZipFile, name: str) -> None:
     if total > MAX_EXPANDED:
         raise ImageError(
             f"image '{name}' expands to {total} bytes: give at most {MAX_EXPANDED} in one file"
+        )
+    held = sum(entry.compress_size for entry in packed.infolist())
+    if total > SMALL and total > MAX_RATIO * held:
+        raise ImageError(
+            f"image '{name}' expands from {held} to {total} bytes, as no images do: give the "
+            "images compressed and the archive not"
         )
 
 
@@ -82,6 +109,7 @@ class NpzImages:
         with naming(self.path, wanted):
             if os.path.lexists(path) and not is_ordinary(path):
                 raise ImageError(f"image '{self.path}' is no ordinary file: give {wanted}")
+            _check_contents(path, self.path)
             with zipfile.ZipFile(path) as packed:
                 _check_size(packed, self.path)
                 self._jpeg: np.ndarray[Any, Any] = _array(packed, "jpeg")
