@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ from trompe.errors import UsageError
 from trompe.geometry.smoothed_method import Smoothing
 from trompe.report.advice import advice
 from trompe.report.figures import box_statistics, draw_boxes, joint_figure, panel_figure
+from trompe.report.gallery import in_two_places
 from trompe.report.html import page, write_report
 from trompe.report.run_figures import figure_sets
 from trompe.report.svg import inline_svg
@@ -131,6 +133,24 @@ def test_the_page_needs_nothing_else_and_escapes_everything(run: MadeUp) -> None
     assert text.count('class="exhibit"') == 3
     assert 'lang="en"' in text
     assert 'name="viewport"' in text
+
+
+def test_what_readers_see_is_short(run: MadeUp) -> None:
+    text = page(run, {}, most=1)
+    assert (
+        text.split("<section")[1].split("</section>")[0].count("<figure") == 5
+    )  # with the explanation aimed at
+    assert "no change" in text  # nothing is amplified 1000 times
+    settings = html.unescape(text.split("<pre")[1].split("</pre>")[0])
+    assert (
+        f"50 entries, from {EVIL}"
+        in json.loads(settings[settings.index("{") : settings.rindex("}") + 1])["settings"][
+            "models"
+        ][0]["found"]["labels"]
+    )
+    assert '"mean": [0.5, 0.5, 0.5]' in settings
+    assert in_two_places(-0.004) == "0.00"
+    assert in_two_places(-0.006) == "-0.01"
 
 
 def test_the_report_has_figures_tables_and_leaderboard(run: MadeUp, tmp_path: Path) -> None:

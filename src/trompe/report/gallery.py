@@ -37,6 +37,7 @@ class Exhibit:
         map_original: heat map of the image.
         map_manipulated: heat map of the manipulated image.
         map_target: heat map that was aimed at; ``None`` where there was none.
+        changed: whether the manipulated image is another one.
     """
 
     row: Row
@@ -49,6 +50,7 @@ class Exhibit:
     map_original: str
     map_manipulated: str
     map_target: str | None
+    changed: bool = True
 
     @property
     def title(self) -> str:
@@ -60,7 +62,7 @@ class Exhibit:
     def numbers(self) -> str:
         """How near the maps and the images are, in words."""
         return ", ".join(
-            f"{words} {self.row.values[key]:.2f}"
+            f"{words} {in_two_places(self.row.values[key])}"
             for words, key in (
                 ("PCC to target", "map_target_pcc"),
                 ("to original", "map_original_pcc"),
@@ -68,6 +70,12 @@ class Exhibit:
             )
             if key in self.row.values
         )
+
+
+def in_two_places(value: float) -> str:
+    """A number for readers: two digits behind the point, and no zero below zero."""
+    text = f"{value:.2f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def _uri(levels: np.ndarray) -> str:  # type: ignore[type-arg]
@@ -147,6 +155,7 @@ def exhibit(run: Run, row: Row) -> Exhibit:
         map_original=map_uri(original, brightest),
         map_manipulated=map_uri(manipulated, brightest),
         map_target=None if target is None else map_uri(target, brightest),
+        changed=bool((adv != x).any()),
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from markupsafe import Markup
 import trompe
 from trompe.atomic import atomic_path
 from trompe.audit import Run
-from trompe.audit.command import command_of
 from trompe.audit.flags import MEANING
 from trompe.audit.leaderboard import EPSILON, TAU, attack_in_record, leaderboard
 from trompe.audit.results import Row
@@ -29,6 +26,7 @@ from trompe.report.leaderboard_files import write_leaderboard
 from trompe.report.manifest import write_manifest
 from trompe.report.page import SCRIPT, STYLE, templates
 from trompe.report.run_figures import FigureSet, figure_sets
+from trompe.report.settings_text import begun, settings_text
 from trompe.report.tables import (
     Table,
     as_csv,
@@ -158,29 +156,16 @@ def _certified(entry: dict[str, Any]) -> tuple[Any, ...]:
     return (one["images"], value, *(100 * end for end in one["interval"]), one["outcomes"]["void"])
 
 
-def _begun(run: Run) -> str:
-    began = run.store.get("began")
-    return "" if began is None else f"{datetime.fromtimestamp(float(began), timezone.utc):%Y-%m-%d}"
-
-
 def _head(run: Run) -> list[str]:
     """Date, data, networks with the checksum of their weights, and version, in short sentences."""
-    found = [f"Audit of {_begun(run)}."] if _begun(run) else []
+    found = [f"Audit of {begun(run)}."] if begun(run) else []
     found.append(f"Images: {run.record.get('images', run.settings.images)}.")
     for spec in run.settings.models:
         weights = run.facts(spec.key)["weights_of"].get(spec.key)
         if weights is not None:
-            found.append(f"Network: {spec.key}, SHA-256 of its weights {weights[:16]}....")
+            short = f"the SHA-256 of its weights begins with {weights[:16]}"
+            found.append(f"Network: {spec.key}; {short}.")
     return [*found, f"trompe {trompe.__version__}."]
-
-
-def _about(run: Run) -> str:
-    when = _begun(run)
-    facts = {k: v for k, v in run.record.items() if v is not None}
-    command = command_of(run.settings, run.folder.name)
-    return json.dumps(
-        {"command": command, "begun": when, "settings": facts, "software": run.versions}, indent=2
-    )
 
 
 def page(
@@ -221,7 +206,7 @@ def page(
             drawn=sets,
             shown=shown,
             problems=problems,
-            about=_about(run),
+            about=settings_text(run),
             digest=run.digest,
             version=trompe.__version__,
         )
