@@ -44,6 +44,30 @@ class Mean(nn.Module):
         return torch.stack([x.mean((1, 2, 3)), -0.3 * x.mean((1, 2, 3))], dim=1)
 
 def mean(): return Mean()
+
+class Late(Curved):
+    passes, until = 0, 300
+
+    def forward(self, x):
+        Late.passes += 1
+        found = super().forward(x)
+        if Late.passes <= Late.until:
+            return found
+        if Late.until == 301:
+            raise ValueError("no more")
+        return found.detach()
+
+def late():
+    Late.passes, Late.until = 0, 300
+    return Late()
+
+def raising():
+    Late.passes, Late.until = 0, 301
+    return Late()
+
+def early():
+    Late.passes, Late.until = 0, 20
+    return Late()
 """
 
 FAST = ("--size", 8, "--budget", 0.02, "--radius", "4/255", "--quiet")
@@ -219,3 +243,39 @@ def test_kept_batches_that_are_damaged_or_of_another_model_are_refused(
     (unfinished / "mine.txt").write_text("stays")
     kept_batches.KeptBatches(unfinished, {}).clear()
     assert [path.name for path in unfinished.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("late", "no longer depends differentiably"), ("raising", "ValueError: no more")],
+)
+def test_an_attack_that_fails_fails_its_images_and_is_tried_again(
+    run: Callable, networks: str, photos: Path, kind: str, words: str
+) -> None:
+    given = ["robustness", photos, "--model", f"{networks}:{kind}", *FAST, "--batch-size", 1]
+    code, _, err = run(*given)
+    assert code in (3, 4), err  # the first image was attacked
+    report = json.loads(Path("trompe-out/robustness/robustness.json").read_text())
+    assert report["radii"][0]["status"]["failed"] == len(report["failed"]) >= 1
+    assert all(words in text for text in report["failed"].values())
+    if code == 4:
+        assert words in err
+    kept = sorted(Path("trompe-out/robustness/unfinished").iterdir())
+    assert len(kept) == 3 - len(report["failed"])
+    assert run(*given).code in (0, 3, 4)
+
+
+def test_one_fault_has_the_same_words_in_every_command(
+    run: Callable, refused: Callable, networks: str, photos: Path
+) -> None:
+    early, size = ("--model", f"{networks}:early"), ("--size", 8)
+    attacked = ("attack", photos / "cat.png", *early, *size, "--iterations", 30, "--quiet")
+    assert "no longer depends differentiably" in refused(*attacked)
+    assert "no longer depends differentiably" in refused("robustness", photos, *early, *FAST)
+    audited = ("--images", photos, "--pairs", 1, "--iterations", 30, "--worst-case", 0.01)
+    code, _, err = run("audit", *audited, *early, *size, "--quiet", "--output", "run")
+    assert code == 3
+    assert "ModelError: the model's output no longer depends differentiably" in err
+    code, out, _ = run("audit", "--status", "--output", "run")
+    assert code == 0
+    assert "ModelError: the model's output no longer depends differentiably" in out

@@ -15,6 +15,7 @@ from trompe.errors import UsageError
 from trompe.explain.base import Method
 from trompe.explain.beta_smoothing import BetaSmoothing
 from trompe.explain.gradient import Gradient
+from trompe.interruption import whole
 from trompe.metrics.attack import Similarity, similarity
 from trompe.types import AttackResult, InputSpace, Progress, heatmap
 
@@ -123,16 +124,18 @@ def adaptive_attack(
             return heatmap(explainer(judge, target_x.detach(), classes))
 
     def attacked(explainer: Method) -> Attacked:
-        result = manipulate(
-            model,
-            x,
-            aim(explainer),
-            target=target,
-            explainer=explainer,
-            input_space=space,
-            preset=preset,
-            iterations=iterations,
-            progress=progress,
+        result = whole(
+            manipulate(
+                model,
+                x,
+                aim(explainer),
+                target=target,
+                explainer=explainer,
+                input_space=space,
+                preset=preset,
+                iterations=iterations,
+                progress=progress,
+            )
         )
         return Attacked(
             before=similarity(result.map_original, result.aim),

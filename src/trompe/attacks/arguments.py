@@ -18,6 +18,7 @@ from trompe.engine.runners import RUNNERS
 from trompe.errors import ExplanationError, ModelError, TargetError, UsageError
 from trompe.given import function, in_short, number, of_kind, one_of
 from trompe.per_image import per_image
+from trompe.said import known
 from trompe.types import InputSpace
 
 
@@ -216,12 +217,15 @@ def named_derivatives(method: str) -> Iterator[None]:
 
     Raises:
         ExplanationError: if the model has an operation whose derivative cannot be differentiated.
+        ModelError: if the model itself is at fault, in a way that is known.
     """
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:
         if out_of_memory(error):
             raise
+        if meant := known(error):
+            raise ModelError(meant) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ExplanationError(
             f"the map of '{method}' cannot be differentiated for this model ({reason}): write the "

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trompe.audit.claims import claim_of
 from trompe.audit.source import Source
+from trompe.said import reason
 from trompe.types import Preprocessing
 
 Pixels = Mapping[int, Tensor | str]
@@ -46,11 +47,6 @@ class Batch:
         return claim_of(self.id)
 
 
-def in_words(error: BaseException) -> str:
-    """An error as one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 def read_images(source: Source, cells: Sequence[Cell], how: Preprocessing) -> Pixels:
     """Read every image of some cells once; one that cannot be read fails its own cells alone."""
     pixels: dict[int, Tensor | str] = {}
@@ -58,5 +54,5 @@ def read_images(source: Source, cells: Sequence[Cell], how: Preprocessing) -> Pi
         try:
             pixels[image] = source.pixels(image, how)
         except Exception as error:  # decoders raise almost anything
-            pixels[image] = in_words(error)
+            pixels[image] = reason(error)
     return pixels

@@ -14,7 +14,7 @@ from torch import Tensor
 from trompe.attacks import manipulate
 from trompe.attacks.objectives import takes_target
 from trompe.audit.attack_parts import AttackParts, attack_parts
-from trompe.audit.batches import Cell, Pixels, in_words
+from trompe.audit.batches import Cell, Pixels
 from trompe.audit.judgement import Judge, flags_of, kept_arrays, metrics_of
 from trompe.audit.settings import Settings
 from trompe.engine import frozen
@@ -22,7 +22,9 @@ from trompe.engine.function_check import try_function
 from trompe.errors import ModelError, TrompeError
 from trompe.explain import Method
 from trompe.geometry.smoothed_method import Smoothing, make_method
+from trompe.interruption import whole
 from trompe.metrics.attack import Outcome
+from trompe.said import reason
 from trompe.types import AttackResult, LoadedModel, Progress, heatmap
 
 log = logging.getLogger("trompe")
@@ -114,7 +116,7 @@ class Worker:
             )
             self.parts = self.prepared(preset, self.explainer)
         except Exception as error:  # not the run's fault but that of all cells of this kind
-            self.problem = in_words(error)
+            self.problem = reason(error)
         self.place = next(loaded.model.parameters(), torch.empty(0)).device
 
     def prepared(self, preset: str, explainer: Method) -> AttackParts | None:
@@ -152,7 +154,7 @@ class Worker:
         except BaseException as error:  # the model's code may do anything, end the program too
             if len(cells) == 1:
                 log.info("cell %d failed: %s", cells[0].id, error)
-                return [Finding(cells[0].id, message=in_words(error))]
+                return [Finding(cells[0].id, message=reason(error))]
         return [finding for cell in cells for finding in self._tried([cell], pixels)]
 
     def _images(self, numbers: Sequence[int], pixels: Pixels) -> Tensor:
@@ -171,19 +173,19 @@ class Worker:
         if takes_target(parts.objective):
             with torch.no_grad():
                 aim = heatmap(explainer(model, aims, model(aims).argmax(dim=1)))
-        result = manipulate(
-            self.loaded.model,
-            x,
-            aim,
-            explainer=explainer,
-            input_space=self.loaded.input_space,
-            preset=parts.preset,
-            objective=parts.objective,
-            iterations=self.settings.iterations,
-            progress=self.progress,
+        result = whole(
+            manipulate(
+                self.loaded.model,
+                x,
+                aim,
+                explainer=explainer,
+                input_space=self.loaded.input_space,
+                preset=parts.preset,
+                objective=parts.objective,
+                iterations=self.settings.iterations,
+                progress=self.progress,
+            )
         )
-        if result.stopped == "interrupted":
-            raise KeyboardInterrupt
         seconds = (time.perf_counter() - began) / len(cells)
         judge = Judge(
             self.settings, self.loaded, explainer, parts.objective, self.smoothing is None

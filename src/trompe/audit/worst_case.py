@@ -17,6 +17,7 @@ from trompe.audit.leaderboard import EPSILON
 from trompe.audit.results import Row
 from trompe.engine import frozen
 from trompe.explain import Method
+from trompe.interruption import whole
 from trompe.metrics.attack import Outcome
 from trompe.robustness import MEANING, RobustnessResult, auto_attack
 
@@ -63,18 +64,18 @@ class Searcher(Worker):
         with torch.no_grad():
             target = frozen(self.loaded.model)(x).argmax(dim=1)
         seed = self.settings.seed * 1_009 + cells[0].image
-        result = auto_attack(
-            self.loaded,
-            x,
-            explainer=explainer,
-            radius=EPSILON,
-            target=target,
-            budget=budget,
-            generator=torch.Generator().manual_seed(seed),
-            progress=self.progress,
+        result = whole(
+            auto_attack(
+                self.loaded,
+                x,
+                explainer=explainer,
+                radius=EPSILON,
+                target=target,
+                budget=budget,
+                generator=torch.Generator().manual_seed(seed),
+                progress=self.progress,
+            )
         )
-        if result.stopped == "interrupted":
-            raise KeyboardInterrupt
         judge = Judge(self.settings, self.loaded, explainer, Unlike(), self.smoothing is None)
         outcome = _outcome(judge, result)
         control = judge.control(outcome, judge.noisy(outcome, cells))

@@ -17,6 +17,7 @@ from trompe.certificates.noisy_maps import Noise
 from trompe.certificates.smoothed_squares import SmoothedSquares
 from trompe.certificates.turning import Turning
 from trompe.explain import Method
+from trompe.interruption import whole
 from trompe.types import InputSpace
 
 JUDGED_ON = 300
@@ -128,20 +129,22 @@ class SmoothedAttack:
         """
         attempts = []
         for step, redraw in ((None, explainer.sigma > 0), (Apgd(radius, norm="l2"), False)):
-            result = manipulate(
-                self.model,
-                self.x,
-                explainer=explainer,
-                objective="unlike",
-                constraint=L2Ball(radius),
-                keep_output=Keep("class"),
-                step=step,
-                preset=self.preset,
-                target=self.target,
-                input_space=self.space,
-                iterations=self.iterations,
-                redraw=redraw,
-                keep="last" if redraw else "best",
+            result = whole(
+                manipulate(
+                    self.model,
+                    self.x,
+                    explainer=explainer,
+                    objective="unlike",
+                    constraint=L2Ball(radius),
+                    keep_output=Keep("class"),
+                    step=step,
+                    preset=self.preset,
+                    target=self.target,
+                    input_space=self.space,
+                    iterations=self.iterations,
+                    redraw=redraw,
+                    keep="last" if redraw else "best",
+                )
             )
             attempts.append(result.x_adv.to(self.x))
         return attempts

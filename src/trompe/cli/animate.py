@@ -26,6 +26,7 @@ from trompe.cli.options import (
 from trompe.cli.output_path import OutputPath
 from trompe.cli.parts import preset_option
 from trompe.cli.pictures import DEFAULT_IMAGE, read_images, read_target
+from trompe.interruption import whole
 
 if TYPE_CHECKING:
     pass
@@ -117,16 +118,18 @@ def attack(
     aim = read_target(target, target_text, None, loaded, explainer)
     seen = [pictures.x]
     with progress_bar("attack", unit="step", quiet=quiet) as bar:
-        result = trompe.manipulate(
-            loaded.model,
-            pictures.x,
-            aim.map,
-            explainer=explainer,
-            input_space=loaded.input_space,
-            preset=preset,
-            iterations=iterations,
-            progress=bar,
-            follow=lambda _, x: seen.append(x),
+        result = whole(
+            trompe.manipulate(
+                loaded.model,
+                pictures.x,
+                aim.map,
+                explainer=explainer,
+                input_space=loaded.input_space,
+                preset=preset,
+                iterations=iterations,
+                progress=bar,
+                follow=lambda _, x: seen.append(x),
+            )
         )
     # The last frame is what the attack returned: its best iterate, not always its last.
     steps = sorted({round(i * (len(seen) - 1) / max(frames - 2, 1)) for i in range(frames - 1)})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trompe.errors import TrompeError
+from trompe.said import known
 
 if TYPE_CHECKING:
     from trompe.types import Progress
@@ -118,16 +119,8 @@ def guarded(work: Callable[[], Any]) -> int:
     except Exception as error:
         if log.isEnabledFor(logging.DEBUG):
             raise
-        if "does not require grad" in str(error):  # it did when the model was tried
-            message = (
-                "the model's output no longer depends differentiably on its input: no detach(), "
-                "and nothing that switches gradients off, may come later in its code"
-            )
-        elif "modified by an inplace operation" in str(error):
-            message = (
-                "the model overwrites numbers that its own gradient needs, by an operation in "
-                "place such as x.mul_(): write it out of place, x = x.mul(...)"
-            )
+        if meant := known(error):
+            message = meant
         elif isinstance(error, MemoryError) or _out_of_memory(error):
             message = "out of memory: lower --batch-size or --chunk, or choose a smaller --model"
         else:

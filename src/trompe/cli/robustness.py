@@ -161,7 +161,7 @@ def robustness(
         with atomic_path(folder / "robustness.json") as temporary:
             temporary.write_text(f"{json.dumps(report, indent=2)}\n", encoding="utf-8")
         save_robustness(folder / "robustness.png", report, f"{loaded.name}, {method}")
-        if found.stopped == "finished":
+        if found.stopped == "finished" and not found.again:
             KeptBatches(kept, {}).clear()
     if as_json:
         click.echo(json.dumps(report, indent=2))

@@ -110,6 +110,7 @@ def verify(
     from trompe.audit.leaderboard import leaderboard
     from trompe.audit.seal import unsealed as without_seal
     from trompe.audit.verify import Verifier
+    from trompe.zoo.load import choose_device
 
     if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
         raise UsageError(f"'{digest}' is no digest of a run: 64 letters of 0-9a-f, as it prints")
@@ -119,6 +120,7 @@ def verify(
         raise UsageError("give one of --repeat, which runs the models, and --arrays-only")
     if arrays_only and (trust or models or device != "cpu"):
         raise UsageError("--trust, --model and --device are about models: --arrays-only runs none")
+    choose_device(device)  # refused before the work
     if threads is not None:
         import torch
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trompe.engine import frozen
 from trompe.explain import as_explainer
+from trompe.interruption import whole
 from trompe.metrics import deletion, entropy, insertion
 from trompe.robustness import Share, auto_attack, joined, share
 from trompe.training import LabelledImages
@@ -105,15 +106,17 @@ def measure(
     parts = []
     for part in attacked.split(batch_size):
         parts.append(
-            auto_attack(
-                model,
-                part,
-                explainer=explain,
-                radius=radius,
-                norm=norm,
-                budget=budget,
-                input_space=space,
-                generator=torch.Generator().manual_seed(seed),
+            whole(
+                auto_attack(
+                    model,
+                    part,
+                    explainer=explain,
+                    radius=radius,
+                    norm=norm,
+                    budget=budget,
+                    input_space=space,
+                    generator=torch.Generator().manual_seed(seed),
+                )
             )
         )
         if progress is not None:

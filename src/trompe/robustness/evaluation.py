@@ -27,7 +27,7 @@ STATUS = {
     UNKNOWN: "no attempt could be judged, because the answer was never kept; or none succeeded, "
     "and the network has kinks that smoothing does not replace, or a gradient that is not that of "
     "its output, where derivatives miss much",
-    FAILED: "the image could not be read or explained",
+    FAILED: "the image could not be read, explained or attacked",
 }
 """What became of an image, in words that are never one another."""
 
@@ -43,6 +43,7 @@ class Evaluation:
             in order.
         floor: by radius and name what harmless changes of the clean images do.
         stopped: ``finished``, or ``interrupted`` before all images were done.
+        again: whether attacks failed to run, which the same call tries again.
     """
 
     names: Sequence[str]
@@ -50,6 +51,7 @@ class Evaluation:
     attempts: Mapping[float, RobustnessResult]
     floor: Mapping[float, Mapping[str, Control]]
     stopped: str = "finished"
+    again: bool = False
 
     def worst(self, radius: float, measure: str = "pcc") -> Tensor:
         """The worst value of every attempt WITHIN the radius, [B] of the images that did not fail.

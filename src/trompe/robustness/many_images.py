@@ -11,9 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trompe.attacks.batches import out_of_memory
 from trompe.attacks.observation import observe
 from trompe.engine import frozen
-from trompe.errors import OutputError, TrompeError, UsageError
+from trompe.errors import TrompeError, UsageError
 from trompe.explain.base import Method
 from trompe.explain.meant import meant
 from trompe.kept import tensors_checksum
@@ -23,6 +24,7 @@ from trompe.robustness.evaluation import Evaluation
 from trompe.robustness.kept_batches import Done, KeptBatches, checksum_of, refuse_other_map
 from trompe.robustness.likeness import comparable
 from trompe.robustness.result import RobustnessResult, joined
+from trompe.said import known, reason
 from trompe.types import Explainer, LoadedModel, Progress
 
 log = logging.getLogger("trompe")
@@ -65,7 +67,8 @@ def evaluate(
         progress: called after every step of every batch.
 
     Returns:
-        What was found. After an interruption (Ctrl-C) it speaks of the images that are done.
+        What was found. After an interruption (Ctrl-C) it speaks of the images that are done; images
+        whose attack failed are ``failed``, too, and tried again by the same call.
 
     Raises:
         UsageError: if not one image could be attacked, a setting is out of range, or the
@@ -80,7 +83,7 @@ def evaluate(
     work = _Work(loaded, explainer, sizes, norm, version, budget, seed, progress)
     batches = -(-len(readable) // batch_size)
     work.steps = batches * len(sizes)
-    kept, before = None, 0
+    kept = None
     if checkpoint is not None:
         own = {
             "images": checksum_of({name: pixels[name] for name in readable}),
@@ -118,11 +121,6 @@ def evaluate(
                 break
     except KeyboardInterrupt:
         work.stopped = "interrupted"
-    except TrompeError as error:
-        # Nothing that began here shall refuse the corrected call; after a full disk it goes on.
-        if kept is not None and not before and not isinstance(error, OutputError):
-            kept.clear()
-        raise
     if not finished:
         why = next(iter(lost.values()), "interrupted before the first image was done")
         raise UsageError(f"no image could be attacked: {why}")
@@ -132,6 +130,7 @@ def evaluate(
         {radius: joined([done.attempts[radius] for done in all_done]) for radius in sizes},
         {radius: _joined([done.floors[radius] for done in all_done]) for radius in sizes},
         work.stopped,
+        work.again,
     )
 
 
@@ -150,6 +149,7 @@ class _Work:
     steps: int = 0
     stopped: str = "finished"
     any_before: bool = False
+    again: bool = False
 
     def done(self, part: Sequence[str], pixels: Mapping[str, Tensor], number: int) -> Done:
         """Attack the images of a batch that have a map; say why others have none."""
@@ -157,9 +157,23 @@ class _Work:
         able = [name for name in part if self.able(name, pixels, lost)]
         if not able:
             return Done(lost)
-        found = self.batch(self.images([pixels[name] for name in able]), number)
+        try:
+            found = self.batch(self.images([pixels[name] for name in able]), number)
+        except UsageError:
+            raise
+        except Exception as error:  # the model and the method are the user's: anything can happen
+            self.refuse_or_note(error)
+            text = str(error) if isinstance(error, TrompeError) else reason(error)
+            return Done(lost | dict.fromkeys(able, known(error) or text))
         self.any_before |= bool(found.attempts)
         return Done(lost, found.attempts, found.floors)
+
+    def refuse_or_note(self, error: Exception) -> None:
+        """Note that something failed that may not fail again; full memory ends it all."""
+        if out_of_memory(error):
+            raise error
+        log.debug("an attack failed", exc_info=True)
+        self.again = True
 
     def compare(self, name: str, pixels: Mapping[str, Tensor], done: Done) -> None:
         """Refuse to go on where the map of an image is another one than was kept.
@@ -198,6 +212,10 @@ class _Work:
         except TrompeError as error:
             # It was looked at alone, as a batch of one: whoever reads this knows it by its name.
             lost[name] = str(error).replace("image 0", f"image '{name}'")
+            return False
+        except Exception as error:  # the code of the model or the method
+            self.refuse_or_note(error)
+            lost[name] = known(error) or reason(error)
             return False
         return True
 

@@ -20,6 +20,7 @@ from trompe.errors import UsageError
 from trompe.explain import as_explainer
 from trompe.explain.base import Method
 from trompe.explain.quantus_call import for_quantus
+from trompe.interruption import whole
 from trompe.per_image import per_image
 from trompe.types import Explainer, InputSpace
 
@@ -148,16 +149,18 @@ def _metric(
             draw = torch.Generator().manual_seed(seed)
             images = [ball.start(x, space, draw) for _ in range(nr_samples)]
             objective = _Moved(per_change, _START * (ball.start(x, space, draw) - x))
-            found = manipulate(
-                net,
-                x,
-                explainer=explainer,
-                objective=objective,
-                constraint=ball,
-                keep_output="class",
-                target=torch.as_tensor(y_batch),
-                input_space=space,
-                iterations=iterations,
+            found = whole(
+                manipulate(
+                    net,
+                    x,
+                    explainer=explainer,
+                    objective=objective,
+                    constraint=ball,
+                    keep_output="class",
+                    target=torch.as_tensor(y_batch),
+                    input_space=space,
+                    iterations=iterations,
+                )
             )
             images.append(found.x_adv.to(place))
             best = torch.full((len(x),), torch.nan, dtype=torch.float64)

@@ -15,6 +15,7 @@ from trompe.attacks import manipulate, preset_for
 from trompe.audit.results import Row
 from trompe.engine import frozen
 from trompe.errors import TargetError, TrompeError
+from trompe.interruption import whole
 from trompe.metrics import mse, pcc
 from trompe.report.figures import Curve, Panel, draw_curves, joint_figure
 from trompe.report.paper.claims import Claim, claim, failed
@@ -106,14 +107,16 @@ def figure_2(context: Context) -> Redrawn:
         what = f"{name}: PCC of manipulated map and text, more than before the attack"
         paper = "the text can be read in the map, the class is kept"
         try:
-            result = manipulate(
-                context.loaded.model,
-                x,
-                aim,
-                explainer=context.method(name),
-                input_space=context.loaded.input_space,
-                preset=context.settings.presets[0],
-                iterations=context.settings.iterations,
+            result = whole(
+                manipulate(
+                    context.loaded.model,
+                    x,
+                    aim,
+                    explainer=context.method(name),
+                    input_space=context.loaded.input_space,
+                    preset=context.settings.presets[0],
+                    iterations=context.settings.iterations,
+                )
             )
         except TrompeError as error:
             claims.append(failed(what, paper, error))
@@ -172,19 +175,21 @@ def figure_6(context: Context) -> Redrawn:
     final: dict[str, Tensor] = {}
     settings = preset_for(context.settings.presets[0], explainer, x.shape[-2])
     for name, growth in {**growths, "growing, 10 to 100": (10, 100)}.items():
-        result = manipulate(
-            context.loaded.model,
-            x,
-            aim,
-            explainer=explainer,
-            input_space=context.loaded.input_space,
-            preset=replace(
-                settings,
-                beta_start=float(growth[0]),
-                beta_end=float(growth[1]),
-                per_layer=False,  # the paper's beta, the same in all layers
-            ),
-            iterations=context.settings.iterations,
+        result = whole(
+            manipulate(
+                context.loaded.model,
+                x,
+                aim,
+                explainer=explainer,
+                input_space=context.loaded.input_space,
+                preset=replace(
+                    settings,
+                    beta_start=float(growth[0]),
+                    beta_end=float(growth[1]),
+                    per_layer=False,  # the paper's beta, the same in all layers
+                ),
+                iterations=context.settings.iterations,
+            )
         )
         final[name] = mse(result.map_adv, result.aim)
         for key, some in curves.items():
