@@ -111,7 +111,12 @@ def test_region_and_avoid_are_shares_of_the_map() -> None:
         (lambda: Region((0.5, 0.0, 0.5, 1.0)), "the box"),
         (lambda: Region(box, mask), "not by both"),
         (lambda: Region(mask=mask[0])(NOW, REFERENCE), "one mask per image"),
+        (lambda: Region(mask=mask[:1])(NOW, REFERENCE), "one mask per image"),
+        (lambda: Region(mask=mask[:, :, :4])(NOW, REFERENCE), "one mask per image"),
         (lambda: MassCentre(towards=(0.0, 1.5)), "towards"),
+        (lambda: MassCentre(towards=(-0.5, 1.0)), "towards"),
+        (lambda: Shift(by=(0.5, -1.5)), "within -1..1"),
+        (lambda: Shift(by=(1.5, 0.5)), "within -1..1"),
         (lambda: Topk(0), "k must be"),
         (lambda: Unlike("ssim"), "unknown measure"),  # type: ignore[arg-type]
         (lambda: Shift()(NOW, REFERENCE), "call prepare first"),
@@ -121,6 +126,15 @@ def test_region_and_avoid_are_shares_of_the_map() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             make()
+
+
+def test_regions_and_places_of_a_wide_image() -> None:
+    now, reference = look(1, wide=2), look(2, wide=2)
+    frame = now.map.sum(dim=(1, 2)) - now.map[:, 1:-1, 1:-1].sum(dim=(1, 2))
+    torch.testing.assert_close(Region()(now, reference), 1 - frame)
+    torch.testing.assert_close(Avoid()(now, reference), 1 - frame)
+    aimed = MassCentre(towards=(1.0, 1.0)).place(reference)
+    torch.testing.assert_close(aimed, torch.tensor([[7.0, 15.0]] * 2).double())
 
 
 def test_unlike_starts_beside_the_original_where_its_gradient_is_zero() -> None:
@@ -179,6 +193,11 @@ def test_swap_aims_at_the_map_of_another_class() -> None:
     for to in (4, torch.tensor([4, 4])):
         ready = Swap(to=to).prepare(REFERENCE, explain)
         torch.testing.assert_close(ready.aim, explain(REFERENCE.x, torch.tensor([4, 4])))
+    two = dataclasses.replace(REFERENCE, logits=REFERENCE.logits[:, :2])
+    other = two.logits.argmin(dim=1)
+    torch.testing.assert_close(Swap().prepare(two, explain).aim, explain(REFERENCE.x, other))
+    with pytest.raises(UsageError, match="one output"):
+        Swap().prepare(dataclasses.replace(two, logits=two.logits[:, :1]), explain)
 
 
 @pytest.mark.parametrize("base", [Unlike(), Topk(5), MassCentre(), Shift(), Swap()])

@@ -10,6 +10,7 @@ from torch import Tensor
 from trompe.attacks.objectives.base import Explain, objectives
 from trompe.attacks.objectives.shift import TowardsOwnMap
 from trompe.attacks.observation import Observation
+from trompe.errors import UsageError
 
 
 @objectives.register("swap")
@@ -23,7 +24,7 @@ class Swap(TowardsOwnMap):
         aimed: see ``TowardsOwnMap``.
 
     Raises:
-        UsageError: when prepared, if there is no such class.
+        UsageError: when prepared, if there is no such class, or only one output.
     """
 
     aimed: Tensor | None = None
@@ -33,6 +34,11 @@ class Swap(TowardsOwnMap):
         """See ``Objective``."""
         logits = reference.logits
         if self.to is None:
+            if logits.shape[1] == 1:
+                raise UsageError(
+                    "swap: the model has one output, so there is no other class whose map could "
+                    "be reached; choose another objective, such as unlike"
+                )
             other = logits.topk(2, dim=1).indices[:, 1]
         else:
             given = torch.as_tensor(self.to, dtype=torch.int64)
