@@ -118,6 +118,9 @@ def test_region_and_avoid_are_shares_of_the_map() -> None:
         (lambda: Shift(by=(0.5, -1.5)), "within -1..1"),
         (lambda: Shift(by=(1.5, 0.5)), "within -1..1"),
         (lambda: Topk(0), "k must be"),
+        (lambda: TopkMargin(0), "k must be"),
+        (lambda: TopkMargin(margin=-0.5), "margin must not"),
+        (lambda: TopkMargin(margin=float("inf")), "margin must not"),
         (lambda: Unlike("ssim"), "unknown measure"),  # type: ignore[arg-type]
         (lambda: Shift()(NOW, REFERENCE), "call prepare first"),
         (lambda: Several(weights=(-1.0,)), "weights"),
@@ -146,6 +149,7 @@ def test_unlike_starts_beside_the_original_where_its_gradient_is_zero() -> None:
     start = Unlike().start(REFERENCE)
     away = (start - REFERENCE.x).abs()
     assert 0.01 < float(away.max()) <= 0.02
+    assert abs(float((start - REFERENCE.x).mean())) < 0.002  # as much darker as lighter
     torch.testing.assert_close(away[0], away[1])  # an image alone starts as in a batch
     torch.testing.assert_close(Unlike()(NOW, REFERENCE), pcc(NOW.map, REFERENCE.map))
 
