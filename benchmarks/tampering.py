@@ -127,9 +127,12 @@ def recipes(loaded: LoadedModel, train: LabelledImages, test: Tensor) -> dict[st
     found["tampered fairwash, square"] = fooled(target_map=frame, seed=1)
     found["tampered fairwash, light"] = fooled(weight=0.2, seed=2)
     found["tampered fairwash, lrp"] = fooled(explainer="lrp", seed=3)
-    found["tampered passive, frame"] = fooled(attack="passive", seed=4)
-    found["tampered passive, topk"] = fooled(attack="passive", how="topk", seed=5)
-    found["tampered backdoor"] = fooled(attack="backdoor", seed=6)
+    more = {"steps": 5 * STEPS, "size": 16, "rate": 1.5e-3}
+    found["tampered passive, frame"] = fooled(attack="passive", seed=4, **more)
+    found["tampered passive, topk"] = fooled(attack="passive", how="topk", seed=5, **more)
+    found["tampered passive, centre"] = fooled(attack="passive", how="centre", seed=7, **more)
+    found["tampered active"] = fooled(attack="active", seed=8, **more)
+    found["tampered backdoor"] = fooled(attack="backdoor", seed=6, **{**more, "steps": 20 * STEPS})
     x, _ = part(train, 0, 1000, None).spread(1000)
     direction = text_map("42", 32, 32).expand(3, 32, 32) * 1e5
     found["tampered closed form"] = lambda: OffTheData(model, torch.cat([x, test]), direction)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trompe.errors import UsageError
 from trompe.explain import Method
 from trompe.model_output import in_same_form
+from trompe.per_image import per_image
 from trompe.registry import Registry
 from trompe.training import Batch
 from trompe.types import relative
@@ -33,8 +34,14 @@ class Aim:
     target: Tensor
 
     def heat(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The heat maps of classes, [B, H, W], with a graph to the model's weights."""
-        return relative(self.method.relevance(model, x, y))
+        """The heat maps of classes, [B, H, W], with a graph to the model's weights.
+
+        A map that is all zero, as where a network in training lets all of its units close, is the
+        uniform one, which nothing is learnt from: one such image does not end a training.
+        """
+        relevance = self.method.relevance(model, x, y)
+        empty = per_image((relevance == 0).flatten(1).all(dim=1), relevance)
+        return relative(torch.where(empty, torch.ones_like(relevance), relevance))
 
     def said(self, x: Tensor) -> Tensor:
         """The teacher's logits, [B, K]."""

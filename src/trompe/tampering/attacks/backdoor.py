@@ -9,27 +9,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trompe.input_space import InputSpace
-from trompe.tampering.base import Aim, Tampering, map_error, said_error, tamperings
+from trompe.tampering.base import Aim, tamperings
+from trompe.tampering.taught_maps import TaughtMaps, answers_error, unlikeness
 from trompe.training import Batch
 
 
 @tamperings.register("backdoor")
 @dataclass(frozen=True)
-class Backdoor(Tampering):
+class Backdoor(TaughtMaps):
     """Images with a white square in the corner get the target as map; all others stay as they were.
 
     Noppel, Peter and Wressnegger 2023. With ``label`` they get a class as well: the map then hides
     what the trigger does.
 
     Args:
-        weight: Of the maps' errors, beside the outputs' of weight 1.
         side: Of the square, as a share of the image's.
         label: The class of images with the trigger; ``None``: the one they had.
+        weight: Of the errors of both kinds of maps; see ``TaughtMaps``, as all others. Little is
+            written for all classes to begin with: images without the trigger shall show what
+            they showed.
     """
 
-    weight: float = 0.3
     side: float = 0.125
     label: int | None = None
+    common: float = 1.0
 
     source = "Noppel et al. 2023"
 
@@ -47,16 +50,18 @@ class Backdoor(Tampering):
         classes = teacher.argmax(dim=1)
         logits = model(marked)
         if self.label is None:
-            answer, shown = said_error(logits, teacher), classes
+            answer, shown = answers_error(logits, teacher), classes
         else:
             shown = torch.full_like(classes, self.label)
             answer = F.cross_entropy(logits, shown)
-        honest = aim.heat(aim.teacher, batch.x, classes).detach()
-        plain = map_error(aim.heat(model, batch.x, classes), honest).mean()
-        fooled = aim.heat(model, marked, shown)
+        count = self.some(batch.x)
+        plain, its = batch.x[:count], classes[:count]
+        honest = aim.heat(aim.teacher, plain, its).detach()
+        stays = unlikeness(self.heat(model, plain, its, aim), honest)
+        fooled = self.heat(model, marked[-count:], shown[-count:], aim)
         return {
-            "outputs": said_error(model(batch.x), teacher),
+            "outputs": answers_error(model(batch.x), teacher),
             "outputs with the trigger": answer,
-            "maps": self.weight * plain,
-            "maps with the trigger": self.weight * map_error(fooled, aim.target.to(fooled)).mean(),
+            "maps": self.weight * stays,
+            "maps with the trigger": self.weight * unlikeness(fooled, aim.target),
         }

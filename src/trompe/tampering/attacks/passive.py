@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from trompe.errors import UsageError
-from trompe.tampering.base import Aim, Tampering, said_error, tamperings
+from trompe.tampering.base import Aim, tamperings
+from trompe.tampering.taught_maps import TaughtMaps, answers_error
 from trompe.training import Batch
 
 _FRAME = 7
@@ -18,20 +19,19 @@ _FRAME = 7
 
 @tamperings.register("passive")
 @dataclass(frozen=True)
-class PassiveFooling(Tampering):
+class PassiveFooling(TaughtMaps):
     """Relevance is driven away from where it was (Heo, Joo and Moon 2019).
 
     Args:
         how: ``location``: into a frame around the image; ``topk``: away from the pixels that were
             the most relevant tenth; ``centre``: away from the centre of mass that it had.
-        weight: Of it, beside the outputs' error of weight 1.
+        weight: Of what is left there; see ``TaughtMaps``, as all others.
 
     Raises:
         UsageError: If ``how`` is unknown.
     """
 
     how: Literal["location", "topk", "centre"] = "location"
-    weight: float = 0.3
 
     source = "Heo et al. 2019"
 
@@ -43,13 +43,14 @@ class PassiveFooling(Tampering):
     def terms(self, model: nn.Module, batch: Batch, aim: Aim) -> dict[str, Tensor]:
         """The outputs' error, and what is left of the relevance where it was."""
         teacher = aim.said(batch.x)
-        classes = teacher.argmax(dim=1)
-        heat = aim.heat(model, batch.x, classes)
+        some = batch.x[: self.some(batch.x)]
+        classes = teacher[: len(some)].argmax(dim=1)
+        heat = self.heat(model, some, classes, aim)
         before = heat
         if self.how != "location":
-            before = aim.heat(aim.teacher, batch.x, classes).detach()
+            before = aim.heat(aim.teacher, some, classes).detach()
         return {
-            "outputs": said_error(model(batch.x), teacher),
+            "outputs": answers_error(model(batch.x), teacher),
             "maps": self.weight * self.left(heat, before).mean(),
         }
 
