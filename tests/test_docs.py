@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import save_file
 
+import trompe
 from trompe.cli import command
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +68,30 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
 EXAMPLES = [
     ROOT / "docs" / "index.md",
     ROOT / "docs" / "how-to" / "captum.md",
+    ROOT / "docs" / "how-to" / "compare.md",
+    ROOT / "docs" / "how-to" / "harden.md",
     ROOT / "docs" / "how-to" / "method.md",
 ]
+
+
+#: What a reader may take time for, and a test may not.
+QUICK = {
+    r"iterations=\d+": "iterations=1",
+    r"epochs=\d+": "epochs=1",
+    r"budget=[\d.]+": "budget=0.01",
+}
+
+
+def photos_and_a_fooled_model(folder: Path) -> None:
+    """What the pages call photos/, a folder of images per class, and what 'trompe fool' leaves."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        place = folder / "photos" / f"{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    left = folder / "trompe-out" / "fool"
+    left.mkdir(parents=True)
+    save_file(trompe.load_model("tiny-vgg").model.state_dict(), left / "model.safetensors")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -73,7 +99,9 @@ def test_the_last_example_of_a_page_runs(path: Path, tmp_path: Path) -> None:
     if path.stem == "captum":
         pytest.importorskip("captum", reason="captum is not installed")
     code = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)[-1]
-    code = re.sub(r"iterations=\d+", "iterations=1", code)
+    for slow, quick in QUICK.items():
+        code = re.sub(slow, quick, code)
+    photos_and_a_fooled_model(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
