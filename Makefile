@@ -49,7 +49,7 @@ benchmarks: $(STAMP)  ## measure everything anew and render the READMEs (see ben
 docs: $(STAMP)  ## build the documentation as a site: site/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@echo "site/index.html; to search it: $(PYTHON) -m http.server --directory site"
 
 mutants: $(STAMP)  ## break the code on purpose and see whether a test notices; hours
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray

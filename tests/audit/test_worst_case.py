@@ -302,31 +302,34 @@ def test_a_worst_image_outside_of_the_radius_is_noticed(run: Path) -> None:
 
 def test_command_searches_unless_told_not_to(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["audit", "--images", "images", "--model", "smallnet:net", "--size", "16"]
-    command += ["--pairs", "2", "--quiet", "--output"]
-    assert main([*command, "a", "--short"]) == 0
+    command += ["--quiet", "--output"]
+    assert main([*command, "a", "--short", "--pairs", "2"]) == 0
     assert main([*command, "b", "--short", "--no-worst-case"]) == 0
-    assert main([*command, "c", "--iterations", "2", "--worst-case", "0.03"]) == 0
-    budgets, counts = [], []
+    two = ["--iterations", "2", "--pairs", "2"]
+    assert main([*command, "c", *two, "--worst-case", "0.03"]) == 0
+    budgets, counts, pairs = [], [], []
     for folder in "abc":
         run = Run(Store(Path(folder), reading=True))
         budgets.append(run.settings.worst_case)
         counts.append(len(run.searches))
+        pairs.append(run.settings.pairs)
         run.store.close()
-    assert budgets == [0.02, None, 0.03]
+    assert pairs == [2, 3, 2]
+    assert budgets == [0.01, None, 0.03]
     assert counts == [2, 0, 2]
     assert main([*command, "d", "--no-worst-case", "--worst-case", "1"]) == 2
     assert main([*command, "d", "--worst-case", "0"]) == 2
     assert main(["report", "a", "--output", "out", "--quiet"]) == 0
     page = Path("out/report.html").read_text()
     assert "looking for the worst map within 8/255" in page
-    assert "with a budget of 0.02" in page
+    assert "with a budget of 0.01" in page
     (file,) = Path("out/leaderboard").glob("*.json")
     entry = json.loads(file.read_text())
     assert entry["format"] == "trompe-leaderboard-4"
-    assert entry["worst_case"]["budget"] == 0.02
+    assert entry["worst_case"]["budget"] == 0.01
     capsys.readouterr()
     assert main(["audit", "--output", "a", "--status"]) == 0
-    assert "looked for with a budget of 0.02" in capsys.readouterr().out
+    assert "looked for with a budget of 0.01" in capsys.readouterr().out
 
 
 def test_a_budget_that_is_none_is_refused() -> None:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from trompe.audit import ModelSpec, Settings, Status
 
 DEFAULT_RUN = "trompe-out/audit"
-WORST_CASE, SHORT_WORST_CASE = 0.1, 0.02
+WORST_CASE, SHORT_WORST_CASE = 0.1, 0.01
+PAIRS, SHORT_PAIRS = 10, 3
 
 _EXAMPLES = """\b
 Examples:
@@ -121,7 +122,9 @@ Examples:
     "--constraint", kind="constraint", what="Where the images must stay, in place of the preset's."
 )
 @click.option(
-    "--pairs", type=COUNT, default=10, show_default=True, help="Pairs, or images, per model."
+    "--pairs",
+    type=COUNT,
+    help=f"Pairs, or images, per model. Default: {PAIRS}, with --short {SHORT_PAIRS}.",
 )
 @click.option("--pair-list", metavar="FILE", help="CSV of given pairs: image, target.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
@@ -142,7 +145,7 @@ Examples:
     "units), as 'trompe certify --method noise' does: 0.125,sigma=0.25. Further options: samples, "
     "pool, confidence, denoiser=true.",
 )
-@click.option("--short", is_flag=True, help="50 steps, to see how it works.")
+@click.option("--short", is_flag=True, help="3 pairs and 50 steps, to see how it works.")
 @click.option("--classes", metavar="FILE", help="Class labels, one per line.")
 @mean_option
 @std_option
@@ -255,6 +258,7 @@ def _settings(
     *,
     models: tuple[str, ...],
     weights: str | None,
+    pairs: int | None,
     iterations: int | None,
     short: bool,
     worst_case: float | None,
@@ -286,6 +290,7 @@ def _settings(
 
     return Settings(
         models=tuple(spec(text) for text in models),
+        pairs=pairs or (SHORT_PAIRS if short else PAIRS),
         iterations=50 if short else iterations,
         worst_case=None if no_worst_case else budget,
         **others,
