@@ -15,9 +15,12 @@ from trompe.atomic import atomic_path
 from trompe.attack_result import AfterChannel, AttackResult
 from trompe.errors import OutputError, UsageError
 from trompe.input_space import InputSpace
+from trompe.kept import content_checksum
 from trompe.outputs import Outputs
 
-FORMAT = "trompe attack result 1"
+FORMAT, FIRST = "trompe attack result 2", "trompe attack result 1"
+"""The second has a checksum of all it holds."""
+
 _TENSORS = ("x", "x_adv", "target_class", "map_original", "map_target", "map_adv")
 _LOGITS = ("logits_original", "logits_adv")
 _HISTORY = "history."
@@ -61,7 +64,8 @@ def save_result(result: AttackResult, path: str | os.PathLike[str]) -> Path:
     }
     try:
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"format": FORMAT, "result": json.dumps(about)})
+            notes = {"format": FORMAT, "result": json.dumps(about)}
+            save_file(tensors, temporary, {**notes, "sha256": content_checksum(tensors, notes)})
     except SafetensorError as error:
         raise OutputError(f"result '{os.fspath(path)}' cannot be written: {error}") from error
     return Path(path)
@@ -74,7 +78,7 @@ def load_result(path: str | os.PathLike[str]) -> AttackResult:
         path: of the file.
 
     Raises:
-        UsageError: if it is missing, broken, or no result of an attack.
+        UsageError: if it is missing, broken, damaged, or no result of an attack.
     """
     name = os.fspath(path)
     wanted = "give a file that result.save(path) wrote"
@@ -86,8 +90,11 @@ def load_result(path: str | os.PathLike[str]) -> AttackResult:
         raise UsageError(f"result '{name}' does not exist: check the path") from error
     except (OSError, SafetensorError) as error:
         raise UsageError(f"result '{name}' cannot be read ({error}): {wanted}") from error
-    if text.get("format") != FORMAT:
+    if text.get("format") not in (FORMAT, FIRST):
         raise UsageError(f"'{name}' is no result of an attack: {wanted}")
+    checksum = text.pop("sha256", None)
+    if text["format"] == FORMAT and checksum != content_checksum(tensors, text):
+        raise UsageError(f"result '{name}' is damaged, its checksum does not fit: {wanted}")
     try:
         about: dict[str, Any] = json.loads(text["result"])
         return AttackResult(

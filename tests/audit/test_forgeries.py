@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -290,14 +290,75 @@ def test_an_entry_of_an_earlier_state_is_written_anew_and_accuses_nobody(
 
 
 def test_a_report_that_says_something_else_is_noticed(run: Path) -> None:
-    from trompe.report.manifest import check_manifest, write_manifest
+    from trompe.report.manifest import check_manifest
 
     page = run / "report.html"
     page.write_text(page.read_text().replace(" of 3 ", " of 9 "))
     assert verified(run, "--arrays-only") == 2
-    write_manifest(open_run(run), run)  # the forger's
+    resealed(run)
     assert check_manifest(open_run(run))[0] == []
     assert verified(run, "--arrays-only") == 2
+
+
+def resealed(run: Path) -> None:
+    """List the files of the report anew, as a forger could."""
+    from trompe.report.manifest import write_manifest
+
+    written = json.loads((run / "report.json").read_text())["written"]
+    opened = open_run(run)
+    write_manifest(opened, run, written=written)
+    opened.store.close()
+
+
+def _in_page(old: str, new: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        page = run / "report.html"
+        text = page.read_text(encoding="utf-8")
+        assert old in text
+        page.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return change
+
+
+def _copied(run: Path, place: str) -> None:
+    (run / place).parent.mkdir(parents=True, exist_ok=True)
+    (run / place).write_text("a,b\n1,2\n")
+
+
+IN_REPORT: dict[str, Callable[[Path], None]] = {
+    "a banner": _in_page("<main>", "<main><h1>All certified</h1>"),
+    "a style that hides": _in_page("</style>", "h2{display:none}</style>"),
+    "a script": _in_page("</body>", "<script>document.title='x'</script></body>"),
+    "a script in a drawing": _in_page("</svg>", "<script>document.title='x'</script></svg>"),
+    "numbers out of sight": _in_page('<h2 id="figures">', '<!-- --><h2 id="figures">'),
+    "a hardening that was none": _in_page("<main>", '<main><h2 id="hardening">Good</h2>'),
+    "settings": _in_page("&#34;seed&#34;: 0", "&#34;seed&#34;: 1"),
+    "a figure less": lambda run: sorted((run / "figures").iterdir())[0].unlink(),
+    "a table more": lambda run: _copied(run, "tables/certified.csv"),
+    "a table in a folder": lambda run: _copied(run, "tables/more/certified.csv"),
+}
+
+
+@pytest.mark.parametrize("name", IN_REPORT)
+def test_a_report_is_compared_as_a_whole_but_for_its_pictures(run: Path, name: str) -> None:
+    assert verified(run, "--arrays-only") == 0
+    IN_REPORT[name](run)
+    assert verified(run, "--arrays-only") == 2
+    resealed(run)
+    assert verified(run, "--arrays-only") == 2
+
+
+def test_what_lies_in_the_folders_is_of_the_run_or_of_the_system(run: Path) -> None:
+    for name in ("figures", "tables", "leaderboard"):
+        (run / name / ".DS_Store").write_bytes(b"x")
+    assert verified(run, "--arrays-only") == 0
+    for place in ("leaderboard/notes.txt", "leaderboard/more/e.txt", "figures/more/x.png"):
+        _copied(run, place)
+        assert verified(run, "--arrays-only") == 2
+        (run / place).unlink()
+        if "more" in place:
+            (run / place).parent.rmdir()
+    assert verified(run, "--arrays-only") == 0
 
 
 UNSEALED = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -113,6 +114,19 @@ def test_files_that_are_no_result(result: AttackResult, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "part.safetensors", about)
     with pytest.raises(UsageError, match="is incomplete"):
         trompe.load_result(tmp_path / "part.safetensors")
+    whole = result.save(tmp_path / "whole.safetensors").read_bytes()
+    for place in range(40, len(whole), len(whole) // 50):
+        changed = bytearray(whole)
+        changed[place] ^= 4
+        (tmp_path / "changed.safetensors").write_bytes(changed)
+        with pytest.raises(UsageError, match=r"damaged|cannot be read|no result|incomplete"):
+            trompe.load_result(tmp_path / "changed.safetensors")
+    with safe_open(tmp_path / "whole.safetensors", "pt") as file:
+        notes, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    notes["format"] = "trompe attack result 1"  # as earlier versions wrote it
+    notes.pop("sha256")
+    save_file(tensors, tmp_path / "old.safetensors", notes)
+    assert torch.equal(trompe.load_result(tmp_path / "old.safetensors").x_adv, result.x_adv)
     with pytest.raises(OutputError):
         result.save(tmp_path / "nowhere" / "r.safetensors")
 

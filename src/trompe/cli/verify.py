@@ -243,9 +243,9 @@ def _files(opened: Run, cells: int, *, sound: bool) -> tuple[list[str], list[str
         What does not agree; and what was right for an earlier state of the run.
     """
     from trompe.report.audit_numbers import check_audit_numbers
-    from trompe.report.html import numbers_html, table_files
     from trompe.report.leaderboard_files import check_leaderboard, write_leaderboard
-    from trompe.report.manifest import AUDIT_REPORT, check_manifest, check_numbers
+    from trompe.report.manifest import AUDIT_REPORT, check_manifest
+    from trompe.report.report_numbers import check_report
 
     problems, stale = check_leaderboard(opened)
     renewed = [f"leaderboard/{path.name}" for path in stale]
@@ -253,9 +253,9 @@ def _files(opened: Run, cells: int, *, sound: bool) -> tuple[list[str], list[str
         with contextlib.suppress(OutputError):  # where nothing may be written
             write_leaderboard(opened)
     found, current = check_manifest(opened)
-    if current and not found:
-        found = check_numbers(opened, numbers_html(opened), table_files(opened))
-    elif not found and (opened.folder / "report.html").exists():
+    if current and sound and not found:
+        found = check_report(opened)
+    elif not current and not found and (opened.folder / "report.html").exists():
         renewed.append("the report")
     signed, current = check_manifest(opened, AUDIT_REPORT)
     if current and sound and not signed:

@@ -175,6 +175,8 @@ def page(
     most: int = 12,
     author: str | None = None,
     hardening: BeforeAfter | None = None,
+    folder: str | None = None,
+    draw: bool = True,
 ) -> str:
     """The whole report as HTML.
 
@@ -184,13 +186,15 @@ def page(
         most: cells in the gallery.
         author: named at the top.
         hardening: what sets the run apart from one of the network before, if that is known.
+        folder: what the run's folder is called in the command; its name if not given.
+        draw: whether the figures are drawn; else empty ones stand in their places.
     """
     first, problems = lead(run)
     shown, others = gallery(run, most)
     problems = list(dict.fromkeys([*problems, *others]))
     models = ", ".join(dict.fromkeys(row.model for row in run.done))
     return (
-        templates()
+        templates(draw=draw)
         .get_template("page.html")
         .render(
             title=f"Can the explanations of {models} be trusted?",
@@ -206,7 +210,7 @@ def page(
             drawn=sets,
             shown=shown,
             problems=problems,
-            about=settings_text(run),
+            about=settings_text(run, folder),
             digest=run.digest,
             version=trompe.__version__,
         )
@@ -221,6 +225,15 @@ def table_files(run: Run) -> dict[str, str]:
         if table.name != "cells":
             found[f"{table.name}.tex"] = as_latex(table)
     return found
+
+
+def named_sets(sets: dict[str, list[FigureSet]]) -> list[tuple[str, FigureSet]]:
+    """The figures of each model with the names of their files, without the ending."""
+    return [
+        (f"{name}-{one.name}", one)
+        for model, name in zip(sets, safe_names(list(sets)), strict=True)
+        for one in sets[model]
+    ]
 
 
 def write_report(
@@ -260,13 +273,12 @@ def write_report(
     path = folder / "report.html"
     write_text(path, page(run, sets, most=most, author=author, hardening=hardening))
     drawings = prepare_output(folder / "figures")
-    for model, name in zip(models, safe_names(models), strict=True):
-        for one in sets[model]:
-            figure = joint_figure(one.panels)
-            for kind in ("pdf", "png"):
-                metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-                with atomic_path(drawings / f"{name}-{one.name}.{kind}") as temporary:
-                    figure.savefig(temporary, format=kind, metadata=metadata)
+    for name, one in named_sets(sets):
+        figure = joint_figure(one.panels)
+        for kind in ("pdf", "png"):
+            metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+            with atomic_path(drawings / f"{name}.{kind}") as temporary:
+                figure.savefig(temporary, format=kind, metadata=metadata)
     tables = prepare_output(folder / "tables")
     for name, text in table_files(run).items():
         write_text(tables / name, text)
@@ -274,5 +286,7 @@ def write_report(
         write_text(tables / "hardening.csv", as_csv(hardening.table))
         write_text(tables / "hardening.tex", as_latex(hardening.table))
     write_leaderboard(run, None if folder.resolve() == run.folder.resolve() else folder)
-    write_manifest(run, folder)
+    written = {"most": most, "author": author, "folder": run.folder.name}
+    written["before"] = None if before is None else before.digest
+    write_manifest(run, folder, written=written)
     return path

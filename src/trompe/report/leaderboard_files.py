@@ -12,6 +12,7 @@ from trompe.audit.leaderboard import EPSILON, TAU, leaderboard
 from trompe.audit.results import Row
 from trompe.ordinary import read_ordinary
 from trompe.report.files import prepare_output, safe_names
+from trompe.report.manifest import BY_THE_SYSTEM
 
 FOLDER = "leaderboard"
 
@@ -82,6 +83,10 @@ def check_leaderboard(run: Run) -> tuple[list[str], list[Path]]:
             stale.append(path)
         else:
             missing |= {one for one in names if not (path.parent / f"{one}.json").exists()}
+    for path in sorted((run.folder / FOLDER).glob("*")):
+        ours = path.suffix == ".json" or path.name in BY_THE_SYSTEM or path.name.startswith(".")
+        if not ours:
+            problems.append(f"{FOLDER}/{path.name} is nothing of the run: remove it")
     said = "is missing: write the report anew"
     problems += [f"{FOLDER}/{one}.json {said}" for one in sorted(missing)]
     return problems, stale

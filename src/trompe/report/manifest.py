@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,9 +33,16 @@ class Listed(NamedTuple):
         """The files of such a report in a folder: the pages, there or not, and what is there."""
         found = [folder / page for page in self.pages]
         for name in self.folders:
-            found += sorted(path for path in (folder / name).glob("*") if path.is_file())
+            found += sorted(
+                path
+                for path in (folder / name).rglob("*")
+                if path.name not in BY_THE_SYSTEM and (path.is_file() or path.is_symlink())
+            )
         return found
 
+
+BY_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that a system leaves in every folder that somebody looks at."""
 
 REPORT = Listed("report.json", ("report.html",), ("figures", "tables"), "trompe report RUN")
 """What ``trompe report`` writes."""
@@ -52,13 +60,16 @@ def _text(content: dict[str, object]) -> str:
     return json.dumps({**content, "checksum": chain.checksum(content)}, indent=2) + "\n"
 
 
-def write_manifest(run: Run, folder: Path, kind: Listed = REPORT) -> None:
+def write_manifest(
+    run: Run, folder: Path, kind: Listed = REPORT, written: Mapping[str, object] | None = None
+) -> None:
     """Write down the run's digest and the checksums of a report's files.
 
     Args:
         run: that the report is about.
         folder: of the report.
         kind: of report.
+        written: what it was written with and does not follow from the run.
 
     Raises:
         OutputError: if it cannot be written.
@@ -67,7 +78,8 @@ def write_manifest(run: Run, folder: Path, kind: Listed = REPORT) -> None:
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in kind.files(folder)
     }
-    text = _text({"run": run.digest, "trompe": trompe.__version__, "files": files})
+    content: dict[str, object] = {"run": run.digest, "trompe": trompe.__version__, "files": files}
+    text = _text(content if written is None else {**content, "written": dict(written)})
     with atomic_path(folder / kind.name) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -113,21 +125,3 @@ def check_manifest(run: Run, kind: Listed = REPORT) -> tuple[list[str], bool]:
         if found != files.get(name):
             problems.append(f"{name} is not as the report wrote it")
     return problems, digest == run.digest and version == trompe.__version__
-
-
-def check_numbers(run: Run, page: str, tables: dict[str, str]) -> list[str]:
-    """Compare what the report says with what follows from the run.
-
-    Args:
-        run: that the report is about.
-        page: the part of the page that says it in numbers, written anew.
-        tables: the files of tables, by name, written anew.
-    """
-    problems = []
-    text = read_ordinary(run.folder / "report.html").decode()
-    if page not in text or run.digest not in text:
-        problems.append("report.html does not say what follows from the run")
-    for name, expected in tables.items():
-        if read_ordinary(run.folder / "tables" / name).decode() != expected:
-            problems.append(f"tables/{name} does not say what follows from the run")
-    return problems

@@ -29,8 +29,16 @@ def _drawing(panel: Panel, name: str) -> Markup:
     return Markup(inline_svg(panel_figure(panel), name))  # noqa: S704
 
 
-def templates() -> Environment:
-    """The pages' templates, which escape whatever is put into them."""
+def _no_drawing(_panel: Panel, _name: str) -> Markup:
+    return Markup("<svg></svg>")
+
+
+def templates(*, draw: bool = True) -> Environment:
+    """The pages' templates, which escape whatever is put into them.
+
+    Args:
+        draw: whether figures are drawn; else empty ones stand in their places.
+    """
     made = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -39,6 +47,6 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"shown": _shown, "drawing": _drawing}
+    made.filters |= {"shown": _shown, "drawing": _drawing if draw else _no_drawing}
     made.globals["policy"] = POLICY
     return made

@@ -20,11 +20,16 @@ def begun(run: Run) -> str:
     return "" if began is None else f"{datetime.fromtimestamp(float(began), timezone.utc):%Y-%m-%d}"
 
 
-def settings_text(run: Run) -> str:
-    """Command, date, settings and software of a run as JSON for readers; long lists in short."""
+def settings_text(run: Run, folder: str | None = None) -> str:
+    """Command, date, settings and software of a run as JSON for readers; long lists in short.
+
+    Args:
+        run: whose settings they are.
+        folder: what its folder is called in the command; its name if not given.
+    """
     facts = {key: value for key, value in run.record.items() if value is not None}
     known = {
-        "command": command_of(run.settings, run.folder.name),
+        "command": command_of(run.settings, folder or run.folder.name),
         "begun": begun(run),
         "settings": facts,
         "software": run.versions,
