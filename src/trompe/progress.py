@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from trompe.types import Progress
@@ -21,11 +22,9 @@ class Bar:
 
     def __call__(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
         """Move the bar to ``done`` of ``total``; another one begins when work starts anew."""
-        from tqdm.auto import tqdm
-
         if self._bar is None or done < self._bar.n:
             self.close()
-            self._bar = tqdm(desc=self.what, total=total)
+            self._bar = _bar_of()(desc=self.what, total=total)
         self._bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
@@ -36,6 +35,15 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+
+def _bar_of() -> Any:
+    """The kind of bar that fits: a notebook's own where it can draw one, or plain text."""
+    if find_spec("ipywidgets") is None:  # tqdm.auto would complain of it in every notebook
+        from tqdm import tqdm
+    else:
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 def shown(progress: Progress | bool | None, what: str) -> Progress | None:

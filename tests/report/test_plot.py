@@ -18,6 +18,7 @@ def test_curves_are_the_history_of_the_image_asked_for() -> None:
     for one, name in zip(axes, names, strict=True):
         drawn = torch.tensor(one.lines[0].get_ydata())
         torch.testing.assert_close(drawn.float(), result.history[name][:, 1].float())
+    assert trompe.plot.curves(result)._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
     with pytest.raises(UsageError, match="no image 2"):
         trompe.plot.curves(result, 2)
 

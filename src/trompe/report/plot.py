@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from trompe.certificates.sandwich import Sandwich
 
+_COLUMNS = 3
 SHOWN = 4
 """How many images of a batch a notebook shows by itself."""
 
@@ -84,9 +85,12 @@ def curves(result: AttackResult, index: int = 0) -> Figure:
     if not names:
         raise UsageError("the attack recorded nothing: there are no curves to draw")
     steps = result.history.get("iteration", torch.arange(result.iterations)).tolist()
-    figure = new_figure(3.0 * len(names), 2.4)
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = new_figure(3.0 * columns, 2.4 * rows)
     figure.set_layout_engine("constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    for place, name in enumerate(names, start=1):
+        axes = figure.add_subplot(rows, columns, place)
         axes.plot(steps, result.history[name][:, index].tolist())
         axes.set_title(name.replace("_", " "), fontsize=FONT)
         axes.set_xlabel("step", fontsize=FONT)
@@ -124,7 +128,9 @@ def html(result: AttackResult) -> str:
         file = io.BytesIO()
         overview(result, index).savefig(file, format="png", dpi=100)
         code = base64.b64encode(file.getvalue()).decode("ascii")
-        pictures.append(f'<img alt="image {index}" src="data:image/png;base64,{code}">')
+        source = f"data:image/png;base64,{code}"
+        pictures.append(f'<img alt="image {index}" style="max-width:100%" src="{source}">')
     left = len(result.x) - len(pictures)
     more = f"<p>{left} more: result.plot(index)</p>" if left else ""
-    return f"{''.join(pictures)}{more}<pre>{markup.escape(summary(result))}</pre>"
+    words = f'<pre style="font-family:monospace">{markup.escape(summary(result))}</pre>'
+    return f"{''.join(pictures)}{more}{words}"

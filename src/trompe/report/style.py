@@ -32,9 +32,10 @@ DPI = 150
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that is drawn by Agg and unknown to pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    from trompe.report.shown_figure import ShownFigure
+
+    figure = ShownFigure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
