@@ -701,16 +701,16 @@ def tampering() -> str:
         for name, row in found["models"].items()
         if name.startswith("tampered") and row["suspicion"] <= max(honest)
     }
-    least = min(row["maps"]["gradient"] for row in missed.values())
-    marked = found["models"]["tampered backdoor"]["with_trigger"]
     names = ", ".join(f"*{name}* ({row['suspicion']:.2f})" for name, row in missed.items())
     escaped = (
         f"No more suspect than the most suspect honest copy ({max(honest):.2f}): "
-        f"{names}. Of these "
-        f"the maps were hardly changed: the least median PCC with the original is {least:.2f}. "
-        f"With its trigger the backdoor's map correlates with its target at "
-        f"{marked['to_target']:.2f}, the original's at {marked['honest_to_target']:.2f}: it was "
-        f"not learnt, and its suspicion on images with the trigger is {marked['suspicion']:.2f}."
+        f"{names or 'none of the tampered ones'}."
+    )
+    marked = found["models"]["tampered backdoor"]["with_trigger"]
+    escaped += (
+        f" With its trigger the backdoor's map correlates with its target at "
+        f"{marked['to_target']:.2f}, the original's at {marked['honest_to_target']:.2f}; its "
+        f"suspicion on images with the trigger is {marked['suspicion']:.2f}."
     )
     return (
         f"AUROC of the suspicion, tampered against honest: {found['auroc']:.2f}; accuracy of the "
