@@ -32,12 +32,19 @@ def test_attack_and_certificate_side_by_side(
 def test_options_of_the_other_method_are_refused(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for wrong in (["--beta", "1"], ["--patient"], ["--quantity", "heatmap_l1"]):
-        command = ["sandwich", *small, "--method", "noise", *wrong, "--output", str(tmp_path)]
-        assert main(command) == 2
-        assert "are for --method proof" in capsys.readouterr().err
-    assert main(["certify", *small, "--denoiser"]) == 2
-    assert "--method noise" in capsys.readouterr().err
+    folder = ["--output", str(tmp_path / "new")]
+    of_proof = (["--beta", "1"], ["--patient"], ["--quantity", "heatmap_l1"], ["--restarts", "2"])
+    for wrong in (*of_proof, ["--norm", "linf"]):
+        assert main(["sandwich", *small, "--method", "noise", *wrong, *folder]) == 2
+        assert f"{wrong[0]} is for --method proof" in capsys.readouterr().err
+    of_noise = (["--explainer", "grad_cam"], ["--denoiser"], ["--sigma", "0.1"], ["--pool", "8"])
+    for wrong in (*of_noise, ["--samples", "9"], ["--confidence", "0.9"]):
+        for command in (["sandwich", *small, *folder], ["certify", *small]):
+            assert main([*command, *wrong]) == 2
+            assert f"{wrong[0]} is for --method noise" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert main(["certify", *small, "--method", "noise", "-k", "5"]) == 2
+    assert "-k is for the other methods" in capsys.readouterr().err
 
 
 def test_certify_goes_on_from_a_folder(

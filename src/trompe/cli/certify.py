@@ -11,6 +11,7 @@ import click
 import trompe
 from trompe.cli.certify_words import noise_in_words, proof_in_words
 from trompe.cli.console import progress_bar
+from trompe.cli.ignored import refuse_ignored
 from trompe.cli.options import (
     CLASS,
     COUNT,
@@ -115,6 +116,13 @@ def certify(
 
     from trompe.explain import fitted
 
+    if method not in ("noise", "smoothgrad"):
+        names = ("samples", "sigma", "pool", "confidence")
+        refuse_ignored(names, "--method noise and smoothgrad")
+    if method != "noise":
+        refuse_ignored(("explainer", "denoiser", "resume"), "--method noise")
+    else:
+        refuse_ignored(("top",), "the other methods than 'noise'")
     loaded = network.load()
     pictures = read_images([] if image is None else [image], loaded, DEFAULT_IMAGE)
     model = loaded.model if beta is None else trompe.smooth(loaded.model, beta=beta, pooling=True)
@@ -132,8 +140,6 @@ def certify(
     if method == "noise":
         options |= {"denoiser": denoiser, "checkpoint": resume}
         options["explainer"] = fitted(explainer, loaded)
-    elif denoiser or resume is not None:
-        raise UsageError("--denoiser and --resume are for --method noise")
     elif len(radii) > 1:
         raise UsageError(f"--method {method} takes one --radius; several are for 'noise'")
     with progress_bar("certify", unit="sample", quiet=quiet or as_json) as progress:

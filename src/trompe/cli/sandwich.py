@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import click
 
 import trompe
 from trompe.cli.console import log, progress_bar
+from trompe.cli.ignored import refuse_ignored
 from trompe.cli.options import (
     COUNT,
     SEED,
@@ -116,6 +118,11 @@ def sandwich(
     from trompe.certificates import sandwich as enclose
     from trompe.report.geometry import save_sandwich
 
+    if method == "proof":
+        refuse_ignored((field.name for field in fields(NoiseSettings)), "--method noise")
+    else:
+        names = ("betas", "quantities", "patient", "restarts")
+        refuse_ignored(names if norm == "l2" else ("norm", *names), "--method proof")
     own = (noise.sigma / 4, noise.sigma) if method == "noise" else (1e-6, 0.1)
     smallest, largest = smallest or own[0], largest or own[1]
     if smallest > largest or (radii > 1 and smallest == largest):
@@ -128,8 +135,6 @@ def sandwich(
     ratio = (largest / smallest) ** (1 / max(1, radii - 1))
     grid = [smallest * ratio**i for i in range(radii)]
     if method == "noise":
-        if norm != "l2" or betas or quantities or patient:
-            raise UsageError("--norm linf, --beta, --quantity and --patient are for --method proof")
         settings = Enclosed(loaded, pictures, target, grid, steps, seed, noise)
         enclose_noise(settings, output, as_json=as_json, quiet=quiet)
         return
