@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.contractions import product
 from trompe.engine.reading import spelled
 
 _PRODUCTS = frozenset(
@@ -75,32 +76,29 @@ def _einsum(
     args: tuple[Any, ...], depends: Callable[[Tensor], bool]
 ) -> Callable[[], Tensor] | None:
     """A sum over one index of an activation and a constant matrix."""
-    equation, *operands = args
-    if len(operands) == 1 and isinstance(operands[0], list | tuple):
-        operands = list(operands[0])
-    if not isinstance(equation, str) or "->" not in equation or len(operands) != 2:
+    equation, operands = _equation(args)
+    if equation is None or len(operands) != 2 or equation.count(",") != 1:
         return None
-    if not all(isinstance(operand, Tensor) for operand in operands):
-        return None
-    left, _, result = equation.replace(" ", "").partition("->")
-    if left.count(",") != 1:
-        return None
+    left, _, result = equation.partition("->")
     pairs = list(zip(left.split(","), operands, strict=True))
     if depends(operands[0]) == depends(operands[1]):
         return None
     (names, h), (letters, matrix) = pairs if depends(operands[0]) else pairs[::-1]
-    if not _fits(matrix, h) or len(letters) != 2:
+    given, own = _indices(names, h.dim()), _indices(letters, matrix.dim())
+    wanted = _indices(result, max(h.dim(), matrix.dim()))
+    if any(len(set(some)) != len(some) for some in (given, own, wanted)):
         return None
-    given, wanted = _indices(names, h.dim()), _indices(result, h.dim())
-    summed = [letter for letter in letters if letter in given and letter not in wanted]
-    made = [letter for letter in letters if letter not in given and letter in wanted]
-    if len(summed) != 1 or len(made) != 1 or len(set(given)) != len(given):
+    if matrix.dtype != h.dtype or h.layout != torch.strided:
         return None
-    kept = [index for index in given if index != summed[0]]
-    behind = [*kept, made[0]]
-    if sorted(behind) != sorted(wanted):
-        return None
-    weight = matrix if letters.index(made[0]) == 0 else matrix.t()
+    summed = [index for index in own if index in given and index not in wanted]
+    made = [index for index in own if index not in given and index in wanted]
+    kept = [index for index in given if index not in summed]
+    behind = [*kept, *made]
+    one = len(own) == 2 and len(summed) == 1 and len(made) == 1
+    if not one or sorted(behind) != sorted(wanted):
+        wanted = [index for index in wanted if index in given or index in own]
+        return lambda: product(h, given, matrix, own, wanted)
+    weight = matrix if own.index(made[0]) == 0 else matrix.t()
     order = [behind.index(index) for index in wanted]
     place = given.index(summed[0])
 
@@ -109,6 +107,30 @@ def _einsum(
         return sums if order == sorted(order) else sums.permute(order)
 
     return run
+
+
+def _equation(args: tuple[Any, ...]) -> tuple[str | None, list[Tensor]]:
+    """The equation of an einsum with its result, in letters, and the operands."""
+    equation, *operands = args
+    if isinstance(equation, Tensor):  # operands and lists of numbers by turns
+        if not all(isinstance(some, (list, tuple)) for some in args[1::2]):
+            return None, []
+        lists = [
+            "".join("..." if n is Ellipsis else chr(97 + n) for n in some)
+            for some in (*args[1::2], *(args[-1:] if len(args) % 2 else ()))
+        ]
+        count = len(args) // 2
+        equation, operands = ",".join(lists[:count]), list(args[: 2 * count : 2])
+        equation += "->" + lists[count] if len(lists) > count else ""
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = list(operands[0])
+    if not isinstance(equation, str) or not all(isinstance(t, Tensor) for t in operands):
+        return None, []
+    equation = equation.replace(" ", "")
+    if "->" not in equation:  # the letters that stand once, in alphabetical order
+        once = sorted(c for c in set(equation) if c.isalpha() and equation.count(c) == 1)
+        equation += "->" + ("..." if "..." in equation else "") + "".join(once)
+    return equation, operands
 
 
 def _fits(matrix: Tensor, h: Tensor) -> bool:

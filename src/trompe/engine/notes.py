@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from trompe.engine.tape import OpCall
+    from trompe.engine.calls import OpCall
 
 
 @dataclass(slots=True)
@@ -28,6 +28,11 @@ class Notes:
             batch norms, constants added, constant factors.
         shift: What a batch norm folded in from before added to each channel of the input, [C].
         gain: What that batch norm multiplied each channel by, [C].
+        outcome: Of a normalisation: what it makes after the weight and the bias that are written
+            out behind it, as it lies in its own output, and this weight.
+        biased: Whether what it adds belongs to a sum of linear operations before it, as their bias.
+        normalised: Of a sum in a batch norm that is written out: what this makes, and what it adds
+            to each channel.
         nonnegative: Whether all inputs are known not to be negative. ``False`` means not known.
         bounds: Of an operation that sees the input of the model, moved or rescaled at most: the
             lowest and the highest value that each entry of its own input can have. Both broadcast
@@ -43,6 +48,9 @@ class Notes:
     after: tuple[OpCall, ...] = ()
     shift: Tensor | None = None
     gain: Tensor | None = None
+    outcome: tuple[Tensor, Tensor | float] | None = None
+    biased: bool = False
+    normalised: tuple[Tensor, Tensor] | None = None
     nonnegative: bool = False
     bounds: tuple[Tensor, Tensor] | None = None
     selects: bool = False

@@ -64,7 +64,7 @@ def _in_part(name: str, args: Any, kwargs: Any, made: list[Tensor]) -> bool:
     if name == "aten::atan2":  # jumps by a whole turn on the negative side
         return bool(x.is_meta or (args[1] <= 0).any())
     if name in _CUT:
-        return bool(x.is_complex())
+        return any(t.is_complex() for t in made)
     if name in _MENDING:
         return not x.is_meta and _scattered(~torch.isfinite(x.detach()))
     if name == "aten::logit":

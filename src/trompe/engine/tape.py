@@ -10,23 +10,29 @@ computed from recorded activations has its true derivative.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.calls import Faint as Faint
+from trompe.engine.calls import OpCall as OpCall
+from trompe.engine.catalogue import named
+from trompe.engine.contractions import PRODUCTS as FACTORS
+from trompe.engine.contractions import SUMS, Products, contract
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
+from trompe.engine.disguises import DISGUISES
+from trompe.engine.expressions import FOLLOWED, Expressions, functions
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.masks import Memory, note
 from trompe.engine.matrix_products import KNOWN as PRODUCTS
 from trompe.engine.matrix_products import as_linear
-from trompe.engine.notes import Notes
 from trompe.engine.places import running
 from trompe.engine.plain import PLAIN, REORDERED
 from trompe.engine.pytree import swapped, tensors_in
+from trompe.engine.quotients import KNOWN as OTHERS
+from trompe.engine.quotients import as_other
 from trompe.engine.reading import read
 from trompe.engine.walk import is_wrapper, names_of
 from trompe.errors import UnsupportedOp
@@ -34,88 +40,13 @@ from trompe.errors import UnsupportedOp
 _unobserved = torch._C.DisableTorchFunction
 """A context in which what is done to tensors passes no function mode; each costs microseconds."""
 
-TAKEN_APART = {**DECOMPOSITIONS, **REORDERED}
+TAKEN_APART = {**DECOMPOSITIONS, **REORDERED, **DISGUISES}
 """What is run, and recorded, in place of one call."""
 
+_LIKE = functions("expand_as view_as reshape_as type_as")
+"""What takes of its second argument the shape or the type alone."""
+
 _PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
-
-
-@dataclass
-class OpCall:
-    """One recorded operation.
-
-    Args:
-        func: the function called, such as ``torch.nn.functional.linear``; never an in-place one.
-        args: its arguments, tensors of the pass replaced by their aliases.
-        kwargs: likewise.
-        edges: per tensor taken from the pass: the tensor, and the alias the operation saw.
-        outputs: the tensors it returned that depend on the input.
-        index: its place in the order of execution.
-        place: the module that called it, where the record notes places.
-        notes: what the rules of a method found out about it.
-    """
-
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    edges: list[tuple[Tensor, Tensor]]
-    outputs: list[Tensor]
-    index: int
-    place: str = ""
-    notes: Notes = field(default_factory=Notes)
-
-    @property
-    def out(self) -> Tensor:
-        """The output of an operation with one output."""
-        return self.outputs[0]
-
-    @property
-    def name(self) -> str:
-        """The operation's name, as it would be written in code."""
-        module = getattr(self.func, "__module__", None) or ""
-        owner = getattr(self.func, "__objclass__", None)
-        if self.func.__name__ == "__get__":
-            getter: Any = self.func
-            return f"Tensor.{getter.__self__.__name__}"
-        if owner is not None:
-            return f"Tensor.{self.func.__name__}"
-        return f"{module}.{self.func.__name__}".lstrip(".")
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """The argument at a position or of a name, whichever way it was passed."""
-        if len(self.args) > position:
-            return self.args[position]
-        return self.kwargs.get(name, default)
-
-    def call(self, **changed: Any) -> Tensor:
-        """Run the operation again with some arguments, named ``a0``, ``a1``, ..., changed."""
-        args = list(self.args)
-        kwargs = dict(self.kwargs)
-        for name, value in changed.items():
-            position = int(name[1:]) if name[0] == "a" and name[1:].isdigit() else None
-            if position is not None:
-                args[position] = value
-            else:
-                kwargs[name] = value
-        out: Tensor = self.func(*args, **kwargs)
-        return out
-
-
-@dataclass
-class Faint:
-    """An operation where the signal nearly vanishes.
-
-    Args:
-        name: of the operation.
-        index: its place in the order of execution.
-        size: the largest of its activations.
-        said: whether the user knows.
-    """
-
-    name: str
-    index: int
-    size: float
-    said: bool = False
 
 
 class Tape(TorchFunctionMode):
@@ -139,6 +70,9 @@ class Tape(TorchFunctionMode):
         self._apart: dict[int, Tensor] = {}  # computed from weights alone
         self._redirects = Redirects()
         self._memory = Memory()
+        self._products = Products()
+        self._expressions = Expressions(self._memory.uniform, self._known)
+        self._rewritten = False  # whether parts of a function were recorded before it was known
         self._paths = names_of(model) if locate else None
 
     def note_return(self, output: Any) -> None:
@@ -154,7 +88,24 @@ class Tape(TorchFunctionMode):
         """
         logits = self._redirects._follow(logits)
         self.check_seen(logits)
+        if self._rewritten:
+            self._leave_out_unused(logits)
         return logits
+
+    def _leave_out_unused(self, logits: Tensor) -> None:
+        """Forget the parts of functions that are recorded as a whole."""
+        used = {id(logits), *(id(t) for returned in self.returned for t in returned)}
+        kept: list[OpCall] = []
+        for call in reversed(self.calls):
+            if any(id(t) in used for t in call.outputs):
+                kept.append(call)
+                used.update(id(tensor) for tensor, _ in call.edges)
+            else:
+                for tensor in call.outputs:
+                    self._known.pop(id(tensor), None)
+        self.calls = kept[::-1]
+        for index, call in enumerate(self.calls):
+            call.index = index
 
     def _alias(self, edges: list[tuple[Tensor, Tensor]], tensor: Tensor) -> Tensor:
         if id(tensor) not in self._known:
@@ -199,13 +150,20 @@ class Tape(TorchFunctionMode):
             if product is not None:
                 with self:
                     return self._written(overwritten, product())
+        if func in SUMS:
+            layer = self._products.summed(func, args, kwargs)
+            if layer is not None:
+                self._rewritten = True
+                with self:
+                    return contract(*layer)
         reading = read(self._memory, func, args, kwargs)
         if reading is not None and reading.function is not None:  # whatever its spelling
             func, args, kwargs = reading.function, reading.args, {}
         func, given = SUBSTITUTES.get(func, func), (args, kwargs)
         edges: list[tuple[Tensor, Tensor]] = []
-        with _unobserved():
-            args, kwargs = swapped(given, lambda t: self._alias(edges, t))
+        if func not in _LIKE or id(args[0]) in self._known:  # else a constant, of another's shape
+            with _unobserved():
+                args, kwargs = swapped(given, lambda t: self._alias(edges, t))
         out = func(*args, **kwargs)
         with _unobserved():
             note(self._memory, func, *given, out)
@@ -215,6 +173,19 @@ class Tape(TorchFunctionMode):
             elif made:
                 call = OpCall(func, args, kwargs, edges, made, len(self.calls), self._place())
                 self._enter(call)
+            if edges and func in FOLLOWED:
+                found = self._expressions.follow(func, *given, out)
+                whole = named(found, self._expressions.betas)
+                if func in FACTORS and len(edges) == 1:
+                    self._products.note(given[0], self._known, out)
+                if whole is None and func in OTHERS:
+                    whole = as_other(self._expressions, func, given[0], self._known)
+            else:
+                whole = None
+        if whole is not None:  # the last part of a function that has a name
+            self._rewritten = True
+            with self:
+                out = whole()
         return self._written(overwritten, out)
 
     def _written(self, overwritten: Tensor | None, out: Any) -> Any:

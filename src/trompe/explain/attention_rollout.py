@@ -68,7 +68,10 @@ class AttentionRollout(Method):
         found = [
             op.out
             for op in tape.calls
-            if op.func in SOFTMAX and op.out.dim() == 4 and op.out.shape[-1] == op.out.shape[-2]
+            if op.func in SOFTMAX
+            and op.out.dim() == 4
+            and op.out.shape[-1] == op.out.shape[-2]
+            and op.argument(1, "dim") in (-1, 3)
         ]
         sizes = {weights.shape[-1] for weights in found}
         if x.dim() != 4 or len(sizes) != 1 or any(w.shape[0] != x.shape[0] for w in found):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.sweep import vjp
 from trompe.engine.tape import OpCall
 from trompe.errors import UnsupportedOp
+from trompe.rules.fold import moved_back
 from trompe.rules.linear import apply, bias_of, input_of
 
 
@@ -89,12 +89,7 @@ def outcome(op: OpCall) -> Tensor:
 
 def _moved_back(values: Tensor, follower: OpCall) -> Tensor:
     """Values at a follower, as they lie in the output of the linear operation."""
-    values = values.expand(follower.out.shape)
-    for move in reversed(follower.notes.moves):
-        (moved,) = vjp(values, move)
-        assert moved is not None  # of an operation that only moves values
-        values = moved
-    return values
+    return moved_back(values.expand(follower.out.shape), follower.notes.moves)
 
 
 def plus(z: Tensor, bias: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UsageError
 from trompe.rules.alpha_beta import AlphaBeta, z_plus
 from trompe.rules.epsilon import Epsilon
+from trompe.rules.exponentials import refuse_odd_softmax
 from trompe.rules.flat import Flat
 from trompe.rules.fold import fold, fold_before
 from trompe.rules.gamma import Gamma
@@ -24,6 +25,7 @@ from trompe.rules.lrp import RULES, SHARED
 from trompe.rules.norm import Addition
 from trompe.rules.passing import STABILISER
 from trompe.rules.signs import mark_nonnegative
+from trompe.rules.written_norm import mark_batch_norms, mark_biases
 from trompe.rules.z_box import ZBox
 from trompe.types import InputSpace
 
@@ -34,11 +36,12 @@ class Composite:
 
     Rules of your own (``trompe.rules.lrp.RULES``) come before all others. Batch norms are folded
     into a neighbouring linear operation where there is one, and so are constants that are added to
-    its sums or multiply its channels.
+    its sums or multiply its channels. A layer is a convolution or fully connected as it is called:
+    one of 1 by 1 written as a matrix product over all places takes the rule of ``dense``.
 
     Args:
         convolution: of convolutions.
-        dense: of fully connected layers.
+        dense: of fully connected layers, and of matrix products.
         first_convolution: of convolutions that see the image itself, moved or rescaled at most
             (``trompe.rules.input_box``), if different.
         first_dense: of fully connected layers that see it, if different.
@@ -65,8 +68,11 @@ class Composite:
         """The rules for inputs of ``space``, which gives z_B its bounds."""
 
         def prepare(tape: Tape) -> None:
+            refuse_odd_softmax(tape, "lrp")
             fold(tape)
             fold_before(tape)
+            mark_biases(tape)
+            mark_batch_norms(tape)
             mark_nonnegative(tape)
             mark_first(tape, space, self.bounds == "shared")
 

@@ -8,12 +8,14 @@ norm. A rule that asks for the bias must find the same one in each spelling.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.sweep import vjp
 from trompe.engine.tape import OpCall, Tape
 from trompe.rules.linear import LINEAR, memo, output_axis
 from trompe.rules.passing import (
@@ -25,7 +27,7 @@ from trompe.rules.passing import (
     REVERSED_DIFFERENCES,
 )
 
-_MOVES = frozenset(
+MOVES = frozenset(
     {
         *(torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
         *(torch.unsqueeze, torch.movedim, torch.moveaxis, torch.swapaxes, torch.swapdims, torch.t),
@@ -37,9 +39,10 @@ _MOVES = frozenset(
     }
 )
 """What only moves values: its vector-Jacobian product moves them back."""
-_AFFINE = frozenset(
+AFFINE = frozenset(
     {*ADDITIONS, *DIFFERENCES, *REVERSED_DIFFERENCES, *FACTORS, *QUOTIENTS, *NEGATIONS}
 )
+"""What may multiply an activation by constants, or add them."""
 
 
 class Affine(NamedTuple):
@@ -122,13 +125,13 @@ def fold(tape: Tape) -> None:
         norm = op.func is F.batch_norm and not op.argument(5, "training", False)
         if norm:
             op.notes.slope = _slope(op)
-        elif op.func not in _AFFINE and op.func not in _MOVES:
+        elif op.func not in AFFINE and op.func not in MOVES:
             continue
         source = op.edges[0][0]
         end = linear.get(id(source)) if users[id(source)] == 1 else None
         if end is None:
             continue
-        if op.func in _MOVES:
+        if op.func in MOVES:
             linear[id(op.out)] = _End(end.root, (*end.moves, op))
         elif (norm and not end.moves and not _other_channels(end.root)) or (
             not norm and _noted(op, end)
@@ -146,12 +149,31 @@ def _noted(op: OpCall, end: _End) -> bool:
         return False
     factor = found.factor
     if isinstance(factor, Tensor) or factor != 1:
-        slope = None if end.moves else _per_channel(factor, end.root)
+        if end.moves and isinstance(factor, Tensor):
+            factor = _cut(moved_back(factor.expand(op.out.shape), end.moves))
+        slope = _per_channel(factor, end.root)
         if slope is None:
             return False
         op.notes.slope = slope
     op.notes.addend = found.shift
     return True
+
+
+def moved_back(values: Tensor, moves: Sequence[OpCall]) -> Tensor:
+    """Values behind some moves, as they lie in what was moved."""
+    for move in reversed(moves):
+        (moved,) = vjp(values, move)
+        assert moved is not None  # of an operation that only moves values
+        values = moved
+    return values
+
+
+def _cut(factor: Tensor) -> Tensor:
+    """A factor that was expanded, of size 1 where it was, which strides tell if nothing copied."""
+    for dim, (size, stride) in enumerate(zip(factor.shape, factor.stride(), strict=True)):
+        if size > 1 and stride == 0:
+            factor = factor.narrow(dim, 0, 1)
+    return factor
 
 
 def _per_channel(factor: Tensor | float, root: OpCall) -> Tensor | None:

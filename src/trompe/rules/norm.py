@@ -54,7 +54,13 @@ class Addition:
 
     def __call__(self, relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
         """See ``trompe.engine.sweep.Rule``."""
-        if op.notes.folded or (len(op.edges) == 1 and not self.constants):
+        if op.notes.folded:
+            return passed(relevance, op)
+        if op.notes.normalised is not None:
+            out, shift = op.notes.normalised
+            return [(out - shift) * relevance / stabilised(out, self.stabiliser)]
+        biased = op.notes.biased and self.share == "proportional"
+        if len(op.edges) == 1 and not self.constants and not biased:
             return passed(relevance, op)
         if self.share == "equal":
             part = relevance / max(2 if self.constants else 1, len(op.edges))

@@ -24,6 +24,13 @@ def _centring(
     return x * (scaled - scaled.mean(dim=tuple(dims), keepdim=True))
 
 
+def _share(relevance: Tensor, op: OpCall, epsilon: float) -> Tensor:
+    """The relevance over what the normalisation makes, its bias included."""
+    out, factor = op.notes.outcome or (op.out, 1.0)
+    share = relevance / stabilised(out, epsilon)
+    return share if isinstance(factor, float) and factor == 1 else share * factor
+
+
 @dataclass(frozen=True)
 class LayerNorm:
     """The epsilon rule of ``(x - mean) w / std + b``, its std a constant (proposition 3.4).
@@ -37,7 +44,7 @@ class LayerNorm:
     def __call__(self, relevance: Tensor, op: OpCall) -> Sequence[Tensor | None]:
         """See ``trompe.engine.sweep.Rule``."""
         x = op.edges[0][1]
-        share = relevance / stabilised(op.out, self.epsilon)
+        share = _share(relevance, op, self.epsilon)
         dims = range(-len(op.argument(1, "normalized_shape")), 0)
         eps = op.argument(4, "eps", 1e-5)
         return [_centring(share, x, op.argument(2, "weight"), dims, eps)]
@@ -58,7 +65,7 @@ class GroupNorm:
         x = op.edges[0][1]
         groups = op.argument(1, "num_groups")
         weight: Tensor | None = op.argument(2, "weight")
-        share = relevance / stabilised(op.out, self.epsilon)
+        share = _share(relevance, op, self.epsilon)
         if weight is not None:
             share = share * weight.view(-1, *[1] * (x.dim() - 2))
         grouped = x.unflatten(1, (groups, -1))
@@ -89,7 +96,7 @@ class BatchNorm:
             raise UnsupportedOp(op.name, place, "lrp", "uses the statistics of the batch: no rule")
         x = op.edges[0][1]
         factor = slope.view(-1, *[1] * (x.dim() - 2))
-        return [x * factor * relevance / stabilised(op.out, self.epsilon)]
+        return [x * factor * _share(relevance, op, self.epsilon)]
 
 
 IDENTICAL = (F.rms_norm, F.normalize, F.local_response_norm)

@@ -104,7 +104,8 @@ STRUCTURE = _all(
 MAXIMA = _all(
     vjp,
     *(F.max_pool2d, torch.max_pool2d, F.max_pool1d, smooth_max_pool2d, torch.max_pool1d),
-    *(F.adaptive_max_pool2d, torch.amax, Tensor.amax),
+    *(F.adaptive_max_pool2d, torch.amax, Tensor.amax, F.max_pool1d_with_indices),
+    *(F.max_pool2d_with_indices, F.max_pool3d_with_indices),
 )
 """The winner takes all of a maximum, softmax shares of a smooth one."""
 

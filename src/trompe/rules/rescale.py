@@ -24,6 +24,7 @@ from trompe.engine.activations import (
     UPPER_BOUND,
 )
 from trompe.engine.bends import BEND
+from trompe.engine.pytree import swapped
 from trompe.engine.selections import (
     ADAPTIVE_MAX_POOL,
     MAX_POOL1D,
@@ -35,10 +36,18 @@ from trompe.engine.selections import (
 )
 from trompe.engine.sweep import Rule, RuleSet, vjp
 from trompe.engine.tape import OpCall
+from trompe.errors import UnsupportedOp
 from trompe.rules.general import ELEMENTWISE, MOVING
 from trompe.rules.linear import LINEAR, transposed
 from trompe.rules.normalisation import IDENTICAL
-from trompe.rules.passing import ADDITIONS, STRUCTURE
+from trompe.rules.passing import (
+    ADDITIONS,
+    DIFFERENCES,
+    FACTORS,
+    QUOTIENTS,
+    REVERSED_DIFFERENCES,
+    STRUCTURE,
+)
 
 _NEAR = 1e-7
 
@@ -118,8 +127,8 @@ def product(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     if len(op.edges) == 1:
         return vjp(relevance, op)
     known = {id(alias): _middle(alias) for _, alias in op.edges}
-    args = [known.get(id(value), value) for value in op.args]
-    out = op.func(*args, **op.kwargs)
+    args, kwargs = swapped((op.args, op.kwargs), lambda t: known.get(id(t), t))
+    out = op.func(*args, **kwargs)
     ends = [known[id(alias)] for _, alias in op.edges]
     return torch.autograd.grad(out, ends, relevance, create_graph=True)
 
@@ -134,19 +143,23 @@ _MAXIMA = (
 _SUMS = (
     *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
-    *(torch.mean, Tensor.mean, torch.sum, Tensor.sum, F.interpolate, torch.sub, Tensor.sub),
-    *(Tensor.__sub__, Tensor.__rsub__),
+    *(torch.mean, Tensor.mean, torch.sum, Tensor.sum, F.interpolate),
+    *(*DIFFERENCES, *REVERSED_DIFFERENCES, torch.cumsum, Tensor.cumsum),
 )
 _PRODUCTS = (
-    *(torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.matmul, Tensor.matmul),
-    *(Tensor.__matmul__, torch.bmm, Tensor.bmm),
+    *FACTORS,
+    *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm),
+    *(torch.einsum, torch.functional.einsum),
 )
 _NO_DIFFERENCE = frozenset({*IDENTICAL, torch.maximum, torch.minimum, torch.max, torch.logsumexp})
 
 
 def _divided(relevance: Any, op: OpCall) -> Sequence[Tensor | None]:
     """By a constant, a quotient is linear; of a constant, elementwise."""
-    constant = len(op.edges) == 1 and (op.args[0] if op.args else None) is op.edges[0][1]
+    if len(op.edges) > 1:
+        place = op.place or f"call {op.index}"
+        raise UnsupportedOp(op.name, place, "rescale", "divides activations, and has no rule")
+    constant = (op.args[0] if op.args else op.kwargs.get("input")) is op.edges[0][1]
     return vjp(relevance, op) if constant else rescaled(relevance, op)
 
 
@@ -158,7 +171,7 @@ RULES: dict[Callable[..., Any], Rule] = {
     **dict.fromkeys(_RECTIFIERS, rescaled),
     **dict.fromkeys(_MAXIMA, winner),
     **dict.fromkeys(_PRODUCTS, product),
-    **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), _divided),
+    **dict.fromkeys(QUOTIENTS, _divided),
 }
 """The rule of each operation; what has none, such as layer norm and softmax, is refused."""
 
