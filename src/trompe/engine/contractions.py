@@ -87,7 +87,7 @@ def contract(h: Tensor, constant: Tensor, places: Sequence[int], keep: bool) -> 
     order = [*rest, *shared, *made]
     out = out.reshape([sizes[d] for d in order])
     if order != sorted(order):
-        out = out.permute([order.index(d) for d in sorted(order)])
+        out = out.permute([order.index(d) for d in sorted(order)]).contiguous()
     for d in sorted(places) if keep else ():
         out = out.unsqueeze(d)
     return out

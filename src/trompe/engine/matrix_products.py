@@ -69,7 +69,7 @@ def as_linear(
         return lambda: F.linear(h, matrix.t())
     if h.dim() == 1:
         return lambda: F.linear(h, matrix)
-    return lambda: F.linear(h.transpose(-2, -1), matrix).transpose(-2, -1)
+    return lambda: F.linear(h.transpose(-2, -1), matrix).transpose(-2, -1).contiguous()
 
 
 def _einsum(

@@ -184,8 +184,10 @@ class Tape(TorchFunctionMode):
                 whole = None
         if whole is not None:  # the last part of a function that has a name
             self._rewritten = True
+            laid = out.is_contiguous()
             with self:
                 out = whole()
+                out = out.contiguous() if laid else out  # the model may view it
         return self._written(overwritten, out)
 
     def _written(self, overwritten: Tensor | None, out: Any) -> Any:
