@@ -187,7 +187,8 @@ class Tape(TorchFunctionMode):
             laid = out.is_contiguous()
             with self:
                 out = whole()
-                out = out.contiguous() if laid else out  # the model may view it
+                if laid and not out.is_contiguous():  # the model may view it
+                    out = out.contiguous()
         return self._written(overwritten, out)
 
     def _written(self, overwritten: Tensor | None, out: Any) -> Any:
