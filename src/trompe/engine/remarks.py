@@ -72,7 +72,7 @@ def say_exploded(name: str, times: float) -> bool:
 def say_held(copies: int) -> bool:
     """Say that the graphs of all copies are held, for weights that require grad."""
     _log.warning(
-        "the model's weights require grad, so the map holds the graphs of all %d copies in "
+        "the model's weights require grad, so the map holds the graphs of all %d masked copies in "
         "memory: if their gradients are not wanted, explain under torch.no_grad()",
         copies,
     )
