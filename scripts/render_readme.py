@@ -26,6 +26,7 @@ PAGES = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "certificates.md",
     ROOT / "docs" / "command-line.md",
+    ROOT / "docs" / "gallery.md",
     ROOT / "docs" / "how-to" / "compare.md",
     ROOT / "docs" / "how-to" / "harden.md",
     ROOT / "docs" / "models" / "tiny-resnet-robust.md",
@@ -720,6 +721,24 @@ def tampering() -> str:
     )
 
 
+def gallery() -> str:
+    """The pictures of ``scripts/make_gallery.py``, each with what was measured."""
+    parts = []
+    for name, one in load("gallery")["pictures"].items():
+        alike, what = one["pcc_to_target"], "target"
+        if alike is None:
+            alike, what = one["pcc_to_original"], "original map"
+        before, after = one["probability_before"], one["probability_after"]
+        parts.append(
+            f"**`{one['method']}` of the photo *{one['photo']}*: {one['words']}.** Correlation "
+            f"{alike:.2f} with the {what}, {one['psnr']:.0f} dB; class "
+            f"{'kept' if one['kept'] else 'CHANGED'}, its probability {before:.1%} before and "
+            f"{after:.1%} after; {one['cpu_seconds']:.0f} s of one core.\n\n"
+            f"![{one['method']}: {one['words']}](figures/gallery/{name}.jpg)"
+        )
+    return "\n\n".join(parts)
+
+
 DRAWN = {
     "1": "one image, the map of another as the target",
     "2": "one image, a text as the target",
@@ -815,6 +834,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "worst_case": worst_case,
     "defences": defences,
     "tampering": tampering,
+    "gallery": gallery,
     "paper": paper,
     "against_commit": against_commit,
 }
