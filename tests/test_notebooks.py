@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 from pathlib import Path
@@ -44,6 +46,20 @@ def test_a_notebook_runs_with_few_steps(
         shortened += found
         exec(compile(source, f"{path.stem}, code cell {number}", "exec"), names)
     assert shortened, "the notebook names its size: STEPS = ..."
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path: Path) -> None:
+    """Also of those that run in the slow tests alone."""
+    found = 0
+    for cell in (c for c in cells(path) if c["cell_type"] == "code"):
+        for node in ast.walk(ast.parse(source_of(cell))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trompe"):
+                module = importlib.import_module(node.module or "")
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{node.module} has no {name.name}"
+                    found += 1
+    assert found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
