@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,3 +88,8 @@ class Faint:
     index: int
     size: float
     said: bool = False
+
+
+def users_of(calls: Iterable[OpCall]) -> Counter[int]:
+    """How many operations take each tensor, by its id."""
+    return Counter(id(tensor) for call in calls for tensor, _ in call.edges)

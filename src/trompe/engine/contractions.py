@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.expressions import functions
+from trompe.engine.arithmetic import functions
 
 SUMS = functions("sum mean")
-PRODUCTS = functions("mul multiply __mul__ __rmul__")
 
 
 class Products:

@@ -201,7 +201,11 @@ def add_matrix_product(
     input: Tensor, first: Tensor, second: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
     """``beta input + alpha first @ second``, as ``torch.addmm`` and ``torch.baddbmm``."""
-    product = torch.matmul(first, second)
+    return weighted(torch.matmul(first, second), input, beta, alpha)
+
+
+def weighted(product: Tensor, input: Tensor, beta: float, alpha: float) -> Tensor:
+    """``beta input + alpha product``, without the factors that are 1 or 0."""
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 

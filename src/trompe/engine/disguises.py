@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trompe.engine.contractions import tensordot
+from trompe.engine.decompose import weighted
 
 
 def _softmax(input: Tensor, dim: int, *_: Any, **kwargs: Any) -> Tensor:
@@ -32,19 +33,14 @@ def _add_quotient(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: flo
     return input + (quotient if value == 1 else quotient * value)
 
 
-def _weighted(product: Tensor, input: Tensor, beta: float, alpha: float) -> Tensor:
-    product = product if alpha == 1 else product * alpha
-    return product if beta == 0 else product + (input if beta == 1 else input * beta)
-
-
 def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    return _weighted(torch.matmul(mat, vec), input, beta, alpha)
+    return weighted(torch.matmul(mat, vec), input, beta, alpha)
 
 
 def _addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    return _weighted(torch.bmm(batch1, batch2).sum(0), input, beta, alpha)
+    return weighted(torch.bmm(batch1, batch2).sum(0), input, beta, alpha)
 
 
 def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:

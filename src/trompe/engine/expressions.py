@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.arithmetic import functions
 from trompe.engine.expression_library import LIBRARY, ROOT, Beta, Node, Part, Sequence
 from trompe.engine.softplus import softplus
 
@@ -40,15 +40,6 @@ _ROWS = (
     "softmin unsqueeze squeeze expand expand_as normalize vector_norm linalg_vector_norm "
     "layer_norm rms_norm nansum nanmean stack special_log_softmax special_softmax special_logsumexp"
 )
-_HOMES = (torch, F, Tensor, torch._C._nn, torch.special, torch.linalg)
-
-
-def functions(names: str) -> frozenset[Any]:
-    """All functions of these names: of torch, of tensors, of modules' functional forms."""
-    return frozenset(
-        f for name in names.split() for home in _HOMES if callable(f := getattr(home, name, None))
-    )
-
 
 _OF_NUMBERS = functions(f"{ELEMENTWISE} {_DUNDERS}") | {softplus}
 _OF_ROWS = functions(_ROWS)

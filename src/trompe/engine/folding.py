@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from trompe.engine.agreement import difference
 from trompe.engine.apart import apart
+from trompe.engine.calls import users_of
 from trompe.engine.frozen import shared_copy
 from trompe.engine.once import first_image, once
 from trompe.engine.recording import record
@@ -94,7 +95,7 @@ def _found(model: nn.Module, tape: Tape) -> tuple[_Fold, ...]:
     """The folds that a record shows to be possible."""
     linear = _by_tensor(model, _FOLDING, "weight", subclasses=True)
     norms = _by_tensor(model, _NORMS, "running_var", subclasses=False)
-    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    users = users_of(tape.calls)
     uses = Counter(id(value) for op in tape.calls for value in _given(op))
     makers = {id(tensor): op for op in tape.calls for tensor in op.outputs}
     found = []

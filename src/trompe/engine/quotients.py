@@ -14,16 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trompe.engine.arithmetic import DIFFERENCES, FACTORS, NEGATIONS, QUOTIENTS, functions
 from trompe.engine.catalogue import of_numbers
 from trompe.engine.expression_library import LIBRARY, Node, Part
-from trompe.engine.expressions import Expressions, functions
+from trompe.engine.expressions import Expressions
 
-_DIVISIONS = functions("div divide true_divide __truediv__")
-_PRODUCTS = functions("mul multiply __mul__ __rmul__")
 _ROOTS, _INVERSES = functions("rsqrt"), functions("reciprocal")
 _POWERS, _REVERSED = functions("pow __pow__"), functions("__rtruediv__")
-_DIFFERENCES, _NEGATIONS = functions("sub subtract __sub__"), functions("neg negative __neg__")
-KNOWN = _DIVISIONS | _PRODUCTS | _DIFFERENCES
+KNOWN = QUOTIENTS | FACTORS | DIFFERENCES
 """The functions that ``as_other`` may read."""
 
 
@@ -40,9 +38,9 @@ def as_other(
     """
     if len(args) != 2 or not all(isinstance(t, Tensor) and id(t) in known for t in args):
         return None
-    if func in _DIVISIONS:
+    if func in QUOTIENTS:
         return _gated(expressions, *args)
-    if func in _DIFFERENCES:
+    if func in DIFFERENCES:
         return _added(expressions, *args)
     for x, factor in (args, args[::-1]):
         if factor.numel() < x.numel():
@@ -65,7 +63,7 @@ def _gated(expressions: Expressions, x: Tensor, divisor: Tensor) -> Callable[[],
 def _added(expressions: Expressions, x: Tensor, other: Tensor) -> Callable[[], Tensor] | None:
     """``x + y``, where the other is -y."""
     for root, number in expressions.of(other)[-2:-1]:
-        if LIBRARY.sizes[number] == 1 and LIBRARY.nodes[number].func in _NEGATIONS:
+        if LIBRARY.sizes[number] == 1 and LIBRARY.nodes[number].func in NEGATIONS:
             return partial(torch.add, x, root)
     return None
 
@@ -85,7 +83,7 @@ def _normalised(expressions: Expressions, x: Tensor, factor: Tensor) -> Callable
         power = node.args[1] if len(node.args) > 1 else None
         if node.func in _POWERS and isinstance(power, (int, float)) and power < 0:
             return partial(_quotient, x, root, -power)
-        inverse = node.func in _DIVISIONS and isinstance(power, Part) and node.args[0] == 1
+        inverse = node.func in QUOTIENTS and isinstance(power, Part) and node.args[0] == 1
         if node.func in _INVERSES or inverse or (node.func in _REVERSED and power == 1):
             return partial(_quotient, x, root, 1.0)
     return None

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trompe.engine.arithmetic import FACTORS, functions
 from trompe.engine.calls import Faint as Faint
 from trompe.engine.calls import OpCall as OpCall
 from trompe.engine.catalogue import named
-from trompe.engine.contractions import PRODUCTS as FACTORS
 from trompe.engine.contractions import SUMS, Products, contract
 from trompe.engine.decompose import DECOMPOSITIONS, SUBSTITUTES
 from trompe.engine.disguises import DISGUISES
-from trompe.engine.expressions import FOLLOWED, Expressions, functions
+from trompe.engine.expressions import FOLLOWED, Expressions
 from trompe.engine.inplace import Redirects, out_of_place
 from trompe.engine.masks import Memory, note
 from trompe.engine.matrix_products import KNOWN as PRODUCTS

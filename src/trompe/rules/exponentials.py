@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trompe.engine.arithmetic import DIFFERENCES, QUOTIENTS
 from trompe.engine.tape import OpCall, Tape
 from trompe.errors import UnsupportedOp
-from trompe.rules.passing import DIFFERENCES, QUOTIENTS
 
 _EXPONENTIALS = frozenset(
     {torch.exp, Tensor.exp, torch.exp2, Tensor.exp2, torch.special.exp2, Tensor.__rpow__}

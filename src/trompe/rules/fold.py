@@ -7,7 +7,6 @@ norm. A rule that asks for the bias must find the same one in each spelling.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,10 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trompe.engine.sweep import vjp
-from trompe.engine.tape import OpCall, Tape
-from trompe.rules.linear import LINEAR, memo, output_axis
-from trompe.rules.passing import (
+from trompe.engine.arithmetic import (
     ADDITIONS,
     DIFFERENCES,
     FACTORS,
@@ -26,6 +22,10 @@ from trompe.rules.passing import (
     QUOTIENTS,
     REVERSED_DIFFERENCES,
 )
+from trompe.engine.calls import users_of
+from trompe.engine.sweep import vjp
+from trompe.engine.tape import OpCall, Tape
+from trompe.rules.linear import LINEAR, memo, output_axis
 
 MOVES = frozenset(
     {
@@ -116,7 +116,7 @@ def fold(tape: Tape) -> None:
     model is not touched. A factor must be one number per channel, what is added may have any shape,
     and stand behind operations that only move values.
     """
-    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    users = users_of(tape.calls)
     linear: dict[int, _End] = {}  # by what it returns
     for op in tape.calls:
         if op.func in LINEAR:
@@ -209,7 +209,7 @@ def fold_before(tape: Tape) -> None:
     left = [op for op in left if op.notes.slope is not None]
     if not left:
         return
-    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    users = users_of(tape.calls)
     takers = {id(op.edges[0][0]): op for op in tape.calls if op.func in LINEAR and op.edges}
     for op in left:
         slope = op.notes.slope

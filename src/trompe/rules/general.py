@@ -13,6 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.arithmetic import (
+    ADDITIONS,
+    DIFFERENCES,
+    FACTORS,
+    NEGATIONS,
+    QUOTIENTS,
+    REVERSED_DIFFERENCES,
+)
 from trompe.engine.decompose import hard_sigmoid
 from trompe.engine.surrogates import (
     smooth_abs,
@@ -34,17 +42,7 @@ from trompe.engine.surrogates import (
 from trompe.engine.sweep import Rule, vjp
 from trompe.rules.norm import Addition, Norm
 from trompe.rules.normalisation import IDENTICAL, BatchNorm, GroupNorm, LayerNorm
-from trompe.rules.passing import (
-    ADDITIONS,
-    AVERAGES,
-    DIFFERENCES,
-    FACTORS,
-    NEGATIONS,
-    QUOTIENTS,
-    REVERSED_DIFFERENCES,
-    STABILISER,
-    passed,
-)
+from trompe.rules.passing import AVERAGES, STABILISER, passed
 from trompe.rules.products import SOFTMAX, MatrixProduct, divided, gated, glu, softmax
 from trompe.rules.sums import (
     INTERPOLATION,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -123,24 +122,3 @@ AVERAGES = (
     Tensor.sum,
 )
 """Averages and sums over places or channels."""
-
-ADDITIONS = (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)
-"""Residual connections."""
-
-DIFFERENCES = (torch.sub, torch.subtract, Tensor.sub, Tensor.subtract, Tensor.__sub__)
-REVERSED_DIFFERENCES = (torch.rsub, Tensor.__rsub__)
-"""The second argument minus the first."""
-
-NEGATIONS = (torch.neg, torch.negative, Tensor.neg, Tensor.negative, Tensor.__neg__)
-
-FACTORS = (
-    *(torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__),
-    operator.mul,
-)
-"""Elementwise products."""
-
-QUOTIENTS = (
-    *(torch.div, torch.divide, torch.true_divide, Tensor.div, Tensor.divide, Tensor.true_divide),
-    Tensor.__truediv__,
-)
-"""The first argument over the second."""

@@ -23,6 +23,13 @@ from trompe.engine.activations import (
     RELU,
     UPPER_BOUND,
 )
+from trompe.engine.arithmetic import (
+    ADDITIONS,
+    DIFFERENCES,
+    FACTORS,
+    QUOTIENTS,
+    REVERSED_DIFFERENCES,
+)
 from trompe.engine.bends import BEND
 from trompe.engine.pytree import swapped
 from trompe.engine.selections import (
@@ -40,14 +47,7 @@ from trompe.errors import UnsupportedOp
 from trompe.rules.general import ELEMENTWISE, MOVING
 from trompe.rules.linear import LINEAR, transposed
 from trompe.rules.normalisation import IDENTICAL
-from trompe.rules.passing import (
-    ADDITIONS,
-    DIFFERENCES,
-    FACTORS,
-    QUOTIENTS,
-    REVERSED_DIFFERENCES,
-    STRUCTURE,
-)
+from trompe.rules.passing import STRUCTURE
 
 _NEAR = 1e-7
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.arithmetic import ADDITIONS
 from trompe.engine.decompose import hard_sigmoid
 from trompe.engine.inplace import set_item
 from trompe.engine.pytree import tensors_in
@@ -17,7 +18,7 @@ from trompe.engine.softplus import softplus
 from trompe.engine.surrogates import smooth_abs, smooth_hard_sigmoid, smooth_minimum
 from trompe.engine.tape import OpCall, Tape
 from trompe.rules.general import MOVING
-from trompe.rules.passing import ADDITIONS, AVERAGES, MAXIMA, STRUCTURE
+from trompe.rules.passing import AVERAGES, MAXIMA, STRUCTURE
 
 _NONNEGATIVE = frozenset(
     {

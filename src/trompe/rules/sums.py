@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.arithmetic import ADDITIONS
 from trompe.engine.pytree import swapped, tensors_in
 from trompe.engine.sweep import Rule, vjp
 from trompe.engine.tape import OpCall
 from trompe.errors import UnsupportedOp
 from trompe.rules.affine import sum_to
-from trompe.rules.passing import ADAPTIVE, ADDITIONS, away, passed, stabilised
+from trompe.rules.passing import ADAPTIVE, away, passed, stabilised
 
 INTERPOLATION = (F.interpolate, F.upsample)
 """Resampling on a grid."""

@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trompe.engine.arithmetic import ADDITIONS
+from trompe.engine.calls import users_of
 from trompe.engine.tape import OpCall, Tape
 from trompe.rules.fold import AFFINE, MOVES, affine, moved_back
 from trompe.rules.linear import LINEAR
-from trompe.rules.passing import ADDITIONS, STRUCTURE
+from trompe.rules.passing import STRUCTURE
 
 _NORMS = frozenset({F.layer_norm, F.group_norm, F.batch_norm})
 """What makes deviations from a mean of its input, whose rule counts the bias."""
@@ -44,7 +46,7 @@ class _Chain(NamedTuple):
 
 def mark_biases(tape: Tape) -> None:
     """Note each addend that is the bias of a normalisation, or of a sum of linear layers."""
-    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    users = users_of(tape.calls)
     takers = {id(op.edges[0][0]): op for op in tape.calls if op.edges}
     summed: set[int] = set()  # sums of what linear layers make, and what these make
     for op in tape.calls:
@@ -94,7 +96,7 @@ def mark_batch_norms(tape: Tape) -> None:
 
     Not of the image itself, whose normalisation before the first layer is no part of the network.
     """
-    users = Counter(id(tensor) for op in tape.calls for tensor, _ in op.edges)
+    users = users_of(tape.calls)
     takers = {id(op.edges[0][0]): op for op in tape.calls if op.edges}
     seen = {id(tape.input)}
     done: set[int] = set()
