@@ -227,6 +227,11 @@ def table_files(run: Run) -> dict[str, str]:
     return found
 
 
+def all_figure_sets(run: Run) -> dict[str, list[FigureSet]]:
+    """The figures of each model of which something is known."""
+    return {model: figure_sets(run, model) for model in dict.fromkeys(r.model for r in run.done)}
+
+
 def named_sets(sets: dict[str, list[FigureSet]]) -> list[tuple[str, FigureSet]]:
     """The figures of each model with the names of their files, without the ending."""
     return [
@@ -268,8 +273,7 @@ def write_report(
     run.store.check_chain()
     hardening = None if before is None else before_after(before, run)
     folder = prepare_output(output)
-    models = list(dict.fromkeys(row.model for row in run.done))
-    sets = {model: figure_sets(run, model) for model in models}
+    sets = all_figure_sets(run)
     path = folder / "report.html"
     write_text(path, page(run, sets, most=most, author=author, hardening=hardening))
     drawings = prepare_output(folder / "figures")

@@ -9,9 +9,9 @@ from typing import Any
 
 from trompe.audit import Run
 from trompe.ordinary import read_ordinary
-from trompe.report.html import named_sets, page, table_files
+from trompe.report.html import all_figure_sets, named_sets, page, table_files
 from trompe.report.manifest import REPORT
-from trompe.report.run_figures import figure_sets
+from trompe.report.run_figures import FigureSet
 
 _PICTURE = re.compile("data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*")
 _DRAWING = re.compile(r"<svg.*?</svg>\s*", re.DOTALL)
@@ -20,6 +20,8 @@ _FOREIGN = re.compile(r"<(script|foreignObject|iframe|a|animate|set)\b|<[^>]*\so
 _HARDENING = re.compile(r'<h2 id="hardening">.*?</code>\.</p>\n', re.DOTALL)
 _LINK = '<li><a href="#hardening">Hardening</a></li>'
 _MOST = 1 << 26
+
+Sets = dict[str, list[FigureSet]]
 
 
 def check_report(run: Run) -> list[str]:
@@ -41,20 +43,16 @@ def check_report(run: Run) -> list[str]:
             return [f"'{REPORT.name}' is of an earlier version: write the report anew"]
         written = manifest["written"]
         shown = read_ordinary(folder / "report.html", _MOST).decode()
-        return [*_page(run, written, shown), *_others(run, manifest["files"], written)]
+        sets = all_figure_sets(run)
+        return [*_page(run, sets, written, shown), *_others(run, sets, manifest["files"], written)]
     except Exception as error:  # they may hold anything
         return [f"the report cannot be read ({type(error).__name__}: {error})"]
 
 
-def _sets(run: Run) -> dict[str, list[Any]]:
-    models = list(dict.fromkeys(row.model for row in run.done))
-    return {model: list(figure_sets(run, model)) for model in models}
-
-
-def _page(run: Run, written: dict[str, Any], shown: str) -> list[str]:
+def _page(run: Run, sets: Sets, written: dict[str, Any], shown: str) -> list[str]:
     fresh = page(
         run,
-        _sets(run),
+        sets,
         most=int(written["most"]),
         author=written["author"],
         folder=written["folder"],
@@ -74,14 +72,14 @@ def _bare(text: str) -> str:
     return "\n".join(_DRAWING.sub("", _PICTURE.sub("", text)).split())
 
 
-def _others(run: Run, files: dict[str, str], written: dict[str, Any]) -> list[str]:
+def _others(run: Run, sets: Sets, files: dict[str, str], written: dict[str, Any]) -> list[str]:
     """Whether the tables and figures are those that there must be."""
     problems, tables = [], table_files(run)
     expected = {"report.html", *(f"tables/{name}" for name in tables)}
     for name, text in tables.items():
         if read_ordinary(run.folder / Path("tables", name)).decode() != text:
             problems.append(f"tables/{name} does not say what follows from the run")
-    for name, _ in named_sets(_sets(run)):
+    for name, _ in named_sets(sets):
         expected |= {f"figures/{name}.pdf", f"figures/{name}.png"}
     if written["before"] is not None:
         expected |= {"tables/hardening.csv", "tables/hardening.tex"}
